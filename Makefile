@@ -1,0 +1,117 @@
+# mocograd. `make help` lists the targets.
+
+BUILD ?= build
+MODE ?= release
+CXX ?= g++
+PYTHON ?= python3
+
+# ---- flags -----------------------------------------------------------------------------------------
+
+FLAGS_release = -O3 -g1
+FLAGS_debug = -O0 -g3 -fno-omit-frame-pointer
+FLAGS_asan = -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
+FLAGS_tsan = -O1 -g -fno-omit-frame-pointer -fsanitize=thread
+
+# -ffp-contract=fast is GCC's default for a*b + c; it is written out because results depend on it.
+# -ffile-prefix-map is not needed: sources are compiled by their path from this folder.
+COMMON = -std=c++20 -Wall -Wextra -Isrc -MMD -MP -pthread -ffp-contract=fast -fno-math-errno \
+         $(FLAGS_$(MODE)) $(CXXFLAGS)
+LDLIBS += -pthread
+
+# ---- sources ---------------------------------------------------------------------------------------
+
+# The kernel families are built once per instruction set, everything else once (src/cpu/cpu_backend.h).
+KERNELS = gemm conv2d batch_norm pointwise pool loss optimizer augment
+ISAS = baseline avx2 avx512
+ISA_FLAGS_baseline =
+ISA_FLAGS_avx2 = -mavx2 -mfma -mprefer-vector-width=256
+ISA_FLAGS_avx512 = -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mprefer-vector-width=512
+
+KERNEL_SOURCES = $(KERNELS:%=src/cpu/%.cpp)
+LIB_FLOORS = tensor cpu autograd autograd/ops nn data moco io
+LIB_SOURCES = $(filter-out $(KERNEL_SOURCES),$(foreach floor,$(LIB_FLOORS),$(wildcard src/$(floor)/*.cpp)))
+CLI_SOURCES = $(wildcard src/cli/*.cpp)
+TEST_SOURCES = $(wildcard tests/*.cpp)
+EXAMPLES = $(patsubst examples/%.cpp,%,$(wildcard examples/*.cpp))
+
+object = $(patsubst %.cpp,$(BUILD)/obj/%.o,$(1))
+KERNEL_OBJECTS = $(foreach isa,$(ISAS),$(KERNELS:%=$(BUILD)/obj/src/cpu/%.$(isa).o))
+LIB_OBJECTS = $(call object,$(LIB_SOURCES)) $(KERNEL_OBJECTS)
+CLI_OBJECTS = $(call object,$(CLI_SOURCES))
+TEST_OBJECTS = $(call object,$(TEST_SOURCES))
+EXAMPLE_PROGRAMS = $(EXAMPLES:%=$(BUILD)/examples/%)
+
+# Operations register their gradcheck cases when the program starts, so all of the library is linked.
+WHOLE_LIB = -Wl,--whole-archive $(BUILD)/libmocograd.a -Wl,--no-whole-archive
+
+# ---- targets ---------------------------------------------------------------------------------------
+
+all: $(BUILD)/moco $(BUILD)/libmocograd.a  ## build/moco and build/libmocograd.a, optimised (the default)
+
+$(BUILD)/libmocograd.a: $(LIB_OBJECTS)
+	@rm -f $@
+	ar rcs $@ $^
+
+$(BUILD)/moco: $(CLI_OBJECTS) $(BUILD)/libmocograd.a
+	$(CXX) $(COMMON) -o $@ $(CLI_OBJECTS) $(WHOLE_LIB) $(LDLIBS)
+
+$(BUILD)/tests: $(TEST_OBJECTS) $(BUILD)/libmocograd.a
+	$(CXX) $(COMMON) -o $@ $(TEST_OBJECTS) $(WHOLE_LIB) -lgtest $(LDLIBS)
+
+$(BUILD)/examples/%: $(BUILD)/obj/examples/%.o $(BUILD)/libmocograd.a
+	@mkdir -p $(@D)
+	$(CXX) $(COMMON) -o $@ $< $(WHOLE_LIB) $(LDLIBS)
+
+$(BUILD)/obj/%.o: %.cpp
+	@mkdir -p $(@D)
+	$(CXX) $(COMMON) -c -o $@ $<
+
+define kernel_rule
+$(BUILD)/obj/src/cpu/%.$(1).o: src/cpu/%.cpp
+	@mkdir -p $$(@D)
+	$$(CXX) $$(COMMON) $$(ISA_FLAGS_$(1)) -DMOCO_ISA=$(1) -c -o $$@ $$<
+endef
+$(foreach isa,$(ISAS),$(eval $(call kernel_rule,$(isa))))
+
+test: all $(BUILD)/tests $(EXAMPLE_PROGRAMS)  ## run every test; ends with 'N passed, M failed'
+	BUILD=$(BUILD) tests/run.sh
+
+gradcheck: $(BUILD)/moco  ## check every operation's gradient against central differences
+	$(BUILD)/moco gradcheck
+
+debug:  ## build-debug/moco: -O0 -g3 with frame pointers, for gdb
+	$(MAKE) MODE=debug BUILD=build-debug all
+
+asan:  ## every test under AddressSanitizer and UndefinedBehaviorSanitizer, in build-asan
+	$(MAKE) MODE=asan BUILD=build-asan test
+
+tsan:  ## every test under ThreadSanitizer, in build-tsan
+	$(MAKE) MODE=tsan BUILD=build-tsan test
+
+bench: $(BUILD)/moco  ## kernels and training steps: throughput and per cent of this machine's peak
+	$(BUILD)/moco bench
+
+demo: $(BUILD)/moco  ## pretrain on the built-in shapes for a few minutes and evaluate
+	tools/demo.sh $(BUILD)/moco
+
+format:  ## rewrite the sources with clang-format
+	clang-format -i $(wildcard src/*/*.h src/*/*.cpp src/*/*/*.h src/*/*/*.cpp tests/*.h tests/*.cpp examples/*.cpp)
+
+lint:  ## check formatting, the floors' include order and the object files' symbols
+	clang-format --dry-run -Werror $(wildcard src/*/*.h src/*/*.cpp src/*/*/*.h src/*/*/*.cpp tests/*.h tests/*.cpp examples/*.cpp)
+	BUILD=$(BUILD) tests/architecture.sh
+
+size:  ## lines of code by floor, the longest files and functions
+	$(PYTHON) tools/size.py
+
+clean:  ## remove everything that was built
+	rm -rf build build-debug build-asan build-tsan
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: all test gradcheck debug asan tsan bench demo format lint size clean help
+.SECONDARY:
+.DEFAULT_GOAL := all
+
+-include $(LIB_OBJECTS:.o=.d) $(CLI_OBJECTS:.o=.d) $(TEST_OBJECTS:.o=.d) $(EXAMPLES:%=$(BUILD)/obj/examples/%.d)

@@ -1,0 +1,79 @@
+// CpuBackend: the catalogue (tensor/backend.h) on the CPU, compiled once per instruction set.
+//
+// The kernel files (gemm, conv2d, batch_norm, pointwise, pool, loss, optimizer, augment) are built
+// three times with other compiler flags, each time in a namespace of its own: MOCO_ISA is avx512,
+// avx2 or baseline. Everything in them has internal linkage or that namespace, because an inline
+// function built with wider instructions could otherwise be the one the linker keeps, and kill an
+// older processor. So they use only the always_inline parts of the tensor floor and no containers
+// of the standard library (tests/architecture_test.sh looks at the object files).
+#pragma once
+
+#include "cpu/cpu_memory.h"
+
+namespace mocograd::MOCO_ISA {
+
+class CpuBackend final : public CpuMemory {
+ public:
+  ~CpuBackend() override;  // in pointwise.cpp
+
+  void fill(const Tensor& y, double value) override;
+  void convert(const Tensor& x, const Tensor& y) override;
+  void add(const Tensor& a, const Tensor& b, const Tensor& y) override;
+  void multiply(const Tensor& a, const Tensor& b, const Tensor& y) override;
+  void scale(const Tensor& x, double factor, const Tensor& y) override;
+  void relu_forward(const Tensor& x, const Tensor& y) override;
+  void relu_backward(const Tensor& y, const Tensor& dy, const Tensor& dx) override;
+  void add_bias(const Tensor& x, const Tensor& b, const Tensor& y) override;
+  void sum_rows(const Tensor& x, const Tensor& y) override;
+  void scale_rows(const Tensor& x, const Tensor& s, const Tensor& y) override;
+  void row_dot(const Tensor& a, const Tensor& b, const Tensor& y) override;
+  void concat_columns(const Tensor& a, const Tensor& b, const Tensor& y) override;
+  void split_columns(const Tensor& y, const Tensor& a, const Tensor& b) override;
+  void gather_rows(const Tensor& x, const Tensor& index, const Tensor& y) override;
+
+  void gemm(const Tensor& a, bool transpose_a, const Tensor& b, bool transpose_b,
+            const Tensor& c) override;
+
+  void conv2d_forward(const Tensor& x, const Tensor& w, Conv2dConfig config,
+                      const Tensor& y) override;
+  void conv2d_backward_data(const Tensor& dy, const Tensor& w, Conv2dConfig config,
+                            const Tensor& dx) override;
+  void conv2d_backward_weight(const Tensor& x, const Tensor& dy, Conv2dConfig config,
+                              const Tensor& dw) override;
+
+  void batch_norm_forward(const Tensor& x, const Tensor& gamma, const Tensor& beta,
+                          const Tensor& residual, const BatchNormConfig& config, const Tensor& mean,
+                          const Tensor& var, const Tensor& y) override;
+  void batch_norm_backward(const Tensor& dy, const Tensor& x, const Tensor& y, const Tensor& gamma,
+                           const BatchNormConfig& config, const Tensor& mean, const Tensor& var,
+                           const Tensor& dx, const Tensor& dgamma, const Tensor& dbeta,
+                           const Tensor& dresidual) override;
+  void batch_norm_update_running(const Tensor& mean, const Tensor& var, int64_t n, double momentum,
+                                 const Tensor& running_mean, const Tensor& running_var) override;
+
+  void max_pool_forward(const Tensor& x, const Tensor& y, const Tensor& tap) override;
+  void max_pool_backward(const Tensor& dy, const Tensor& tap, const Tensor& dx) override;
+  void global_avg_pool_forward(const Tensor& x, const Tensor& y) override;
+  void global_avg_pool_backward(const Tensor& dy, const Tensor& dx) override;
+
+  void l2_normalize_forward(const Tensor& x, double eps, const Tensor& y,
+                            const Tensor& norm) override;
+  void l2_normalize_backward(const Tensor& y, const Tensor& norm, double eps, const Tensor& dy,
+                             const Tensor& dx) override;
+  void cross_entropy_forward(const Tensor& x, const Tensor& label, const Tensor& p,
+                             const Tensor& loss) override;
+  void cross_entropy_backward(const Tensor& p, const Tensor& label, const Tensor& dloss,
+                              const Tensor& dx) override;
+  void rank_of_target(const Tensor& x, const Tensor& label, const Tensor& rank) override;
+  void top_k(const Tensor& x, const Tensor& value, const Tensor& index) override;
+
+  void sgd_step(const Tensor& g, double lr, double mu, double lambda, const Tensor& v,
+                const Tensor& theta) override;
+  void ema(const Tensor& theta_q, double m, const Tensor& theta_k) override;
+
+  void augment(const Tensor& images, const ViewRecipe* views, const Tensor& y) override;
+};
+
+Backend& cpu_backend();  // the one object of this instruction set, made on first use
+
+}  // namespace mocograd::MOCO_ISA

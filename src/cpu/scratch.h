@@ -1,0 +1,13 @@
+// Scratch memory of the CPU kernels: a few buffers per thread that grow and are kept, so that a
+// training step allocates nothing.
+#pragma once
+
+#include <cstddef>
+
+namespace mocograd {
+
+// At least `bytes` of unwritten memory, 64-byte aligned, belonging to this thread until it asks for
+// the same slot again. Requires: 0 <= slot < 8.
+void* scratch(int slot, size_t bytes);
+
+}  // namespace mocograd

@@ -1,0 +1,167 @@
+// The kernel catalogue: every kernel the engine has, one page. A device implements all of them, so
+// that a kernel that is missing somewhere is a compile error and never a silent fallback.
+//
+// Conventions
+//   - Activations are NHWC, convolution weights [KH, KW, C, OC]; all tensors dense, row-major.
+//   - Floating-point tensors of one call share one dtype, f32 or f64; sums are taken in it.
+//   - Kernels overwrite their outputs (last parameters) completely. Outputs do not alias inputs
+//     unless an entry says so.
+//   - Shapes were checked by the operation (autograd/ops/) that calls: kernels trust them.
+//   - Results are bitwise the same for any number of threads and from run to run.
+//   - dx means ∂L/∂x. An optional tensor is absent when it is undefined.
+#pragma once
+
+#include <memory>
+
+#include "tensor/tensor.h"
+#include "tensor/view_recipe.h"
+
+namespace mocograd {
+
+struct Conv2dConfig {
+  int64_t stride = 1;   // the same in both directions
+  int64_t padding = 0;  // zeros on each side
+};
+
+struct BatchNormConfig {
+  double eps = 1e-5;
+  bool batch_statistics = true;  // true: computed from x (training); false: given (evaluation)
+  bool relu = false;             // y = max(0, ·), fused
+};
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+
+  // ---- memory -----------------------------------------------------------------------------------
+
+  // Unwritten memory on this device, 64-byte aligned, returned when the last owner lets go.
+  virtual std::shared_ptr<void> allocate(size_t bytes) = 0;
+  // y = x, the same shape and dtype; each in this device's memory or the host's.
+  virtual void copy(const Tensor& x, const Tensor& y) = 0;
+
+  // ---- pointwise --------------------------------------------------------------------------------
+
+  virtual void fill(const Tensor& y, double value) = 0;        // any dtype
+  virtual void convert(const Tensor& x, const Tensor& y) = 0;  // any dtypes
+  virtual void add(const Tensor& a, const Tensor& b,
+                   const Tensor& y) = 0;  // y = a + b; y may be a or b
+  virtual void multiply(const Tensor& a, const Tensor& b, const Tensor& y) = 0;  // y = a ⊙ b
+  virtual void scale(const Tensor& x, double factor, const Tensor& y) = 0;       // y = factor · x
+  virtual void relu_forward(const Tensor& x, const Tensor& y) = 0;  // y = max(0, x); NaN stays NaN
+  virtual void relu_backward(const Tensor& y, const Tensor& dy,
+                             const Tensor& dx) = 0;  // dx = dy·[y > 0]
+  // y_ij = x_ij + b_j            x, y: [N, C]; b: [C]
+  virtual void add_bias(const Tensor& x, const Tensor& b, const Tensor& y) = 0;
+  // y_j = Σ_i x_ij               x: [N, C]; y: [C]
+  virtual void sum_rows(const Tensor& x, const Tensor& y) = 0;
+  // y_ij = s_i · x_ij            x, y: [N, C]; s: [N]
+  virtual void scale_rows(const Tensor& x, const Tensor& s, const Tensor& y) = 0;
+  // y_i = Σ_j a_ij b_ij          a, b: [N, C]; y: [N]
+  virtual void row_dot(const Tensor& a, const Tensor& b, const Tensor& y) = 0;
+  // y = [a | b]                  a: [N, A]; b: [N, B]; y: [N, A+B]
+  virtual void concat_columns(const Tensor& a, const Tensor& b, const Tensor& y) = 0;
+  // The inverse: a and b from y.
+  virtual void split_columns(const Tensor& y, const Tensor& a, const Tensor& b) = 0;
+  // y_i = x_{index_i}            x: [M, …]; index: i64 [N], each in [0, M); y: [N, …]
+  virtual void gather_rows(const Tensor& x, const Tensor& index, const Tensor& y) = 0;
+
+  // ---- matrix product ---------------------------------------------------------------------------
+
+  // c = op(a) · op(b), op(x) = xᵀ where asked.  op(a): [M, K]; op(b): [K, N]; c: [M, N]
+  virtual void gemm(const Tensor& a, bool transpose_a, const Tensor& b, bool transpose_b,
+                    const Tensor& c) = 0;
+
+  // ---- convolution (cross-correlation) ----------------------------------------------------------
+  //   x: [N, H, W, C]; w: [KH, KW, C, OC]; y: [N, OH, OW, OC], OH = (H + 2·padding − KH)/stride + 1
+
+  // y[n,oh,ow,oc] = Σ_{kh,kw,c} x[n, oh·stride − padding + kh, ow·stride − padding + kw, c] ·
+  // w[kh,kw,c,oc]
+  virtual void conv2d_forward(const Tensor& x, const Tensor& w, Conv2dConfig config,
+                              const Tensor& y) = 0;
+  virtual void conv2d_backward_data(const Tensor& dy, const Tensor& w, Conv2dConfig config,
+                                    const Tensor& dx) = 0;
+  virtual void conv2d_backward_weight(const Tensor& x, const Tensor& dy, Conv2dConfig config,
+                                      const Tensor& dw) = 0;
+
+  // ---- batch normalisation (Ioffe and Szegedy 2015, algorithm 1), in S independent groups
+  // ---------
+  //   x, y: [N, …, C]; group g holds the rows [g·N/S, (g+1)·N/S); gamma, beta: [C];
+  //   mean, var: [S, C], var biased (divided by the group's count).
+  //   x̂ = (x − mean)/√(var + eps);  z = gamma·x̂ + beta (+ residual);  y = z, or max(0, z) with relu
+
+  // mean and var are written where config.batch_statistics, else read (S = 1). residual is
+  // optional.
+  virtual void batch_norm_forward(const Tensor& x, const Tensor& gamma, const Tensor& beta,
+                                  const Tensor& residual, const BatchNormConfig& config,
+                                  const Tensor& mean, const Tensor& var, const Tensor& y) = 0;
+  // dz = dy, or dy·[y > 0] with relu;  dbeta = Σ dz;  dgamma = Σ dz·x̂  (over all groups);
+  // dx = gamma/√(var+eps) · (dz − mean_g(dz) − x̂·mean_g(dz·x̂)), without the two means where
+  // the statistics were given.  dresidual = dz, written where it is defined. y is read with relu.
+  virtual void batch_norm_backward(const Tensor& dy, const Tensor& x, const Tensor& y,
+                                   const Tensor& gamma, const BatchNormConfig& config,
+                                   const Tensor& mean, const Tensor& var, const Tensor& dx,
+                                   const Tensor& dgamma, const Tensor& dbeta,
+                                   const Tensor& dresidual) = 0;
+  // r ← (1 − momentum)·r + momentum · mean over the groups of (mean_g, var_g·n/(n−1)), n elements a
+  // group and channel.  running_mean, running_var: [C]. Requires: n > 1.
+  virtual void batch_norm_update_running(const Tensor& mean, const Tensor& var, int64_t n,
+                                         double momentum, const Tensor& running_mean,
+                                         const Tensor& running_var) = 0;
+
+  // ---- pooling
+  // ------------------------------------------------------------------------------------
+
+  // 3×3, stride 2, padding 1 (the ImageNet stem).  x: [N, H, W, C]; y: [N, OH, OW, C], OH = (H−1)/2
+  // + 1; tap: u8, like y: which of the nine won (the first of equals; a NaN wins).
+  virtual void max_pool_forward(const Tensor& x, const Tensor& y, const Tensor& tap) = 0;
+  virtual void max_pool_backward(const Tensor& dy, const Tensor& tap, const Tensor& dx) = 0;
+  // y_nc = 1/(H·W) · Σ_hw x_nhwc     x: [N, H, W, C]; y: [N, C]
+  virtual void global_avg_pool_forward(const Tensor& x, const Tensor& y) = 0;
+  virtual void global_avg_pool_backward(const Tensor& dy, const Tensor& dx) = 0;
+
+  // ---- loss
+  // ---------------------------------------------------------------------------------------
+
+  // norm_i = max(‖x_i‖₂, eps);  y_i = x_i / norm_i      x, y: [N, C]; norm: [N]
+  virtual void l2_normalize_forward(const Tensor& x, double eps, const Tensor& y,
+                                    const Tensor& norm) = 0;
+  // dx_i = (dy_i − y_i·⟨y_i, dy_i⟩) / norm_i; where norm_i was clamped to eps, dy_i / eps.
+  virtual void l2_normalize_backward(const Tensor& y, const Tensor& norm, double eps,
+                                     const Tensor& dy, const Tensor& dx) = 0;
+  // loss = −1/N Σ_i log p_{i,label_i},  p_ij = exp(x_ij − max_j x_ij) / Σ_j exp(x_ij − max_j x_ij)
+  //   x, p: [N, C]; label: i64 [N], each in [0, C); loss: [1]
+  virtual void cross_entropy_forward(const Tensor& x, const Tensor& label, const Tensor& p,
+                                     const Tensor& loss) = 0;
+  // dx_ij = dloss/N · (p_ij − [j = label_i])
+  virtual void cross_entropy_backward(const Tensor& p, const Tensor& label, const Tensor& dloss,
+                                      const Tensor& dx) = 0;
+  // rank_i = how many j ≠ label_i have !(x_ij < x_{i,label_i}): 0 where the target wins alone.
+  //   x: [N, C]; label, rank: i64 [N]
+  virtual void rank_of_target(const Tensor& x, const Tensor& label, const Tensor& rank) = 0;
+  // The k largest of each row, largest first, the lower index first among equals.
+  //   x: [N, M]; value: [N, k]; index: i64 [N, k]. Requires: 1 <= k <= M, no NaN.
+  virtual void top_k(const Tensor& x, const Tensor& value, const Tensor& index) = 0;
+
+  // ---- optimizer
+  // ----------------------------------------------------------------------------------
+
+  // v ← mu·v + (g + lambda·θ);  θ ← θ − lr·v      θ and v change in place
+  virtual void sgd_step(const Tensor& g, double lr, double mu, double lambda, const Tensor& v,
+                        const Tensor& theta) = 0;
+  // θk ← m·θk + (1 − m)·θq                        θk changes in place
+  virtual void ema(const Tensor& theta_q, double m, const Tensor& theta_k) = 0;
+
+  // ---- data
+  // ---------------------------------------------------------------------------------------
+
+  // Row i of y is the view views[i] (tensor/view_recipe.h) of the image images[views[i].image].
+  //   images: u8 [M, 3, H, W]; y: f32 [n, S, S, 3]; views: n recipes in the host's memory.
+  // On the CPU the work is done on the calling thread, so that a loader brings its own threads.
+  virtual void augment(const Tensor& images, const ViewRecipe* views, const Tensor& y) = 0;
+};
+
+// The kernels of a device. Throws where this build or this machine has none.
+Backend& backend_of(Device device);
+
+}  // namespace mocograd
