@@ -8,6 +8,7 @@
 
 #include <array>
 #include <cstdint>
+#include <vector>
 
 namespace mocograd {
 
@@ -44,5 +45,8 @@ class RandomStream {
   std::array<uint32_t, 4> block_{};
   int used_ = 4;  // words of block_ already handed out
 };
+
+// {0, …, n-1} in random order, each order equally likely (Fisher and Yates).
+std::vector<int64_t> random_permutation(int64_t n, RandomStream& random);
 
 }  // namespace mocograd

@@ -1,0 +1,70 @@
+// Gradcheck: is the gradient that backward computes the derivative of what forward computes?
+//
+// In double, for every element x_i of every input, with a fixed random cotangent c:
+//   L(x) = ⟨c, f(x)⟩
+//   numeric_i  = (L(x + h·e_i) − L(x − h·e_i)) / 2h          central difference, h = 1e-6
+//   analytic   = f(x).backward(c)
+// It passes when |analytic_i − numeric_i| <= atol + rtol·|numeric_i| everywhere; a NaN fails. Why a
+// random c: the sum of a softmax or of a batch norm is constant, its gradient zero, and a check of
+// it proves nothing. For the same reason a check whose numeric gradient is nearly zero for a whole
+// input is a failure, not a pass.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "autograd/variable.h"
+#include "tensor/random.h"
+
+namespace mocograd {
+
+// Requires: deterministic, differentiable near the inputs; keep them off kinks by more than h.
+using DifferentiableFunction = std::function<Variable(const std::vector<Variable>& inputs)>;
+
+struct GradcheckOptions {
+  double step = 1e-6;
+  double rtol = 1e-5;
+  double atol = 1e-7;
+  double vacuous_below = 1e-5;  // least |numeric| that an input must show somewhere
+  uint64_t seed = 0;            // of the cotangent
+};
+
+struct GradcheckResult {
+  bool passed = false;
+  double max_error = 0;  // largest |analytic − numeric|
+  int64_t elements = 0;  // how many were compared
+  std::string failure;   // empty, or input, index, analytic, numeric, tolerance
+};
+
+// inputs: f64, all of them checked.
+GradcheckResult gradcheck(const DifferentiableFunction& f, const std::vector<Tensor>& inputs,
+                          const GradcheckOptions& options = {});
+
+// One instance of an operation to check: inputs of a random small shape, and what to do with them.
+struct GradcheckInstance {
+  std::vector<Tensor> inputs;
+  DifferentiableFunction function;
+};
+
+// Every operation's file registers how to draw instances of it:
+//   const GradcheckCase relu_case("relu", [](RandomStream& random) -> GradcheckInstance {…});
+struct GradcheckCase {
+  using Draw = std::function<GradcheckInstance(RandomStream& random)>;
+  GradcheckCase(const char* op, Draw draw);
+};
+
+struct RegisteredCase {
+  std::string op;
+  GradcheckCase::Draw draw;
+};
+const std::vector<RegisteredCase>& gradcheck_cases();  // sorted by name
+
+// Checks `count` random instances of a case; stops at the first failure, which then tells the draw.
+GradcheckResult check_case(const RegisteredCase& registered, int count, uint64_t seed = 0);
+
+// For drawing instances. Normal numbers; and numbers whose distance from zero is at least `gap`.
+Tensor random_normal(RandomStream& random, const Shape& shape);
+Tensor random_off_zero(RandomStream& random, const Shape& shape, double gap = 0.1);
+
+}  // namespace mocograd

@@ -1,0 +1,53 @@
+#include "autograd/ops/conv2d.h"
+
+#include "autograd/gradcheck.h"
+
+namespace mocograd {
+namespace {
+
+void check_arguments(const Tensor& x, const Tensor& w, Conv2dConfig config) {
+  MOCO_CHECK(x.defined() && w.defined() && x.ndim() == 4 && w.ndim() == 4 && x.dtype() == w.dtype(),
+             "conv2d: needs x [N, H, W, C] and w [KH, KW, C, OC] of one dtype: x ", x.describe(),
+             ", w ", w.describe());
+  MOCO_CHECK(x.dim(3) == w.dim(2), "conv2d: x has ", x.dim(3), " channels, w expects ", w.dim(2),
+             ": x ", x.shape().to_string(), ", w ", w.shape().to_string());
+  MOCO_CHECK(config.stride >= 1 && config.padding >= 0, "conv2d: stride ", config.stride,
+             ", padding ", config.padding);
+  MOCO_CHECK(x.dim(1) + 2 * config.padding >= w.dim(0) && x.dim(2) + 2 * config.padding >= w.dim(1),
+             "conv2d: the kernel is larger than the padded image: x ", x.shape().to_string(),
+             ", w ", w.shape().to_string(), ", padding ", config.padding);
+}
+
+}  // namespace
+
+Variable conv2d(const Variable& x, const Variable& w, Conv2dConfig config) {
+  const Tensor saved_x = x.data(), saved_w = w.data();
+  check_arguments(saved_x, saved_w, config);
+  const int64_t oh = (x.dim(1) + 2 * config.padding - w.dim(0)) / config.stride + 1;
+  const int64_t ow = (x.dim(2) + 2 * config.padding - w.dim(1)) / config.stride + 1;
+  const Tensor y = Tensor::empty({x.dim(0), oh, ow, w.dim(3)}, saved_x.options());
+  y.backend().conv2d_forward(saved_x, saved_w, config, y);
+  return make_result("conv2d", y, {x, w}, [=](const Tensor& dy, InputGradients& dx) {
+    if (dx.needed(0)) {
+      const Tensor data_gradient = Tensor::empty_like(saved_x);
+      dy.backend().conv2d_backward_data(dy, saved_w, config, data_gradient);
+      dx.add(0, data_gradient);
+    }
+    if (dx.needed(1)) {
+      const Tensor weight_gradient = Tensor::empty_like(saved_w);
+      dy.backend().conv2d_backward_weight(saved_x, dy, config, weight_gradient);
+      dx.add(1, weight_gradient);
+    }
+  });
+}
+
+const GradcheckCase conv2d_case("conv2d", [](RandomStream& random) -> GradcheckInstance {
+  const int64_t kernel = 1 + random.below(3);
+  const Conv2dConfig config{.stride = 1 + random.below(2), .padding = random.below(kernel)};
+  const int64_t n = 1 + random.below(2), h = kernel + random.below(3), w = kernel + random.below(3);
+  const int64_t c = 1 + random.below(3), oc = 1 + random.below(3);
+  return {{random_normal(random, {n, h, w, c}), random_normal(random, {kernel, kernel, c, oc})},
+          [config](const std::vector<Variable>& in) { return conv2d(in[0], in[1], config); }};
+});
+
+}  // namespace mocograd
