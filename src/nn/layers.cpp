@@ -1,0 +1,101 @@
+#include "nn/layers.h"
+
+#include <atomic>
+
+#include "autograd/ops/conv2d.h"
+#include "autograd/ops/linear.h"
+#include "autograd/ops/pointwise.h"
+#include "nn/init.h"
+
+namespace mocograd {
+namespace {
+
+constexpr double kRunningMomentum = 0.1;
+
+std::atomic<bool> fused_operations{true};
+
+}  // namespace
+
+Conv2d::Conv2d(int64_t in, int64_t out, int64_t kernel, Conv2dConfig config, RandomStream& random,
+               TensorOptions options)
+    : weight_(kaiming_normal_fan_out({kernel, kernel, in, out}, random, options), true),
+      config_(config) {
+  register_parameter("weight", weight_, Layout::conv_weight);
+}
+
+Variable Conv2d::forward(const Variable& x) {
+  return conv2d(x, weight_, config_);
+}
+
+Linear::Linear(int64_t in, int64_t out, RandomStream& random, TensorOptions options)
+    : weight_(uniform_fan_in({out, in}, in, random, options), true),
+      bias_(uniform_fan_in({out}, in, random, options), true) {
+  register_parameter("weight", weight_);
+  register_parameter("bias", bias_);
+}
+
+Variable Linear::forward(const Variable& x) {
+  return linear(x, weight_, bias_);
+}
+
+BatchNorm2d::BatchNorm2d(int64_t channels, int64_t splits, TensorOptions options)
+    : splits_(splits),
+      weight_(Tensor::full({channels}, 1, options), true),
+      bias_(Tensor::zeros({channels}, options), true),
+      running_mean_(Tensor::zeros({channels}, options)),
+      running_var_(Tensor::full({channels}, 1, options)),
+      num_batches_tracked_(Tensor::zeros({}, {.dtype = DType::i64})) {
+  register_parameter("weight", weight_);
+  register_parameter("bias", bias_);
+  register_buffer("running_mean", running_mean_);
+  register_buffer("running_var", running_var_);
+  register_buffer("num_batches_tracked", num_batches_tracked_);
+}
+
+// Calls operation(config, statistics) and keeps the running statistics.
+template <class Operation>
+Variable BatchNorm2d::apply(const Variable& x, const Operation& operation) {
+  const int64_t channels = weight_.dim(0);
+  if (!training()) {
+    return operation({.batch_statistics = false},
+                     {running_mean_.reshape({1, channels}), running_var_.reshape({1, channels})});
+  }
+  const int64_t per_group = x.data().numel() / channels / splits_;
+  MOCO_CHECK(per_group > 1, "batch_norm: one value per channel and group has no variance: x ",
+             x.data().describe(), ", ", splits_, " groups");
+  const BatchNormStatistics statistics{Tensor::empty({splits_, channels}, x.data().options()),
+                                       Tensor::empty({splits_, channels}, x.data().options())};
+  const Variable y = operation({.batch_statistics = true}, statistics);
+  y.data().backend().batch_norm_update_running(statistics.mean, statistics.var, per_group,
+                                               kRunningMomentum, running_mean_, running_var_);
+  ++*num_batches_tracked_.data<int64_t>();
+  return y;
+}
+
+Variable BatchNorm2d::forward(const Variable& x) {
+  return apply(x, [&](const BatchNormConfig& config, const BatchNormStatistics& statistics) {
+    return batch_norm(x, weight_, bias_, config, statistics);
+  });
+}
+
+Variable BatchNorm2d::relu(const Variable& x) {
+  if (!fused_operations) return mocograd::relu((*this)(x));
+  const ModuleScope scope(name());
+  return apply(x, [&](const BatchNormConfig& config, const BatchNormStatistics& statistics) {
+    return batch_norm_relu(x, weight_, bias_, config, statistics);
+  });
+}
+
+Variable BatchNorm2d::add_relu(const Variable& x, const Variable& residual) {
+  if (!fused_operations) return mocograd::relu(add((*this)(x), residual));
+  const ModuleScope scope(name());
+  return apply(x, [&](const BatchNormConfig& config, const BatchNormStatistics& statistics) {
+    return batch_norm_add_relu(x, residual, weight_, bias_, config, statistics);
+  });
+}
+
+void use_fused_operations(bool fused) {
+  fused_operations = fused;
+}
+
+}  // namespace mocograd

@@ -1,0 +1,68 @@
+// The layers that have parameters: Conv2d, BatchNorm2d, Linear.
+#pragma once
+
+#include "autograd/ops/batch_norm.h"
+#include "nn/module.h"
+#include "tensor/random.h"
+
+namespace mocograd {
+
+// x: [N, H, W, in] → [N, OH, OW, out]; square kernel, no bias (a batch norm follows).
+//   weight: kaiming normal, fan-out
+class Conv2d : public Module {
+ public:
+  Conv2d(int64_t in, int64_t out, int64_t kernel, Conv2dConfig config, RandomStream& random,
+         TensorOptions options = {});
+
+ protected:
+  Variable forward(const Variable& x) override;
+
+ private:
+  Variable weight_;
+  Conv2dConfig config_;
+};
+
+// x: [N, in] → x · weightᵀ + bias: [N, out].   weight: [out, in], bias: [out], uniform ±1/√in
+class Linear : public Module {
+ public:
+  Linear(int64_t in, int64_t out, RandomStream& random, TensorOptions options = {});
+
+ protected:
+  Variable forward(const Variable& x) override;
+
+ private:
+  Variable weight_, bias_;
+};
+
+// Batch normalisation over all but the last dimension, in `splits` groups of the batch while
+// training (autograd/ops/batch_norm.h). While training, whether or not a gradient is recorded,
+//   running ← 0.9·running + 0.1·(mean over the groups of the group's mean, of its unbiased
+//   variance)
+// and num_batches_tracked rises by 1; in evaluation the running statistics normalise, in one group.
+//   weight (gamma): 1, bias (beta): 0, running_mean: 0, running_var: 1; eps 1e-5
+class BatchNorm2d : public Module {
+ public:
+  explicit BatchNorm2d(int64_t channels, int64_t splits = 1, TensorOptions options = {});
+
+  // relu(batch_norm(x)) and relu(batch_norm(x) + residual), fused where use_fused_operations says
+  // so.
+  Variable relu(const Variable& x);
+  Variable add_relu(const Variable& x, const Variable& residual);
+
+ protected:
+  Variable forward(const Variable& x) override;
+
+ private:
+  template <class Operation>
+  Variable apply(const Variable& x, const Operation& operation);
+
+  int64_t splits_;
+  Variable weight_, bias_;
+  Tensor running_mean_, running_var_, num_batches_tracked_;
+};
+
+// Fused operations are the default; without them each operation is a node of its own, for reading,
+// tracing and as the reference of the fused ones.
+void use_fused_operations(bool fused);
+
+}  // namespace mocograd

@@ -1,0 +1,26 @@
+#include "nn/sgd.h"
+
+#include "tensor/backend.h"
+
+namespace mocograd {
+
+Sgd::Sgd(const Module& module, const SgdConfig& config) : config_(config) {
+  for (const NamedParameter& parameter : module.named_parameters())
+    slots_.push_back({parameter, Tensor::zeros_like(parameter.variable->data())});
+}
+
+void Sgd::zero_grad() {
+  for (const Slot& slot : slots_) slot.parameter.variable->zero_grad();
+}
+
+void Sgd::step(double learning_rate) {
+  for (const Slot& slot : slots_) {
+    const Tensor gradient = slot.parameter.variable->grad();
+    MOCO_CHECK(gradient.defined(), "sgd: ", slot.parameter.name,
+               " has no gradient; run backward before the step");
+    gradient.backend().sgd_step(gradient, learning_rate, config_.momentum, config_.weight_decay,
+                                slot.momentum_buffer, slot.parameter.variable->data());
+  }
+}
+
+}  // namespace mocograd

@@ -1,0 +1,24 @@
+// State dict: a module's parameters and buffers by name, in PyTorch's layouts.
+#pragma once
+
+#include <map>
+#include <string>
+
+#include "nn/module.h"
+
+namespace mocograd {
+
+using StateDict = std::map<std::string, Tensor>;
+
+// Between the engine's layout and PyTorch's (Layout, nn/module.h). Copies, in the host's memory.
+Tensor to_pytorch(const Tensor& tensor, Layout layout);
+Tensor from_pytorch(const Tensor& tensor, Layout layout);
+
+// Adds prefix + name for every parameter and buffer.
+void save_state(const Module& module, const std::string& prefix, StateDict& state);
+
+// Sets every parameter and buffer from prefix + name, converted to the module's dtype. Throws,
+// naming the tensor, where one is missing or has another shape; the module is then unchanged.
+void load_state(Module& module, const std::string& prefix, const StateDict& state);
+
+}  // namespace mocograd
