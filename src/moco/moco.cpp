@@ -1,0 +1,118 @@
+#include "moco/moco.h"
+
+#include <cmath>
+
+#include "autograd/ops/cross_entropy.h"
+#include "autograd/ops/linear.h"
+#include "autograd/ops/pointwise.h"
+#include "autograd/ops/rows.h"
+#include "nn/state_dict.h"
+#include "tensor/backend.h"
+
+namespace mocograd {
+namespace {
+
+Tensor inverse_permutation(const Tensor& shuffle, int64_t n) {
+  MOCO_CHECK(shuffle.dtype() == DType::i64 && shuffle.shape() == Shape({n}),
+             "shuffle: needs i64 [", n, "], got ", shuffle.describe());
+  const Tensor host = shuffle.to(Device::cpu);
+  const Tensor inverse = Tensor::full({n}, -1, {.dtype = DType::i64});
+  for (int64_t i = 0; i < n; ++i) {
+    const int64_t row = host.data<int64_t>()[i];
+    MOCO_CHECK(0 <= row && row < n && inverse.data<int64_t>()[row] == -1,
+               "shuffle: not a permutation of ", n, " rows: entry ", i, " is ", row);
+    inverse.data<int64_t>()[row] = i;
+  }
+  return inverse.to(shuffle.device());
+}
+
+Tensor gather_rows(const Tensor& x, const Tensor& index) {
+  const Tensor y = Tensor::empty_like(x);
+  x.backend().gather_rows(x, index, y);
+  return y;
+}
+
+Tensor zero_labels(const Tensor& logits) {
+  return Tensor::zeros({logits.dim(0)}, {DType::i64, logits.device()});
+}
+
+double percent_positive_first(const Tensor& logits) {
+  const Tensor rank = Tensor::empty({logits.dim(0)}, {DType::i64, logits.device()});
+  logits.backend().rank_of_target(logits, zero_labels(logits), rank);
+  int64_t first = 0;
+  for (double value : rank.to_vector()) first += value == 0;
+  return 100.0 * static_cast<double>(first) / static_cast<double>(logits.dim(0));
+}
+
+}  // namespace
+
+Moco::Moco(const MocoConfig& config, uint64_t seed)
+    : config_(config),
+      encoder_q_("encoder_q", config.encoder, RandomStream(seed, Purpose::initial_weights)),
+      encoder_k_("encoder_k", config.encoder, RandomStream(seed, Purpose::initial_weights)),
+      queue_(config.queue_size, config.encoder.dim, RandomStream(seed, Purpose::queue),
+             config.encoder.options) {}
+
+StepResult Moco::train_step(const ViewPair& views, Sgd& optimizer, double learning_rate) {
+  update_key_encoder();
+
+  StepResult result;
+  result.contrast = contrast(views.im_q, views.im_k, views.shuffle);
+  Variable loss = result.contrast.loss;
+  Contrast swapped;
+  if (config_.symmetric) {
+    swapped = contrast(views.im_k, views.im_q, views.shuffle_sym);  // the queue is as it was
+    loss = add(loss, swapped.loss);
+  }
+  result.loss = loss.data().item();
+  result.top1 = percent_positive_first(result.contrast.logits.data());
+  if (!std::isfinite(result.loss))
+    throw Error("moco: the loss is not finite: " + std::to_string(result.loss), "",
+                "a smaller --lr may help; the last checkpoint is unharmed");
+
+  optimizer.zero_grad();
+  loss.backward();
+  optimizer.step(learning_rate);
+
+  queue_.enqueue(result.contrast.k);
+  if (config_.symmetric) queue_.enqueue(swapped.k);
+  return result;
+}
+
+void Moco::update_key_encoder() {
+  const std::vector<NamedParameter> theta_q = encoder_q_.named_parameters();
+  const std::vector<NamedParameter> theta_k = encoder_k_.named_parameters();
+  for (size_t i = 0; i < theta_q.size(); ++i) {
+    const Tensor& target = theta_k[i].variable->data();
+    target.backend().ema(theta_q[i].variable->data(), config_.momentum, target);
+  }
+}
+
+Variable Moco::queries(const Tensor& images) { return l2_normalize(encoder_q_(Variable(images))); }
+
+Tensor Moco::keys(const Tensor& images, const Tensor& shuffle) {
+  const NoGrad no_grad;
+  if (!shuffle.defined()) return l2_normalize(encoder_k_(Variable(images))).data();
+  const Tensor unshuffle = inverse_permutation(shuffle, images.dim(0));
+  const Tensor k = l2_normalize(encoder_k_(Variable(gather_rows(images, shuffle)))).data();
+  return gather_rows(k, unshuffle);
+}
+
+Contrast Moco::contrast(const Tensor& im_q, const Tensor& im_k, const Tensor& shuffle) {
+  Contrast result;
+  result.k = keys(im_k, shuffle);
+  result.q = queries(im_q);
+  // A copy: backward reads the queue as it is now, whatever is enqueued before it runs.
+  result.logits = info_nce_logits(result.q, result.k, queue_.keys().clone(), config_.temperature);
+  result.loss = cross_entropy(result.logits, zero_labels(result.logits.data()));
+  return result;
+}
+
+Variable info_nce_logits(const Variable& q, const Tensor& k, const Tensor& queue,
+                         double temperature) {
+  const Variable l_pos = row_dot(q, Variable(k));
+  const Variable l_neg = matmul_transposed(q, Variable(queue));
+  return scale(concat_columns(l_pos, l_neg), 1 / temperature);
+}
+
+}  // namespace mocograd

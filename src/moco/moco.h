@@ -1,0 +1,74 @@
+// Momentum Contrast (He et al., "Momentum Contrast for Unsupervised Visual Representation Learning",
+// CVPR 2020): the two encoders, the queue, and the training step of the paper's Algorithm 1.
+//
+// The paper's K, m and T are queue_size, momentum and temperature here.
+#pragma once
+
+#include "moco/queue.h"
+#include "nn/resnet.h"
+#include "nn/sgd.h"
+
+namespace mocograd {
+
+struct MocoConfig {
+  ResNetConfig encoder;
+  int64_t queue_size = 4096;
+  double momentum = 0.99;
+  double temperature = 0.1;
+  bool symmetric = false;  // contrast both views with both, and add the two losses
+};
+
+// Two augmented views of one batch, row i of both from the same image. [N, H, W, 3]
+struct ViewPair {
+  Tensor im_q, im_k;
+  // The order in which the key encoder sees its batch: row i of it is row shuffle[i]. i64 [N], or
+  // undefined for the order as it is. shuffle_sym is that of the second direction.
+  Tensor shuffle, shuffle_sym;
+};
+
+// q contrasted with the keys of the other view.
+struct Contrast {
+  Variable q;       // [N, D], rows of length 1
+  Tensor k;         // [N, D], rows of length 1; no gradient
+  Variable logits;  // [N, 1+K]: the positive first, then the queue; divided by the temperature
+  Variable loss;    // InfoNCE (equation 1)
+};
+
+struct StepResult {
+  double loss = 0;
+  double top1 = 0;    // per cent of the rows whose positive wins over the whole queue
+  Contrast contrast;  // of the first direction; its graph is used up
+};
+
+class Moco {
+ public:
+  // Both encoders begin with the same weights, drawn from the seed.
+  Moco(const MocoConfig& config, uint64_t seed);
+
+  // One training step; `optimizer` holds encoder_q's parameters. Their gradients stay readable until
+  // the next step. Throws before the optimizer and the queue are touched if the loss is not finite.
+  StepResult train_step(const ViewPair& views, Sgd& optimizer, double learning_rate);
+
+  // The parts of the step.
+  void update_key_encoder();  // θk ← m·θk + (1 − m)·θq, all parameters, no buffers
+  Variable queries(const Tensor& images);
+  Tensor keys(const Tensor& images, const Tensor& shuffle);
+  Contrast contrast(const Tensor& im_q, const Tensor& im_k, const Tensor& shuffle);
+
+  ResNet& encoder_q() { return encoder_q_; }
+  ResNet& encoder_k() { return encoder_k_; }
+  KeyQueue& queue() { return queue_; }
+  const MocoConfig& config() const { return config_; }
+
+ private:
+  MocoConfig config_;
+  ResNet encoder_q_, encoder_k_;
+  KeyQueue queue_;
+};
+
+// InfoNCE's logits [l_pos | l_neg] / T (equation 1): l_pos = ⟨q_i, k_i⟩, l_neg = ⟨q_i, queue_j⟩.
+//   q: [N, D]; k: [N, D]; queue: [K, D] → [N, 1+K]
+Variable info_nce_logits(const Variable& q, const Tensor& k, const Tensor& queue,
+                         double temperature);
+
+}  // namespace mocograd
