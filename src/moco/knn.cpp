@@ -40,8 +40,8 @@ int64_t vote(const float* similarity, const int64_t* neighbor, int64_t k, const 
 
 double knn_accuracy(const Tensor& bank, const Tensor& bank_labels, const Tensor& features,
                     const Tensor& labels, int64_t classes, const KnnConfig& config) {
-  MOCO_CHECK(bank.dim(0) > 0 && features.dim(0) > 0 && bank.dim(1) == features.dim(1),
-             "knn: bank ", bank.describe(), ", features ", features.describe());
+  MOCO_CHECK(bank.dim(0) > 0 && features.dim(0) > 0 && bank.dim(1) == features.dim(1), "knn: bank ",
+             bank.describe(), ", features ", features.describe());
   const int64_t k = std::min(config.k, bank.dim(0));
   const Tensor bank_label = bank_labels.to(Device::cpu), label = labels.to(Device::cpu);
   std::vector<double> score(static_cast<size_t>(classes));

@@ -1,5 +1,5 @@
-// Weighted k-nearest-neighbour classification of frozen features (Wu et al., CVPR 2018, section 3.4;
-// the monitor of the authors' CIFAR notebook).
+// Weighted k-nearest-neighbour classification of frozen features (Wu et al., CVPR 2018,
+// section 3.4; the monitor of the authors' CIFAR notebook).
 //
 //   s_ij = ⟨f_i, b_j⟩             cosine of test feature i and bank feature j
 //   score_ic = Σ over the k nearest j with label c of exp(s_ij / T);   prediction = argmax_c

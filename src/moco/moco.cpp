@@ -13,8 +13,8 @@ namespace mocograd {
 namespace {
 
 Tensor inverse_permutation(const Tensor& shuffle, int64_t n) {
-  MOCO_CHECK(shuffle.dtype() == DType::i64 && shuffle.shape() == Shape({n}),
-             "shuffle: needs i64 [", n, "], got ", shuffle.describe());
+  MOCO_CHECK(shuffle.dtype() == DType::i64 && shuffle.shape() == Shape({n}), "shuffle: needs i64 [",
+             n, "], got ", shuffle.describe());
   const Tensor host = shuffle.to(Device::cpu);
   const Tensor inverse = Tensor::full({n}, -1, {.dtype = DType::i64});
   for (int64_t i = 0; i < n; ++i) {
@@ -88,7 +88,9 @@ void Moco::update_key_encoder() {
   }
 }
 
-Variable Moco::queries(const Tensor& images) { return l2_normalize(encoder_q_(Variable(images))); }
+Variable Moco::queries(const Tensor& images) {
+  return l2_normalize(encoder_q_(Variable(images)));
+}
 
 Tensor Moco::keys(const Tensor& images, const Tensor& shuffle) {
   const NoGrad no_grad;

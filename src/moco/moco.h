@@ -1,5 +1,6 @@
-// Momentum Contrast (He et al., "Momentum Contrast for Unsupervised Visual Representation Learning",
-// CVPR 2020): the two encoders, the queue, and the training step of the paper's Algorithm 1.
+// Momentum Contrast (He et al., "Momentum Contrast for Unsupervised Visual Representation
+// Learning", CVPR 2020): the two encoders, the queue, and the training step of the paper's
+// Algorithm 1.
 //
 // The paper's K, m and T are queue_size, momentum and temperature here.
 #pragma once
@@ -45,8 +46,9 @@ class Moco {
   // Both encoders begin with the same weights, drawn from the seed.
   Moco(const MocoConfig& config, uint64_t seed);
 
-  // One training step; `optimizer` holds encoder_q's parameters. Their gradients stay readable until
-  // the next step. Throws before the optimizer and the queue are touched if the loss is not finite.
+  // One training step; `optimizer` holds encoder_q's parameters. Their gradients stay readable
+  // until the next step. Throws before the optimizer and the queue are touched if the loss is not
+  // finite.
   StepResult train_step(const ViewPair& views, Sgd& optimizer, double learning_rate);
 
   // The parts of the step.

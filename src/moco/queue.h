@@ -1,4 +1,5 @@
-// The queue of keys: the dictionary that MoCo contrasts against (He et al., CVPR 2020, section 3.2).
+// The queue of keys: the dictionary that MoCo contrasts against (He et al., CVPR 2020,
+// section 3.2).
 //
 // K keys of dimension D, the oldest replaced first. Kept as rows [K, D], which is what the matrix
 // product with the queries reads; checkpoints hold the authors' [D, K].
@@ -15,8 +16,8 @@ class KeyQueue {
   KeyQueue(int64_t size, int64_t dim, RandomStream random, TensorOptions options);
 
   int64_t size() const { return keys_.dim(0); }
-  int64_t pointer() const { return pointer_; }    // the next key to be replaced
-  const Tensor& keys() const { return keys_; }    // [K, D]
+  int64_t pointer() const { return pointer_; }  // the next key to be replaced
+  const Tensor& keys() const { return keys_; }  // [K, D]
 
   // Replaces the N oldest keys, from the pointer on, and moves it by N modulo K; wraps where N does
   // not divide K. keys: [N, D].

@@ -1,0 +1,151 @@
+#include "cli/flags.h"
+
+#include <charconv>
+
+#include "cpu/parallel.h"
+#include "nn/schedule.h"
+#include "tensor/error.h"
+
+namespace mocograd {
+namespace {
+
+template <class Number>
+bool read_number(const std::string& text, Number& value) {
+  const char* end = text.data() + text.size();
+  const auto [rest, error] = std::from_chars(text.data(), end, value);
+  return error == std::errc() && rest == end;
+}
+
+CLI::Validator schedule_validator() {
+  return CLI::Validator(
+      [](std::string& text) {
+        try {
+          Schedule::parse(text);
+          return std::string();
+        } catch (const UsageError& error) {
+          return std::string(error.what());
+        }
+      },
+      "cosine|step:E1,E2,…");
+}
+
+}  // namespace
+
+CLI::Validator integer_in(int64_t low, int64_t high) {
+  const std::string range = high == INT64_MAX
+                                ? detail::concatenate("an integer >= ", low)
+                                : detail::concatenate("an integer from ", low, " to ", high);
+  return CLI::Validator(
+      [=](std::string& text) {
+        int64_t value = 0;
+        if (read_number(text, value) && low <= value && value <= high) {
+          text = std::to_string(value);  // without leading zeros, which CLI11 takes for octal
+          return std::string();
+        }
+        return "'" + text + "' is not " + range;
+      },
+      range);
+}
+
+CLI::Validator number_in(double low, double high, bool low_excluded) {
+  const std::string range =
+      detail::concatenate("a number in ", low_excluded ? "(" : "[", low, ", ", high, "]");
+  return CLI::Validator(
+      [=](std::string& text) {
+        double value = 0;
+        const bool inside = read_number(text, value) && value <= high &&
+                            (low_excluded ? value > low : value >= low);
+        return inside ? std::string() : "'" + text + "' is not " + range;
+      },
+      range);
+}
+
+void add_compute_flags(CLI::App& command, ComputeFlags& flags) {
+  command.add_option("--threads", flags.threads, "compute threads (default: all cores)")
+      ->check(integer_in(1, 1024));
+  command.add_option("--device", flags.device, "where to compute")
+      ->check(CLI::IsMember({"auto", "cpu", "cuda", "cuda-emulated"}))
+      ->capture_default_str();
+  command.add_option("--precision", flags.precision, "of activations and products")
+      ->check(CLI::IsMember({"fp32", "tf32", "bf16"}))
+      ->capture_default_str();
+}
+
+void apply(const ComputeFlags& flags) {
+  if (flags.device == "cuda" || flags.device == "cuda-emulated")
+    throw Error("--device " + flags.device + ": this build has no " + flags.device);
+  if (flags.precision != "fp32")
+    throw Error("--precision " + flags.precision + ": the CPU computes in fp32");
+  if (flags.threads > 0) set_num_threads(flags.threads);
+}
+
+void add_training_flags(CLI::App& command, PretrainConfig& config) {
+  command.add_option("--arch", config.arch, "the encoder")
+      ->check(CLI::IsMember({"resnet18", "resnet20", "resnet34", "resnet50"}))
+      ->capture_default_str();
+  command.add_option("--stem", config.stem, "3x3, or 7x7 with stride 2 and a max-pool")
+      ->check(CLI::IsMember({"cifar", "imagenet"}))
+      ->capture_default_str();
+  command.add_option("--width", config.width, "planes of stage 1 (default: the architecture's)")
+      ->check(integer_in(1, 4096));
+  command.add_option("--dim", config.dim, "of queries and keys")
+      ->check(integer_in(1, 65536))
+      ->capture_default_str();
+  command.add_option("--head", config.head, "what follows the pooled features")
+      ->check(CLI::IsMember({"linear", "mlp"}))
+      ->capture_default_str();
+  command.add_option("--queue", config.queue, "keys in the queue (the paper's K)")
+      ->check(integer_in(1, 1 << 24))
+      ->capture_default_str();
+  command.add_option("--momentum", config.momentum, "of the key encoder (the paper's m)")
+      ->check(number_in(0, 1))
+      ->capture_default_str();
+  command.add_option("--temperature", config.temperature, "of InfoNCE (the paper's T)")
+      ->check(number_in(0, 1000, true))
+      ->capture_default_str();
+  command.add_option("--bn-splits", config.bn_splits, "groups of every batch norm")
+      ->check(integer_in(1, 65536))
+      ->capture_default_str();
+  command.add_flag("--symmetric", config.symmetric, "contrast both views with both");
+  command.add_option("--lr", config.lr, "learning rate of SGD")
+      ->check(number_in(0, 1e6))
+      ->capture_default_str();
+  command.add_option("--weight-decay", config.weight_decay, "of SGD, on every parameter")
+      ->check(number_in(0, 1e6))
+      ->capture_default_str();
+  command.add_option("--sgd-momentum", config.sgd_momentum, "momentum of SGD")
+      ->check(number_in(0, 1))
+      ->capture_default_str();
+}
+
+void add_run_flags(CLI::App& command, PretrainConfig& config) {
+  command.add_option("--batch", config.batch, "images in a step")
+      ->check(integer_in(1, 1 << 20))
+      ->capture_default_str();
+  command.add_option("--epochs", config.epochs, "passes over the training images")
+      ->check(integer_in(0, 1'000'000))
+      ->capture_default_str();
+  command.add_option("--schedule", config.schedule, "of the learning rate, by epoch")
+      ->check(schedule_validator())
+      ->capture_default_str();
+  command.add_option("--augment", config.augment, "recipe of the two views")
+      ->check(CLI::IsMember({"demo", "v1", "v2", "none"}))
+      ->capture_default_str();
+  command.add_option("--seed", config.seed, "of everything random")
+      ->check(integer_in(0))
+      ->capture_default_str();
+  command.add_option("--image-size", config.image_size, "of a view, in pixels")
+      ->check(integer_in(1, 4096))
+      ->capture_default_str();
+  command.add_option("--knn-every", config.knn_every, "epochs between kNN evaluations, 0 never")
+      ->check(integer_in(0))
+      ->capture_default_str();
+  command
+      .add_option("--save-every", config.save_every, "steps between checkpoints, 0 only at the end")
+      ->check(integer_in(0))
+      ->capture_default_str();
+  command.add_option("--max-steps", config.max_steps, "end after this many steps")
+      ->check(integer_in(1));
+}
+
+}  // namespace mocograd

@@ -1,0 +1,48 @@
+// PretrainConfig: everything a pretraining run is made of, one field for each flag of the command
+// line. Defaults are the authors' CIFAR-10 recipe.
+#pragma once
+
+#include <map>
+#include <string>
+
+#include "moco/moco.h"
+
+namespace mocograd {
+
+struct PretrainConfig {
+  std::string data = "shapes";
+  std::string arch = "resnet18";
+  std::string stem = "cifar";   // cifar, imagenet
+  std::string head = "linear";  // linear, mlp
+  int64_t width = 0;            // 0: the architecture's own
+  int64_t dim = 128;
+  int64_t queue = 4096;
+  double momentum = 0.99;
+  double temperature = 0.1;
+  int64_t bn_splits = 8;
+  bool symmetric = false;
+  int64_t batch = 512;
+  int64_t epochs = 200;
+  double lr = 0.06;
+  std::string schedule = "cosine";
+  double weight_decay = 5e-4;
+  double sgd_momentum = 0.9;
+  std::string augment = "demo";
+  int64_t seed = 0;
+  int64_t image_size = 32;
+  int64_t knn_every = 10;  // epochs, 0 never
+  int64_t save_every = 0;  // steps, 0 never; the last state is always saved
+  int64_t max_steps = 0;   // from the run's beginning, 0: no limit
+
+  ResNetConfig encoder(TensorOptions options = {}) const;
+  MocoConfig moco(TensorOptions options = {}) const;
+  SgdConfig sgd() const { return {.momentum = sgd_momentum, .weight_decay = weight_decay}; }
+};
+
+// The fields by their flags' names ("bn-splits"), as text that reads back to the same value.
+std::map<std::string, std::string> to_strings(const PretrainConfig& config);
+// Names that are missing keep their defaults. Throws, naming the field, where a value does not
+// parse.
+PretrainConfig config_from_strings(const std::map<std::string, std::string>& strings);
+
+}  // namespace mocograd

@@ -1,0 +1,170 @@
+// The gradient of every operation, and gradcheck itself: a backward that is negated, zeroed, or
+// lacks a term must turn it red, for every operation and every input.
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <limits>
+#include <regex>
+#include <set>
+
+#include "autograd/gradcheck.h"
+#include "autograd/ops/pointwise.h"
+#include "autograd/ops/rows.h"
+#include "tensor/backend.h"
+
+namespace mocograd {
+namespace {
+
+constexpr int kDraws = 200;
+
+class EveryOperation : public testing::TestWithParam<RegisteredCase> {};
+
+TEST_P(EveryOperation, AgreesWithCentralDifferences) {
+  const GradcheckResult result = check_case(GetParam(), kDraws);
+  EXPECT_TRUE(result.passed) << result.failure;
+  EXPECT_GE(result.elements, kDraws);
+}
+
+// The same numbers; `damage` acts on the gradient that passes through.
+Variable damaged(const Variable& x, const std::function<void(const Tensor&)>& damage) {
+  return make_result("damaged", x.data(), {x}, [damage](const Tensor& dy, InputGradients& dx) {
+    const Tensor copy = dy.clone();
+    damage(copy);
+    dx.add(0, copy);
+  });
+}
+
+// How many of the first draws gradcheck passes when the gradient of `input` is damaged.
+int passes_with_damaged_input(const RegisteredCase& registered, size_t input,
+                              const std::function<void(const Tensor&)>& damage) {
+  int passed = 0;
+  for (uint32_t draw = 0; draw < 10; ++draw) {
+    RandomStream random(0, Purpose::gradcheck, 0, draw);
+    const GradcheckInstance instance = registered.draw(random);
+    if (input >= instance.inputs.size()) return -1;
+    const auto f = [&](std::vector<Variable> in) {
+      in[input] = damaged(in[input], damage);
+      return instance.function(in);
+    };
+    passed += gradcheck(f, instance.inputs).passed;
+  }
+  return passed;
+}
+
+TEST_P(EveryOperation, NegatedBackwardIsCaughtForEveryInput) {
+  for (size_t input = 0;; ++input) {
+    const int passed = passes_with_damaged_input(
+        GetParam(), input, [](const Tensor& g) { g.backend().scale(g.clone(), -1, g); });
+    if (passed < 0) break;
+    EXPECT_EQ(passed, 0) << "input " << input;
+  }
+}
+
+TEST_P(EveryOperation, ZeroedBackwardIsCaughtForEveryInput) {
+  for (size_t input = 0;; ++input) {
+    const int passed =
+        passes_with_damaged_input(GetParam(), input, [](const Tensor& g) { g.fill(0); });
+    if (passed < 0) break;
+    EXPECT_EQ(passed, 0) << "input " << input;
+  }
+}
+
+// The gradient is the sum over the elements of y of dy_i · ∂y_i/∂x. Each term is left out in turn;
+// those that are not zero (most of them, at least one in every draw) must be missed.
+TEST_P(EveryOperation, DroppedTermIsCaught) {
+  int caught = 0;
+  for (uint32_t draw = 0; draw < 10; ++draw) {
+    RandomStream random(0, Purpose::gradcheck, 0, draw);
+    const GradcheckInstance instance = GetParam().draw(random);
+    const int64_t terms = [&] {
+      std::vector<Variable> inputs;
+      for (const Tensor& input : instance.inputs) inputs.emplace_back(input);
+      return instance.function(inputs).data().numel();
+    }();
+    for (int64_t term = 0; term < terms; ++term) {
+      const auto f = [&](const std::vector<Variable>& in) {
+        return damaged(instance.function(in),
+                       [term](const Tensor& g) { g.data<double>()[term] = 0; });
+      };
+      caught += !gradcheck(f, instance.inputs).passed;
+    }
+  }
+  EXPECT_GE(caught, 10);
+}
+
+INSTANTIATE_TEST_SUITE_P(, EveryOperation, testing::ValuesIn(gradcheck_cases()),
+                         [](const auto& info) { return info.param.op; });
+
+// An operation is what calls make_result("name", …) or hands its name to a shared implementation.
+TEST(Gradcheck, EveryOperationInTheSourcesHasACase) {
+  const std::filesystem::path folder = "src/autograd/ops";
+  if (!std::filesystem::exists(folder)) GTEST_SKIP() << "run from the repository's root";
+  std::set<std::string> cases, operations;
+  for (const RegisteredCase& registered : gradcheck_cases()) cases.insert(registered.op);
+  const std::regex declaration(R"(\nVariable (\w+)\()");
+  for (const auto& file : std::filesystem::directory_iterator(folder)) {
+    if (file.path().extension() != ".h") continue;
+    std::ifstream stream(file.path());
+    const std::string text((std::istreambuf_iterator<char>(stream)), {});
+    for (std::sregex_iterator it(text.begin(), text.end(), declaration), end; it != end; ++it)
+      operations.insert((*it)[1]);
+  }
+  EXPECT_GE(operations.size(), 18u);
+  EXPECT_EQ(operations, cases);
+}
+
+Tensor numbers(const std::vector<double>& values) {
+  return Tensor::from(values, {static_cast<int64_t>(values.size())}, {.dtype = DType::f64});
+}
+
+TEST(Gradcheck, NaNFails) {
+  const auto f = [](const std::vector<Variable>& in) {
+    return damaged(in[0], [](const Tensor& g) {
+      g.data<double>()[0] = std::numeric_limits<double>::quiet_NaN();
+    });
+  };
+  const GradcheckResult result = gradcheck(f, {numbers({1, 2})});
+  EXPECT_FALSE(result.passed);
+  EXPECT_NE(result.failure.find("analytic nan"), std::string::npos) << result.failure;
+}
+
+TEST(Gradcheck, VacuousCaseFails) {
+  // The norm of a normalised row does not depend on the row: right, and no evidence of anything.
+  const auto f = [](const std::vector<Variable>& in) {
+    const Variable y = l2_normalize(in[0]);
+    return row_dot(y, y);
+  };
+  const GradcheckResult result =
+      gradcheck(f, {Tensor::from({1, 2, 3, 4}, {2, 2}, {.dtype = DType::f64})});
+  EXPECT_FALSE(result.passed);
+  EXPECT_NE(result.failure.find("vacuous"), std::string::npos) << result.failure;
+}
+
+TEST(Gradcheck, MissingGradientFails) {
+  const auto f = [](const std::vector<Variable>& in) {
+    return make_result("forgets", add(in[0], in[1]).data(), {in[0], in[1]},
+                       [](const Tensor& dy, InputGradients& dx) { dx.add(0, dy); });
+  };
+  EXPECT_NE(gradcheck(f, {numbers({1}), numbers({2})}).failure.find("input 1: no gradient arrived"),
+            std::string::npos);
+  const auto constant = [](const std::vector<Variable>& in) { return in[0].detach(); };
+  EXPECT_FALSE(gradcheck(constant, {numbers({1})}).passed);
+}
+
+TEST(Gradcheck, SmallRelativeErrorFails) {
+  const auto f = [](const std::vector<Variable>& in) {
+    return damaged(in[0], [](const Tensor& g) { g.data<double>()[1] *= 1 + 1e-4; });
+  };
+  const GradcheckResult result = gradcheck(f, {numbers({1, 2})});
+  EXPECT_FALSE(result.passed);
+  EXPECT_NE(result.failure.find("input 0 [2] at 1: analytic"), std::string::npos) << result.failure;
+}
+
+TEST(Gradcheck, RefusesSinglePrecision) {
+  const auto f = [](const std::vector<Variable>& in) { return in[0]; };
+  EXPECT_THROW(gradcheck(f, {Tensor::full({1}, 1)}), Error);
+}
+
+}  // namespace
+}  // namespace mocograd
