@@ -1,0 +1,304 @@
+// Batch normalisation over groups of rows, statistics and normalisation (+ residual, + ReLU).
+//   forward   mean, var over a group's pixels;  y = max(0, gamma·(x − mean)/√(var + eps) + beta +
+//   r) backward  Σdz and Σdz·x̂ over the group, then dx from them, in a second pass
+//
+// A group is done before the next begins, so that its second pass finds x in the cache. Its pixels
+// are cut into chunks of a fixed size; each chunk's sums are put down by themselves and combined in
+// order, so that the result is the same whether threads share a group's chunks (large groups) or
+// take groups as a whole (small ones).
+//
+// Variance without cancellation: a chunk, which fits into the L2 cache, is read twice, for its mean
+// and for the squared deviations from it; chunks are combined by the formula of Chan, Golub and
+// LeVeque (1979),  M2 = Σ_chunks M2_c + n_c·(mean_c − mean)².
+#include "cpu/column_sums.h"
+#include "cpu/cpu_backend.h"
+#include "cpu/scratch.h"
+
+namespace mocograd::MOCO_ISA {
+namespace {
+
+constexpr int64_t kSmallGroup = 1 << 18;  // elements: a group that one core's cache holds
+
+// How [rows, C] in S groups is cut up.
+template <class T>
+struct Partition {
+  int64_t C, S;
+  int64_t n;       // pixels a group
+  int64_t chunk;   // pixels a chunk, the last of a group may be shorter
+  int64_t chunks;  // chunks a group
+  int64_t fold;    // pixels a folded row (column_sums.h)
+  int64_t period;  // fold · C
+
+  Partition(const Tensor& x, int64_t channels, int64_t groups) : C(channels), S(groups) {
+    n = x.numel() / C / S;
+    chunk = C < kChunk / 64 ? kChunk / C : 64;
+    chunks = (n + chunk - 1) / chunk;
+    fold = fold_of<T>(C);
+    period = fold * C;
+  }
+
+  MOCO_ALWAYS_INLINE int64_t pixels_of(int64_t index) const {
+    return index + 1 < chunks ? chunk : n - index * chunk;
+  }
+
+  // f(g) for each group, and inside of it f(first element, chunk index) for each of its chunks.
+  template <class F>
+  MOCO_ALWAYS_INLINE void for_each_group(const F& f) const {
+    if (n * C <= kSmallGroup) {
+      parallel_tasks(S, f);
+    } else {
+      for (int64_t g = 0; g < S; ++g) f(g);
+    }
+  }
+  template <class F>
+  MOCO_ALWAYS_INLINE void for_each_chunk(int64_t g, const F& f) const {
+    parallel_tasks(chunks, [&](int64_t index) { f((g * n + index * chunk) * C, index); });
+  }
+};
+
+template <class T>
+T* scratch_of(int slot, int64_t count) {
+  return static_cast<T*>(scratch(slot, static_cast<size_t>(count) * sizeof(T)));
+}
+
+// Of a chunk x, [pixels, C]: partial = [m, Σ(x − m), Σ(x − m)²], m the chunk's mean as rounded.
+template <class T>
+void chunk_statistics(const T* x, int64_t pixels, const Partition<T>& part, T* partial) {
+  const int64_t C = part.C, period = part.period, elements = pixels * C;
+  T* const sums = scratch_of<T>(1, 3 * period);
+  T* const center = sums + 2 * period;
+  sum_columns<1>(elements, period, sums,
+                 [=](auto access, int64_t i, int64_t, auto* s) { s[0] += access.load(x + i); });
+  add_folds(sums, part.fold, C, partial);
+  const T share = T{1} / static_cast<T>(pixels);
+  for (int64_t c = 0; c < C; ++c) partial[c] *= share;
+  repeat_folds(partial, part.fold, C, center);
+  sum_columns<2>(elements, period, sums, [=](auto access, int64_t i, int64_t j, auto* s) {
+    const auto deviation = access.load(x + i) - access.load(center + j);
+    s[0] += deviation;
+    s[1] += deviation * deviation;
+  });
+  add_folds(sums, part.fold, C, partial + C);
+  add_folds(sums + period, part.fold, C, partial + 2 * C);
+}
+
+// mean and var of one group from its chunks' partials, in double.
+template <class T>
+void combine_statistics(const T* partials, const Partition<T>& part, T* mean, T* var) {
+  const int64_t C = part.C;
+  const double n = static_cast<double>(part.n);
+  parallel_chunks(C, 256, [&](int64_t begin, int64_t end) {
+    double total[256] = {};
+    for (int64_t k = 0; k < part.chunks; ++k) {
+      const T* const p = partials + k * 3 * C;
+      const double pixels = static_cast<double>(part.pixels_of(k));
+      for (int64_t c = begin; c < end; ++c) total[c - begin] += pixels * p[c] + p[C + c];
+    }
+    double squares[256] = {};
+    for (int64_t k = 0; k < part.chunks; ++k) {
+      const T* const p = partials + k * 3 * C;
+      const double pixels = static_cast<double>(part.pixels_of(k)), share = 1 / pixels;
+      for (int64_t c = begin; c < end; ++c) {
+        const double rest = p[C + c] * share;  // the chunk's mean is p[c] + rest
+        const double offset = p[c] + rest - total[c - begin] / n;
+        squares[c - begin] += p[2 * C + c] + pixels * (offset * offset - rest * rest);
+      }
+    }
+    for (int64_t c = begin; c < end; ++c) {
+      mean[c] = static_cast<T>(total[c - begin] / n);
+      const double sum = squares[c - begin];
+      var[c] = static_cast<T>(sum < 0 ? 0 : sum / n);  // NaN stays
+    }
+  });
+}
+
+// y = (x − mean)·factor + beta (+ residual), max(0, ·) with relu, over one chunk.
+// coefficients: mean, factor and beta, a folded row each.
+template <bool relu, bool add, class T>
+void normalize(const T* x, const T* residual, int64_t elements, int64_t period,
+               const T* coefficients, T* y) {
+  walk_columns<T>(elements, period, [=](auto access, int64_t i, int rows, int64_t j) {
+    using V = typename decltype(access)::V;
+    const V mean = access.load(coefficients + j), factor = access.load(coefficients + period + j),
+            beta = access.load(coefficients + 2 * period + j);
+    for (int r = 0; r < rows; ++r, i += period) {
+      V z = (access.load(x + i) - mean) * factor + beta;
+      if (add) z += access.load(residual + i);
+      if (relu) z = z < V{} ? V{} : z;  // NaN stays
+      access.store(y + i, z);
+    }
+  });
+}
+
+// Over one chunk: sums = [Σdz, Σdz·(x − mean)], a folded row each.
+template <bool relu, class T>
+void gradient_sums(const T* dy, const T* x, const T* y, int64_t elements, int64_t period,
+                   const T* mean, T* sums) {
+  sum_columns<2>(elements, period, sums, [=](auto access, int64_t i, int64_t j, auto* s) {
+    using V = typename decltype(access)::V;
+    V dz = access.load(dy + i);
+    if (relu) dz = access.load(y + i) > V{} ? dz : V{};
+    s[0] += dz;
+    s[1] += dz * (access.load(x + i) - access.load(mean + j));
+  });
+}
+
+// dx = a·dz + (b·(x − mean) + c) and dresidual = dz, where it is asked for, over one chunk.
+// coefficients: mean, a, b and c, a folded row each.
+template <bool relu, class T>
+void gradient(const T* dy, const T* x, const T* y, int64_t elements, int64_t period,
+              const T* coefficients, T* dx, T* dresidual) {
+  const auto walk = [=](auto with_residual) {
+    walk_columns<T>(elements, period, [=](auto access, int64_t i, int rows, int64_t j) {
+      using V = typename decltype(access)::V;
+      const V mean = access.load(coefficients + j), a = access.load(coefficients + period + j),
+              b = access.load(coefficients + 2 * period + j),
+              c = access.load(coefficients + 3 * period + j);
+      for (int r = 0; r < rows; ++r, i += period) {
+        V dz = access.load(dy + i);
+        if (relu) dz = access.load(y + i) > V{} ? dz : V{};
+        access.store(dx + i, a * dz + (b * (access.load(x + i) - mean) + c));
+        if (with_residual()) access.store(dresidual + i, dz);
+      }
+    });
+  };
+  if (dresidual) {
+    walk([] { return true; });
+  } else {
+    walk([] { return false; });
+  }
+}
+
+// The two sums over a group from its chunks' partials, in order and in double.
+template <class T>
+void combine_gradient_sums(const T* partials, const Partition<T>& part, double* total) {
+  for (int64_t i = 0; i < 2 * part.C; ++i) total[i] = 0;
+  for (int64_t k = 0; k < part.chunks; ++k) {
+    for (int64_t i = 0; i < 2 * part.C; ++i) total[i] += partials[k * 2 * part.C + i];
+  }
+}
+
+template <class T>
+double inverse_deviation(T var, double eps) {
+  return 1 / square_root(static_cast<double>(var) + eps);
+}
+
+}  // namespace
+
+void CpuBackend::batch_norm_forward(const Tensor& x, const Tensor& gamma, const Tensor& beta,
+                                    const Tensor& residual, const BatchNormConfig& config,
+                                    const Tensor& mean, const Tensor& var, const Tensor& y) {
+  with_float_type(x.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    const Partition<T> part(x, gamma.numel(), config.batch_statistics ? mean.dim(0) : 1);
+    const int64_t C = part.C, period = part.period;
+    const T* const in = x.raw<T>();
+    const T* const shortcut = residual.defined() ? residual.raw<T>() : nullptr;
+    T* const out = y.raw<T>();
+    part.for_each_group([&](int64_t g) {
+      T *const group_mean = mean.raw<T>() + g * C, *const group_var = var.raw<T>() + g * C;
+      if (config.batch_statistics) {
+        T* const partials = scratch_of<T>(0, part.chunks * 3 * C);
+        part.for_each_chunk(g, [&](int64_t first, int64_t k) {
+          chunk_statistics(in + first, part.pixels_of(k), part, partials + k * 3 * C);
+        });
+        combine_statistics(partials, part, group_mean, group_var);
+      }
+      T* const coefficients = scratch_of<T>(2, 3 * period);
+      for (int64_t j = 0; j < period; ++j) {
+        const int64_t c = j % C;
+        coefficients[j] = group_mean[c];
+        coefficients[period + j] =
+            static_cast<T>(gamma.raw<T>()[c] * inverse_deviation(group_var[c], config.eps));
+        coefficients[2 * period + j] = beta.raw<T>()[c];
+      }
+      const auto apply = config.relu
+                             ? (shortcut ? normalize<true, true, T> : normalize<true, false, T>)
+                             : (shortcut ? normalize<false, true, T> : normalize<false, false, T>);
+      part.for_each_chunk(g, [&](int64_t first, int64_t k) {
+        apply(in + first, shortcut ? shortcut + first : nullptr, part.pixels_of(k) * C, period,
+              coefficients, out + first);
+      });
+    });
+  });
+}
+
+void CpuBackend::batch_norm_backward(const Tensor& dy, const Tensor& x, const Tensor& y,
+                                     const Tensor& gamma, const BatchNormConfig& config,
+                                     const Tensor& mean, const Tensor& var, const Tensor& dx,
+                                     const Tensor& dgamma, const Tensor& dbeta,
+                                     const Tensor& dresidual) {
+  with_float_type(x.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    const Partition<T> part(x, gamma.numel(), config.batch_statistics ? mean.dim(0) : 1);
+    const int64_t C = part.C, S = part.S, period = part.period;
+    const T *const dout = dy.raw<T>(), *const in = x.raw<T>();
+    const T* const out = config.relu ? y.raw<T>() : nullptr;
+    T* const dshortcut = dresidual.defined() ? dresidual.raw<T>() : nullptr;
+    double* const totals = scratch_of<double>(3, S * 2 * C);  // Σdz, Σdz·(x − mean) of each group
+    part.for_each_group([&](int64_t g) {
+      const T *const group_mean = mean.raw<T>() + g * C, *const group_var = var.raw<T>() + g * C;
+      T* const coefficients = scratch_of<T>(2, 4 * period);
+      repeat_folds(group_mean, part.fold, C, coefficients);
+      T* const partials = scratch_of<T>(0, part.chunks * 2 * C);
+      const auto sum = config.relu ? gradient_sums<true, T> : gradient_sums<false, T>;
+      part.for_each_chunk(g, [&](int64_t first, int64_t k) {
+        T* const sums = scratch_of<T>(1, 2 * period);
+        sum(dout + first, in + first, out ? out + first : nullptr, part.pixels_of(k) * C, period,
+            coefficients, sums);
+        add_folds(sums, part.fold, C, partials + k * 2 * C);
+        add_folds(sums + period, part.fold, C, partials + k * 2 * C + C);
+      });
+      double* const total = totals + g * 2 * C;
+      combine_gradient_sums(partials, part, total);
+      for (int64_t j = 0; j < period; ++j) {
+        const int64_t c = j % C;
+        const double inverse = inverse_deviation(group_var[c], config.eps);
+        const double a = gamma.raw<T>()[c] * inverse;
+        const double share = config.batch_statistics ? a / static_cast<double>(part.n) : 0;
+        coefficients[period + j] = static_cast<T>(a);
+        coefficients[2 * period + j] = static_cast<T>(-share * total[C + c] * inverse * inverse);
+        coefficients[3 * period + j] = static_cast<T>(-share * total[c]);
+      }
+      const auto apply = config.relu ? gradient<true, T> : gradient<false, T>;
+      part.for_each_chunk(g, [&](int64_t first, int64_t k) {
+        apply(dout + first, in + first, out ? out + first : nullptr, part.pixels_of(k) * C, period,
+              coefficients, dx.raw<T>() + first, dshortcut ? dshortcut + first : nullptr);
+      });
+    });
+    for (int64_t c = 0; c < C; ++c) {
+      double sum = 0, sum_x = 0;
+      for (int64_t g = 0; g < S; ++g) {
+        const double* const total = totals + g * 2 * C;
+        sum += total[c];
+        sum_x += total[C + c] * inverse_deviation(var.raw<T>()[g * C + c], config.eps);
+      }
+      dbeta.raw<T>()[c] = static_cast<T>(sum);
+      dgamma.raw<T>()[c] = static_cast<T>(sum_x);
+    }
+  });
+}
+
+// r ← (1 − momentum)·r + momentum · 1/S·Σ_g (mean_g, var_g·n/(n − 1))
+void CpuBackend::batch_norm_update_running(const Tensor& mean, const Tensor& var, int64_t n,
+                                           double momentum, const Tensor& running_mean,
+                                           const Tensor& running_var) {
+  with_float_type(mean.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    const int64_t S = mean.dim(0), C = mean.dim(1);
+    const double unbiased = static_cast<double>(n) / static_cast<double>(n - 1);
+    for (int64_t c = 0; c < C; ++c) {
+      double mean_sum = 0, var_sum = 0;
+      for (int64_t g = 0; g < S; ++g) {
+        mean_sum += mean.raw<T>()[g * C + c];
+        var_sum += var.raw<T>()[g * C + c];
+      }
+      const double share = momentum / static_cast<double>(S);
+      T &r_mean = running_mean.raw<T>()[c], &r_var = running_var.raw<T>()[c];
+      r_mean = static_cast<T>((1 - momentum) * r_mean + share * mean_sum);
+      r_var = static_cast<T>((1 - momentum) * r_var + share * unbiased * var_sum);
+    }
+  });
+}
+
+}  // namespace mocograd::MOCO_ISA

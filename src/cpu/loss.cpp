@@ -1,0 +1,195 @@
+// Kernels of the loss and of its metrics: normalised rows, softmax with cross entropy, the target's
+// rank, the k largest of a row. Each row is one task's, so there is nothing to combine but the
+// losses of the rows, which are added in order.
+#include "cpu/cpu_backend.h"
+#include "cpu/loops.h"
+#include "cpu/scratch.h"
+
+namespace mocograd::MOCO_ISA {
+namespace {
+
+MOCO_ALWAYS_INLINE float logarithm(float x) {
+  return __builtin_logf(x);
+}
+MOCO_ALWAYS_INLINE double logarithm(double x) {
+  return __builtin_log(x);
+}
+
+// The largest of a row, NaN passed over: it shows in exp(NaN − max) then.
+template <class T>
+T max_of_row(const T* x, int64_t C) {
+  Vec<T> best = broadcast(x[0]);
+  int64_t j = 0;
+  for (; j + kLanes<T> <= C; j += kLanes<T>) {
+    const Vec<T> v = load(x + j);
+    best = v > best ? v : best;
+  }
+  T lane[kLanes<T>];
+  store(lane, best);
+  T max = lane[0];
+  for (int i = 1; i < kLanes<T>; ++i) max = lane[i] > max ? lane[i] : max;
+  for (; j < C; ++j) max = x[j] > max ? x[j] : max;
+  return max;
+}
+
+// Whether any of `count` numbers is above the threshold.
+template <class T>
+bool any_above(const T* x, int count, T threshold) {
+  int above = 0;
+  for (int i = 0; i < count; ++i) above |= x[i] > threshold;
+  return above != 0;
+}
+
+// Puts a number into a list that is sorted from large to small, behind its equals; the last entry
+// falls out. Requires: it is larger than the last entry, or that entry is free.
+template <class T>
+void insert_sorted(T* values, int64_t* indices, int64_t size, T value, int64_t index) {
+  int64_t place = size - 1;
+  for (; place > 0 && values[place - 1] < value; --place) {
+    values[place] = values[place - 1];
+    indices[place] = indices[place - 1];
+  }
+  values[place] = value;
+  indices[place] = index;
+}
+
+// One pass over the row. Few elements of a long row beat the k-th best so far, so 64 are compared
+// with it at once.
+template <class T>
+void top_k_of_row(const T* x, int64_t M, int64_t k, T* values, int64_t* indices) {
+  for (int64_t j = 0; j < k; ++j) insert_sorted(values, indices, j + 1, x[j], j);
+  constexpr int64_t kBlock = 64;
+  for (int64_t block = k; block < M; block += kBlock) {
+    const int count = static_cast<int>(M - block < kBlock ? M - block : kBlock);
+    if (!any_above(x + block, count, values[k - 1])) continue;
+    for (int64_t j = block; j < block + count; ++j) {
+      if (x[j] > values[k - 1]) insert_sorted(values, indices, k, x[j], j);
+    }
+  }
+}
+
+}  // namespace
+
+// norm_i = max(‖x_i‖₂, eps);  y_i = x_i / norm_i
+void CpuBackend::l2_normalize_forward(const Tensor& x, double eps, const Tensor& y,
+                                      const Tensor& norm) {
+  with_float_type(x.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    const int64_t C = x.dim(1);
+    const T floor = static_cast<T>(eps);
+    for_each_row(x.dim(0), C,
+                 [=, in = x.raw<T>(), out = y.raw<T>(), norms = norm.raw<T>()](int64_t i) {
+                   const T* const row = in + i * C;
+                   const T length = square_root(sum_of_columns<T>(C, [=](auto access, int64_t j) {
+                     return access.load(row + j) * access.load(row + j);
+                   }));
+                   const T divisor = length < floor ? floor : length;  // NaN stays
+                   norms[i] = divisor;
+                   for_each_column<T>(C, [&](auto access, int64_t j) {
+                     access.store(out + i * C + j, access.load(row + j) / divisor);
+                   });
+                 });
+  });
+}
+
+// dx_i = (dy_i − y_i·⟨y_i, dy_i⟩) / norm_i, without the second term where norm_i is eps
+void CpuBackend::l2_normalize_backward(const Tensor& y, const Tensor& norm, double eps,
+                                       const Tensor& dy, const Tensor& dx) {
+  with_float_type(y.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    const int64_t C = y.dim(1);
+    const T floor = static_cast<T>(eps);
+    for_each_row(y.dim(0), C,
+                 [=, out = y.raw<T>(), norms = norm.raw<T>(), dout = dy.raw<T>(),
+                  din = dx.raw<T>()](int64_t i) {
+                   const T *const row = out + i * C, *const drow = dout + i * C;
+                   const T along =
+                       norms[i] <= floor ? T{0} : sum_of_columns<T>(C, [=](auto access, int64_t j) {
+                         return access.load(row + j) * access.load(drow + j);
+                       });
+                   const T divisor = norms[i];
+                   for_each_column<T>(C, [&](auto access, int64_t j) {
+                     access.store(din + i * C + j,
+                                  (access.load(drow + j) - access.load(row + j) * along) / divisor);
+                   });
+                 });
+  });
+}
+
+// loss = 1/N Σ_i (log Σ_j exp(x_ij − m_i) − (x_{i,label_i} − m_i)),  m_i = max_j x_ij
+void CpuBackend::cross_entropy_forward(const Tensor& x, const Tensor& label, const Tensor& p,
+                                       const Tensor& loss) {
+  with_float_type(x.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    const int64_t N = x.dim(0), C = x.dim(1);
+    T* const losses = static_cast<T*>(scratch(0, static_cast<size_t>(N) * sizeof(T)));
+    for_each_row(N, C,
+                 [=, in = x.raw<T>(), labels = label.raw<int64_t>(), out = p.raw<T>()](int64_t i) {
+                   const T* const row = in + i * C;
+                   T* const probability = out + i * C;
+                   const T max = max_of_row(row, C);
+                   for (int64_t j = 0; j < C; ++j) probability[j] = exponential(row[j] - max);
+                   const T sum = sum_of_columns<T>(
+                       C, [=](auto access, int64_t j) { return access.load(probability + j); });
+                   const T share = T{1} / sum;
+                   for_each_column<T>(C, [&](auto access, int64_t j) {
+                     access.store(probability + j, access.load(probability + j) * share);
+                   });
+                   losses[i] = logarithm(sum) - (row[labels[i]] - max);
+                 });
+    double total = 0;
+    for (int64_t i = 0; i < N; ++i) total += losses[i];
+    loss.raw<T>()[0] = static_cast<T>(total / static_cast<double>(N));
+  });
+}
+
+// dx_ij = dloss/N · (p_ij − [j = label_i])
+void CpuBackend::cross_entropy_backward(const Tensor& p, const Tensor& label, const Tensor& dloss,
+                                        const Tensor& dx) {
+  with_float_type(p.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    const int64_t N = p.dim(0), C = p.dim(1);
+    const T factor = dloss.raw<T>()[0] / static_cast<T>(N);
+    for_each_row(
+        N, C,
+        [=, probability = p.raw<T>(), labels = label.raw<int64_t>(), din = dx.raw<T>()](int64_t i) {
+          for_each_column<T>(C, [&](auto access, int64_t j) {
+            access.store(din + i * C + j, access.load(probability + i * C + j) * factor);
+          });
+          const int64_t target = i * C + labels[i];
+          din[target] = factor * (probability[target] - T{1});
+        });
+  });
+}
+
+// rank_i = how many j ≠ label_i have !(x_ij < x_{i,label_i}), so that NaN counts against the target
+void CpuBackend::rank_of_target(const Tensor& x, const Tensor& label, const Tensor& rank) {
+  with_float_type(x.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    const int64_t C = x.dim(1);
+    for_each_row(x.dim(0), C,
+                 [=, in = x.raw<T>(), labels = label.raw<int64_t>(),
+                  ranks = rank.raw<int64_t>()](int64_t i) {
+                   const T* const row = in + i * C;
+                   const T target = row[labels[i]];
+                   int64_t not_below = 0;
+                   for (int64_t j = 0; j < C; ++j) not_below += !(row[j] < target);
+                   ranks[i] = not_below - 1;  // the target is not below itself
+                 });
+  });
+}
+
+// The k largest of each row, largest first, the lower index first among equals
+void CpuBackend::top_k(const Tensor& x, const Tensor& value, const Tensor& index) {
+  with_float_type(x.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    const int64_t M = x.dim(1), k = value.dim(1);
+    for_each_row(
+        x.dim(0), M,
+        [=, in = x.raw<T>(), values = value.raw<T>(), indices = index.raw<int64_t>()](int64_t i) {
+          top_k_of_row(in + i * M, M, k, values + i * k, indices + i * k);
+        });
+  });
+}
+
+}  // namespace mocograd::MOCO_ISA

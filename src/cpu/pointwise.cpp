@@ -1,0 +1,115 @@
+// Pointwise kernels: one output element from the input elements at the same place. All of them are
+// bound by memory; the compiler vectorises the loops. (The backend object lives here too.)
+#include <new>
+
+#include "cpu/cpu_backend.h"
+#include "cpu/loops.h"
+
+namespace mocograd::MOCO_ISA {
+namespace {
+
+// Calls f with a value of the element type that dtype names.
+template <class F>
+MOCO_ALWAYS_INLINE void with_element_type(DType dtype, const F& f) {
+  switch (dtype) {
+    case DType::f32:
+      return f(float{});
+    case DType::f64:
+      return f(double{});
+    case DType::i64:
+      return f(int64_t{});
+    case DType::u8:
+      return f(uint8_t{});
+  }
+}
+
+}  // namespace
+
+CpuBackend::~CpuBackend() = default;
+
+Backend& cpu_backend() {
+  // Never destroyed: tensors may outlive main. (Plain `new` could throw, and handling that would
+  // leave a shared symbol in this file.)
+  alignas(CpuBackend) static char memory[sizeof(CpuBackend)];
+  static CpuBackend* const backend = new (memory) CpuBackend;
+  return *backend;
+}
+
+// y_i = value
+void CpuBackend::fill(const Tensor& y, double value) {
+  with_element_type(y.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    T* const out = y.raw<T>();
+    const T number = static_cast<T>(value);
+    for_each_element(y.numel(), [=](int64_t i) { out[i] = number; });
+  });
+}
+
+// y_i = x_i, by C++'s conversion from one type to the other
+void CpuBackend::convert(const Tensor& x, const Tensor& y) {
+  with_element_type(x.dtype(), [&](auto from) {
+    with_element_type(y.dtype(), [&](auto to) {
+      using From = decltype(from);
+      using To = decltype(to);
+      const From* const in = x.raw<From>();
+      To* const out = y.raw<To>();
+      for_each_element(y.numel(), [=](int64_t i) { out[i] = static_cast<To>(in[i]); });
+    });
+  });
+}
+
+// y_i = a_i + b_i
+void CpuBackend::add(const Tensor& a, const Tensor& b, const Tensor& y) {
+  with_float_type(y.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    const T *const left = a.raw<T>(), *const right = b.raw<T>();
+    T* const out = y.raw<T>();
+    for_each_element(y.numel(), [=](int64_t i) { out[i] = left[i] + right[i]; });
+  });
+}
+
+// y_i = a_i · b_i
+void CpuBackend::multiply(const Tensor& a, const Tensor& b, const Tensor& y) {
+  with_float_type(y.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    const T *const left = a.raw<T>(), *const right = b.raw<T>();
+    T* const out = y.raw<T>();
+    for_each_element(y.numel(), [=](int64_t i) { out[i] = left[i] * right[i]; });
+  });
+}
+
+// y_i = factor · x_i
+void CpuBackend::scale(const Tensor& x, double factor, const Tensor& y) {
+  with_float_type(y.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    const T* const in = x.raw<T>();
+    T* const out = y.raw<T>();
+    const T number = static_cast<T>(factor);
+    for_each_element(y.numel(), [=](int64_t i) { out[i] = number * in[i]; });
+  });
+}
+
+// y_i = max(0, x_i). Written so that NaN, which is not below zero, stays.
+void CpuBackend::relu_forward(const Tensor& x, const Tensor& y) {
+  with_float_type(y.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    const T* const in = x.raw<T>();
+    T* const out = y.raw<T>();
+    for_each_element(y.numel(), [=](int64_t i) { out[i] = in[i] < T{0} ? T{0} : in[i]; });
+  });
+}
+
+// dx_i = dy_i where y_i > 0, else 0
+void CpuBackend::relu_backward(const Tensor& y, const Tensor& dy, const Tensor& dx) {
+  with_float_type(y.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    const T *const forward = y.raw<T>(), *const dout = dy.raw<T>();
+    T* const din = dx.raw<T>();
+    for_each_element(y.numel(), [=](int64_t i) {
+      const T gradient = dout[i];
+      din[i] = forward[i] > T{0} ? gradient : T{0};
+    });
+  });
+}
+
+}  // namespace mocograd::MOCO_ISA

@@ -1,0 +1,285 @@
+// The batch normalisation kernels against sums in double.
+//
+// Errors: a sum of n terms in any order is off by at most n·eps·Σ|terms|. The forward pass is
+// judged with the mean and variance it wrote itself (which are judged on their own), the backward
+// pass with the ones it was given, so that each bound counts only the roundings of its own pass.
+#include "kernel_cases.h"
+
+namespace mocograd {
+namespace {
+
+class BatchNormKernelTest : public KernelTest {};
+
+struct Case {
+  int64_t S, n, C;  // groups, pixels a group, channels
+};
+const Case kCases[] = {{1, 2, 1},     {1, 5, 3},     {2, 7, 5},     {3, 11, 16},   {1, 67, 17},
+                       {2, 64, 32},   {1, 131, 64},  {4, 33, 128},  {2, 61, 129},  {1, 3, 2048},
+                       {2, 2053, 16}, {1, 1025, 32}, {1, 20011, 1}, {2, 4099, 67}, {1, 300, 513}};
+
+struct Reference {
+  Case size;
+  Values x;
+
+  size_t channel(size_t i) const { return i % static_cast<size_t>(size.C); }
+  // The place of element i's group and channel in mean and var.
+  size_t slot(size_t i) const {
+    const size_t C = static_cast<size_t>(size.C);
+    return i / (static_cast<size_t>(size.n) * C) * C + channel(i);
+  }
+  size_t slots() const { return static_cast<size_t>(size.S * size.C); }
+
+  // Σ over a group and channel of f(element, slot), divided by n; in long double.
+  Values average(const std::function<long double(double, size_t)>& f) const {
+    std::vector<long double> sum(slots());
+    for (size_t i = 0; i < x.size(); ++i) sum[slot(i)] += f(x[i], slot(i));
+    Values result;
+    for (long double value : sum) result.push_back(static_cast<double>(value / size.n));
+    return result;
+  }
+  Values mean() const {
+    return average([](double value, size_t) { return value; });
+  }
+  Values var(const Values& mean) const {
+    return average([&](double value, size_t s) {
+      const long double d = static_cast<long double>(value) - mean[s];
+      return d * d;
+    });
+  }
+};
+
+// Rounded to eps·|mean| when it is written; before that, deviations from the mean are summed over
+// chunks of at least 64 pixels, and the chunks in double.
+Values mean_bound(const Reference& reference, const Values& mean, const Values& var, double eps) {
+  const double n = static_cast<double>(reference.size.n);
+  Values bound(mean.size());
+  for (size_t i = 0; i < bound.size(); ++i) {
+    bound[i] = eps * (std::abs(mean[i]) + n * std::sqrt(var[i])) +
+               0x1p-52 * (n / 64 + 1) * std::abs(mean[i]);
+  }
+  return bound;
+}
+
+// n roundings of a sum of positive terms; and what is left of the mean's rounding, squared.
+Values var_bound(const Reference& reference, const Values& mean, const Values& var, double eps) {
+  Values bound(var.size());
+  for (size_t i = 0; i < bound.size(); ++i) {
+    bound[i] =
+        (static_cast<double>(reference.size.n) + 4) * eps * var[i] + std::pow(2 * eps * mean[i], 2);
+  }
+  return bound;
+}
+
+TEST_P(BatchNormKernelTest, ForwardInEveryForm) {
+  for (const Case& size : kCases) {
+    const Shape shape = {size.S, size.n, 1, size.C};
+    const Tensor x = uniform(shape, 1, -1, 2), gamma = uniform({size.C}, 2, 0.5, 1.5),
+                 beta = uniform({size.C}, 3), residual = uniform(shape, 4);
+    const Reference reference{size, x.to_vector()};
+    const Values g = gamma.to_vector(), b = beta.to_vector(), r = residual.to_vector();
+    for (bool relu : {false, true}) {
+      for (bool add : {false, true}) {
+        const BatchNormConfig config{.eps = 1e-5, .relu = relu};
+        const std::vector<Tensor> results = run([&] {
+          const Tensor mean = poisoned({size.S, size.C}), var = poisoned({size.S, size.C}),
+                       y = poisoned(shape);
+          kernels().batch_norm_forward(x, gamma, beta, add ? residual : Tensor(), config, mean, var,
+                                       y);
+          return std::vector<Tensor>{mean, var, y};
+        });
+        const Values mean = reference.mean(), var = reference.var(mean);
+        expect_within(results[0], mean, mean_bound(reference, mean, var, eps()), "mean");
+        expect_within(results[1], var, var_bound(reference, mean, var, eps()), "var");
+        const Values m = results[0].to_vector(), v = results[1].to_vector();
+        Values y(reference.x.size()), bound(y);
+        for (size_t i = 0; i < y.size(); ++i) {
+          const size_t c = reference.channel(i), s = reference.slot(i);
+          const double scaled = (reference.x[i] - m[s]) * g[c] / std::sqrt(v[s] + config.eps);
+          y[i] = scaled + b[c] + (add ? r[i] : 0);
+          bound[i] = eps() * (3 * std::abs(scaled) + 2 * std::abs(b[c]) + std::abs(r[i]));
+          if (relu && y[i] < 0) y[i] = 0;
+        }
+        expect_within(results[2], y, bound, "y");
+      }
+    }
+  }
+}
+
+TEST_P(BatchNormKernelTest, GivenStatisticsAreUsedAndKept) {
+  const int64_t N = 37, C = 19;
+  const Tensor x = uniform({N, C}, 1), gamma = uniform({C}, 2), beta = uniform({C}, 3),
+               mean = uniform({C}, 4), var = uniform({C}, 5, 0.5, 2);
+  const Values mean_before = mean.to_vector(), var_before = var.to_vector();
+  const BatchNormConfig config{.eps = 1e-3, .batch_statistics = false};
+  const std::vector<Tensor> results = run([&] {
+    const Tensor y = poisoned({N, C});
+    kernels().batch_norm_forward(x, gamma, beta, Tensor(), config, mean, var, y);
+    return std::vector<Tensor>{y};
+  });
+  const Values vx = x.to_vector(), g = gamma.to_vector(), b = beta.to_vector();
+  Values y(vx.size()), bound(y);
+  for (size_t i = 0; i < y.size(); ++i) {
+    const size_t c = i % static_cast<size_t>(C);
+    const double scaled = (vx[i] - mean_before[c]) * g[c] / std::sqrt(var_before[c] + config.eps);
+    y[i] = scaled + b[c];
+    bound[i] = eps() * (3 * std::abs(scaled) + 2 * std::abs(b[c]));
+  }
+  expect_within(results[0], y, bound, "y");
+  expect_exactly(mean, mean_before, "mean");
+  expect_exactly(var, var_before, "var");
+}
+
+// The squares of such numbers agree in all their leading digits: E[x²] − E[x]² would be off by more
+// than the variance itself.
+TEST_P(BatchNormKernelTest, VarianceOfSmallNoiseOnALargeMean) {
+  for (const Case& size : {Case{1, 5000, 16}, Case{2, 1000, 67}}) {
+    const Shape shape = {size.S * size.n, size.C};
+    const Tensor x = uniform(shape, 1, 9999, 10001);
+    const Reference reference{size, x.to_vector()};
+    const Tensor mean = poisoned({size.S, size.C}), var = poisoned({size.S, size.C});
+    kernels().batch_norm_forward(x, Tensor::full({size.C}, 1, {dtype()}),
+                                 Tensor::zeros({size.C}, {dtype()}), Tensor(), {}, mean, var,
+                                 poisoned(shape));
+    const Values m = reference.mean(), v = reference.var(m);
+    expect_within(mean, m, mean_bound(reference, m, v, eps()), "mean");
+    expect_within(var, v, var_bound(reference, m, v, eps()), "var");
+  }
+}
+
+TEST_P(BatchNormKernelTest, NaNReachesItsChannelAndGroupOnly) {
+  const int64_t n = 40, C = 18;
+  Tensor x = uniform({2 * n, C}, 1);
+  x.rows(n + 3, n + 4).reshape({C, 1}).rows(5, 6).fill(kNaN);
+  const Tensor mean = poisoned({2, C}), var = poisoned({2, C}), y = poisoned({2 * n, C});
+  kernels().batch_norm_forward(x, Tensor::full({C}, 1, {dtype()}), Tensor::zeros({C}, {dtype()}),
+                               Tensor(), {.relu = true}, mean, var, y);
+  const Values values = y.to_vector();
+  for (size_t i = 0; i < values.size(); ++i) {
+    const bool hit = i >= static_cast<size_t>(n * C) && i % static_cast<size_t>(C) == 5;
+    ASSERT_EQ(std::isnan(values[i]), hit) << i;
+  }
+}
+
+struct Gradients {
+  Values dz, dx, dx_bound, dgamma, dgamma_bound, dbeta, dbeta_bound;
+};
+
+// The formulas of the catalogue, from the numbers the kernel is given.
+Gradients reference_gradients(const Reference& reference, const Values& dy, const Values& y,
+                              const Values& gamma, const BatchNormConfig& config,
+                              const Values& mean, const Values& var, double eps) {
+  const size_t count = dy.size(), C = static_cast<size_t>(reference.size.C);
+  const double n = static_cast<double>(reference.size.n);
+  Gradients result{dy, Values(count), Values(count), Values(C), Values(C), Values(C), Values(C)};
+  Values x_hat(count), sum(reference.slots()), sum_x(sum), size(sum), size_x(sum);
+  for (size_t i = 0; i < count; ++i) {
+    const size_t s = reference.slot(i), c = reference.channel(i);
+    if (config.relu && !(y[i] > 0)) result.dz[i] = 0;
+    x_hat[i] = (reference.x[i] - mean[s]) / std::sqrt(var[s] + config.eps);
+    sum[s] += result.dz[i];
+    sum_x[s] += result.dz[i] * x_hat[i];
+    size[s] += std::abs(result.dz[i]);
+    size_x[s] += std::abs(result.dz[i] * x_hat[i]);
+    result.dbeta[c] += result.dz[i];
+    result.dgamma[c] += result.dz[i] * x_hat[i];
+    result.dbeta_bound[c] += n * eps * std::abs(result.dz[i]);
+    result.dgamma_bound[c] += (n + 3) * eps * std::abs(result.dz[i] * x_hat[i]);
+  }
+  const double share = config.batch_statistics ? 1 / n : 0;
+  for (size_t i = 0; i < count; ++i) {
+    const size_t s = reference.slot(i);
+    const double factor = gamma[reference.channel(i)] / std::sqrt(var[s] + config.eps);
+    result.dx[i] = factor * (result.dz[i] - share * (sum[s] + x_hat[i] * sum_x[s]));
+    result.dx_bound[i] =
+        std::abs(factor) * eps *
+        (3 * std::abs(result.dz[i]) + (n + 6) * share * (size[s] + std::abs(x_hat[i]) * size_x[s]));
+  }
+  return result;
+}
+
+TEST_P(BatchNormKernelTest, BackwardInEveryForm) {
+  for (const Case& size : kCases) {
+    const Shape shape = {size.S, size.n, 1, size.C};
+    const Tensor x = uniform(shape, 1, -1, 2), y = uniform(shape, 2), dy = uniform(shape, 3),
+                 gamma = uniform({size.C}, 4, 0.5, 1.5), mean = uniform({size.S, size.C}, 5, 0, 1),
+                 var = uniform({size.S, size.C}, 6, 0.5, 1);
+    const Reference reference{size, x.to_vector()};
+    for (int form = 0; form < 8; ++form) {
+      const bool relu = form & 1, residual = form & 2, training = form & 4;
+      if (!training && size.S > 1) continue;
+      const BatchNormConfig config{.batch_statistics = training, .relu = relu};
+      const std::vector<Tensor> results = run([&] {
+        const Tensor dx = poisoned(shape), dgamma = poisoned({size.C}), dbeta = poisoned({size.C}),
+                     dresidual = residual ? poisoned(shape) : Tensor();
+        kernels().batch_norm_backward(dy, x, relu ? y : Tensor(), gamma, config, mean, var, dx,
+                                      dgamma, dbeta, dresidual);
+        std::vector<Tensor> written = {dx, dgamma, dbeta};
+        if (residual) written.push_back(dresidual);
+        return written;
+      });
+      const Gradients expected =
+          reference_gradients(reference, dy.to_vector(), y.to_vector(), gamma.to_vector(), config,
+                              mean.to_vector(), var.to_vector(), eps());
+      expect_within(results[0], expected.dx, expected.dx_bound, "dx");
+      expect_within(results[1], expected.dgamma, expected.dgamma_bound, "dgamma");
+      expect_within(results[2], expected.dbeta, expected.dbeta_bound, "dbeta");
+      if (residual) expect_exactly(results[3], expected.dz, "dresidual");
+    }
+  }
+}
+
+TEST_P(BatchNormKernelTest, LargeGroupsAreSharedBetweenThreads) {
+  const Case size = {2, 5003, 64};  // more than 2^18 elements a group, a chunk that is not full
+  const Shape shape = {size.S * size.n, size.C};
+  const Tensor x = uniform(shape, 1), gamma = uniform({size.C}, 2), beta = uniform({size.C}, 3),
+               dy = uniform(shape, 4);
+  const Reference reference{size, x.to_vector()};
+  const std::vector<Tensor> results = run([&] {
+    const Tensor mean = poisoned({size.S, size.C}), var = poisoned({size.S, size.C}),
+                 y = poisoned(shape), dx = poisoned(shape), dgamma = poisoned({size.C}),
+                 dbeta = poisoned({size.C});
+    kernels().batch_norm_forward(x, gamma, beta, Tensor(), {.relu = true}, mean, var, y);
+    kernels().batch_norm_backward(dy, x, y, gamma, {.relu = true}, mean, var, dx, dgamma, dbeta,
+                                  Tensor());
+    return std::vector<Tensor>{mean, var, y, dx, dgamma, dbeta};
+  });
+  const Values mean = reference.mean(), var = reference.var(mean);
+  expect_within(results[0], mean, mean_bound(reference, mean, var, eps()), "mean");
+  expect_within(results[1], var, var_bound(reference, mean, var, eps()), "var");
+  const Gradients expected =
+      reference_gradients(reference, dy.to_vector(), results[2].to_vector(), gamma.to_vector(),
+                          {.relu = true}, results[0].to_vector(), results[1].to_vector(), eps());
+  expect_within(results[3], expected.dx, expected.dx_bound, "dx");
+  expect_within(results[4], expected.dgamma, expected.dgamma_bound, "dgamma");
+  expect_within(results[5], expected.dbeta, expected.dbeta_bound, "dbeta");
+}
+
+TEST_P(BatchNormKernelTest, RunningStatistics) {
+  const int64_t S = 3, C = 21, n = 10;
+  const double momentum = 0.1;
+  const Tensor mean = uniform({S, C}, 1), var = uniform({S, C}, 2, 0, 1),
+               old_mean = uniform({C}, 3), old_var = uniform({C}, 4, 0, 1);
+  const std::vector<Tensor> results = run([&] {
+    const Tensor running_mean = old_mean.clone(), running_var = old_var.clone();
+    kernels().batch_norm_update_running(mean, var, n, momentum, running_mean, running_var);
+    return std::vector<Tensor>{running_mean, running_var};
+  });
+  const Values m = mean.to_vector(), v = var.to_vector();
+  Values expected_mean = old_mean.to_vector(), expected_var = old_var.to_vector();
+  for (double& value : expected_mean) value *= 1 - momentum;
+  for (double& value : expected_var) value *= 1 - momentum;
+  for (size_t i = 0; i < m.size(); ++i) {
+    const size_t c = i % static_cast<size_t>(C);
+    expected_mean[c] += momentum * m[i] / static_cast<double>(S);
+    expected_var[c] += momentum * v[i] / static_cast<double>(S) * static_cast<double>(n) /
+                       static_cast<double>(n - 1);
+  }
+  const Values bound(static_cast<size_t>(C), 4 * eps());
+  expect_within(results[0], expected_mean, bound, "running_mean");
+  expect_within(results[1], expected_var, bound, "running_var");
+}
+
+MOCO_INSTANTIATE_KERNEL_TEST(BatchNormKernelTest);
+
+}  // namespace
+}  // namespace mocograd
