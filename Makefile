@@ -99,7 +99,7 @@ format:  ## rewrite the sources with clang-format
 
 lint:  ## check formatting, the floors' include order and the object files' symbols
 	clang-format --dry-run -Werror $(wildcard src/*/*.h src/*/*.cpp src/*/*/*.h src/*/*/*.cpp tests/*.h tests/*.cpp examples/*.cpp)
-	BUILD=$(BUILD) tests/architecture.sh
+	BUILD=$(BUILD) tests/architecture_test.sh
 
 size:  ## lines of code by floor, the longest files and functions
 	$(PYTHON) tools/size.py
