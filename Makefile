@@ -3,7 +3,6 @@
 BUILD ?= build
 MODE ?= release
 CXX ?= g++
-PYTHON ?= python3
 
 # ---- flags -----------------------------------------------------------------------------------------
 
@@ -102,7 +101,7 @@ lint:  ## check formatting, the floors' include order and the object files' symb
 	BUILD=$(BUILD) tests/architecture_test.sh
 
 size:  ## lines of code by floor, the longest files and functions
-	$(PYTHON) tools/size.py
+	tools/size.sh
 
 clean:  ## remove everything that was built
 	rm -rf build build-debug build-asan build-tsan
