@@ -173,7 +173,7 @@ def contrast(encoder_q, encoder_k, queue, im_q, im_k, order, temperature):
 
 
 def moco_steps(flags, init, views):
-    """What `moco step --dump` writes: loss, logits, q, k, gradients of every step; the last state."""
+    """What `moco step --dump` writes: every step's loss, logits, q, k and gradients, then the state."""
     encoders = {name: make_encoder(flags) for name in ("encoder_q", "encoder_k")}
     for name, encoder in encoders.items():
         encoder.load_state_dict({key[len(name) + 1:]: value for key, value in init.items()
@@ -357,7 +357,7 @@ def make_case(out, name, number):
     noise, where = largest_deviation(moco_steps(flags, init, noisy), expect)
     dead = [key for key, tensor in expect.items() if ".grad." in key and not tensor.any()]
     if dead or not noise <= 1e-11:
-        sys.exit(f"error: {name}: rounding moves {where} by {noise:.1e}; zero gradients: {dead[:3]}")
+        sys.exit(f"error: {name}: rounding moves {where} by {noise:.1e}; dead: {dead[:3]}")
     parts = {"init": init, "views": views, "expect": expect}
     for part, tensors in parts.items():
         write_safetensors(out / f"{name}.{part}.safetensors", tensors)
