@@ -173,7 +173,7 @@ def contrast(encoder_q, encoder_k, queue, im_q, im_k, order, temperature):
 
 
 def moco_steps(flags, init, views):
-    """What `moco step --dump` writes: every step's loss, logits, q, k and gradients, then the state."""
+    """What `moco step` dumps: loss, logits, q, k, gradients of each step; the final state."""
     encoders = {name: make_encoder(flags) for name in ("encoder_q", "encoder_k")}
     for name, encoder in encoders.items():
         encoder.load_state_dict({key[len(name) + 1:]: value for key, value in init.items()
