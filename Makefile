@@ -3,7 +3,6 @@
 BUILD ?= build
 MODE ?= release
 CXX ?= g++
-PYTHON ?= python3
 
 # ---- flags -----------------------------------------------------------------------------------------
 
@@ -99,10 +98,10 @@ format:  ## rewrite the sources with clang-format
 
 lint:  ## check formatting, the floors' include order and the object files' symbols
 	clang-format --dry-run -Werror $(wildcard src/*/*.h src/*/*.cpp src/*/*/*.h src/*/*/*.cpp tests/*.h tests/*.cpp examples/*.cpp)
-	BUILD=$(BUILD) tests/architecture.sh
+	BUILD=$(BUILD) tests/architecture_test.sh
 
 size:  ## lines of code by floor, the longest files and functions
-	$(PYTHON) tools/size.py
+	tools/size.sh
 
 clean:  ## remove everything that was built
 	rm -rf build build-debug build-asan build-tsan

@@ -1,0 +1,44 @@
+#!/bin/sh
+# Installs what building and testing mocograd needs and this machine lacks, with apt (Debian 12,
+# Ubuntu 22.04 or newer). Does nothing, and needs no root, when everything is there.
+set -eu
+
+# package, how to see that it is there (a command or a header), why
+needed='
+g++           command g++            C++20 compiler, 12 or newer; binutils with nm come with it
+make          command make           the build
+libgtest-dev  header gtest/gtest.h   tests
+libcli11-dev  header CLI/CLI.hpp     command line and recipes
+'
+
+is_there() {
+  case $1 in
+    command) command -v "$2" >/dev/null ;;
+    header) echo "#include <$2>" | g++ -std=c++20 -E -x c++ - >/dev/null 2>&1 ;;
+  esac
+}
+
+missing=$(echo "$needed" | while read -r package kind what _; do
+  [ -z "$package" ] || is_there "$kind" "$what" || printf '%s ' "$package"
+done)
+if [ -z "$missing" ]; then
+  echo 'Everything is installed.'
+  exit 0
+fi
+
+if ! command -v apt-get >/dev/null; then
+  printf 'error: missing: %s\nThere is no apt-get here. Install by other means:\n%s' "$missing" "$needed" >&2
+  exit 1
+fi
+as_root=
+if [ "$(id -u)" -ne 0 ]; then
+  as_root=sudo
+  if ! command -v sudo >/dev/null; then
+    echo "error: missing: ${missing}; neither root nor sudo. As root: apt-get install $missing" >&2
+    exit 1
+  fi
+fi
+echo "Installing: $missing"
+$as_root apt-get update -q
+# shellcheck disable=SC2086  # words are package names
+$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $missing

@@ -1,0 +1,84 @@
+#!/bin/sh
+# Rules of the source tree that a compiler does not check. Ends with 'N passed, M failed'.
+#
+#   BUILD=build tests/architecture_test.sh
+#
+# A rule is one call of `rule NAME OFFENDERS`: no offending lines means passed.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+BUILD=${BUILD:-build}
+passed=0 failed=0
+
+rule() {
+  if [ -z "$2" ]; then
+    passed=$((passed + 1))
+  else
+    failed=$((failed + 1))
+    printf 'failed: %s\n%s\n' "$1" "$2"
+  fi
+}
+
+sources() { find src -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' | LC_ALL=C sort; }
+
+# ---- include arrows only point down ----------------------------------------------------------------
+
+# What a floor may include, itself among it. The kernels of cpu and cuda are reached through
+# tensor/backend.h alone; only the command line, which chooses device and threads, sees them.
+floors_below() {
+  case $1 in
+    tensor) echo tensor ;;
+    cpu) echo tensor cpu ;;
+    cuda) echo tensor cuda ;;
+    autograd) echo tensor autograd ;;
+    nn) echo tensor autograd nn ;;
+    io) echo tensor io ;;
+    data) echo tensor io data ;;
+    moco) echo tensor autograd nn io data moco ;;
+    debug) echo tensor autograd nn io data moco debug ;;
+    cli) echo tensor cpu cuda autograd nn io data moco debug cli ;;
+  esac
+}
+
+for floor in src/*/; do
+  floor=$(basename "$floor")
+  below=$(floors_below "$floor" | tr ' ' '|')
+  rule "src/$floor includes only from: ${below:-nothing, as floors_below does not list it}" \
+    "$(grep -rnE '^ *# *include *"' "src/$floor" | grep -vE "include *\"(${below:-none})/")"
+done
+
+rule 'only src/cuda and .cu files include CUDA headers' \
+  "$(sources | grep -vE '^src/cuda/|\.cu$' |
+    xargs grep -nE '# *include *[<"](cuda_|cuda\.h|cublas|mma\.h|cooperative_groups)')"
+
+# ---- code for one instruction set stays out of the others ------------------------------------------
+
+# A weak symbol (an inline function, a template) of an object built with AVX flags may be the copy that
+# the linker keeps for everybody, and kills a processor without AVX. So each has to live in the
+# namespace of its instruction set. DW.ref.* are pointers, not code. Without optimisation nothing is
+# inlined and every object is full of weak symbols; such a build is not one to ship.
+if [ "$(basename "$BUILD")" = build ] && [ -d "$BUILD/obj/src/cpu" ]; then
+  for isa in avx2 avx512; do
+    rule "weak symbols of the $isa kernels are in namespace mocograd::$isa" \
+      "$(nm -C -A --defined-only "$BUILD"/obj/src/cpu/*."$isa".o 2>&1 |
+        grep -E ' [WVu] |^nm: ' | grep -vE "mocograd::$isa::| V DW\.ref\.")"
+  done
+else
+  echo "skipped: weak symbols of the kernels: $BUILD holds no optimised build"
+fi
+
+# ---- texts -----------------------------------------------------------------------------------------
+
+if git rev-parse --is-inside-work-tree >/dev/null 2>&1; then
+  rule 'no absolute path of one machine' \
+    "$(git grep -nIE '(^|[^A-Za-z0-9_.])/(home|root|mnt|opt|work|tmp|Users)/[A-Za-z]')"
+  rule 'only .ci/run looks outside the repository' "$(git grep -nIE '\.\./shar[e]d' -- ':!.ci/run')"
+  rule 'nothing is left for later' "$(git grep -nIwE 'TOD[O]|FIXM[E]|XX[X]')"
+else
+  echo 'skipped: paths and notes in tracked files: not a git checkout'
+fi
+
+rule 'no source file is longer than 400 lines' \
+  "$(sources | xargs wc -l | awk '$2 != "total" && $1 > 400 { print $2 ": " $1 " lines" }')"
+
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]
