@@ -1,0 +1,110 @@
+#include "io/durable_file.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <utility>
+
+#include "tensor/error.h"
+
+namespace mocograd {
+namespace {
+
+constexpr mode_t kMode = 0644;
+
+std::string directory_of(const std::string& path) {
+  const std::filesystem::path parent = std::filesystem::path(path).parent_path();
+  return parent.empty() ? "." : parent.string();
+}
+
+// The file that a chain of symbolic links ends at; the path itself where there is none.
+std::string resolved(const std::string& path) {
+  std::error_code error;
+  if (!std::filesystem::is_symlink(path, error)) return path;
+  const std::filesystem::path target = std::filesystem::weakly_canonical(path, error);
+  return error ? path : target.string();
+}
+
+mode_t present_umask() {
+  const mode_t mask = umask(0);
+  umask(mask);
+  return mask;
+}
+
+}  // namespace
+
+DurableFile::DurableFile(const std::string& path) : path_(path), target_(resolved(path)) {
+  struct stat existing = {};
+  const bool exists = stat(target_.c_str(), &existing) == 0;
+  if (exists && !S_ISREG(existing.st_mode)) {
+    descriptor_ = open(target_.c_str(), O_WRONLY | O_CLOEXEC);
+    if (descriptor_ < 0) fail("cannot be opened for writing");
+    return;
+  }
+  temporary_ = target_ + ".tmp-XXXXXX";
+  descriptor_ = mkostemp(temporary_.data(), O_CLOEXEC);
+  if (descriptor_ < 0) {
+    temporary_.clear();
+    fail("cannot be written");
+  }
+  const mode_t mode = exists ? existing.st_mode & 07777 : kMode & ~present_umask();
+  if (fchmod(descriptor_, mode) != 0) {
+    const int reason = errno;
+    close_descriptor();
+    unlink(temporary_.c_str());
+    errno = reason;
+    fail("cannot be given its mode");
+  }
+}
+
+DurableFile::~DurableFile() {
+  close_descriptor();
+  if (!temporary_.empty()) unlink(temporary_.c_str());
+}
+
+void DurableFile::write(const void* bytes, size_t count) {
+  const char* next = static_cast<const char*>(bytes);
+  while (count > 0) {
+    const ssize_t written = ::write(descriptor_, next, std::min(count, size_t{1} << 30));
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) fail("cannot be written");
+    next += written;
+    count -= static_cast<size_t>(written);
+  }
+}
+
+void DurableFile::commit() {
+  if (temporary_.empty()) {  // in place: not everything that can be written can be synchronised
+    if (fsync(descriptor_) != 0 && errno != EINVAL && errno != EROFS)
+      fail("cannot be synchronised");
+    if (close(std::exchange(descriptor_, -1)) != 0) fail("cannot be closed");
+    return;
+  }
+  if (fsync(descriptor_) != 0) fail("cannot be synchronised");
+  if (close(std::exchange(descriptor_, -1)) != 0) fail("cannot be closed");
+  if (rename(temporary_.c_str(), target_.c_str()) != 0) fail("cannot be replaced");
+  temporary_.clear();
+  const int directory = open(directory_of(target_).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (directory < 0) fail("was written, but its directory cannot be opened");
+  const bool synchronised = fsync(directory) == 0;
+  const int reason = errno;
+  close(directory);
+  errno = reason;
+  if (!synchronised) fail("was written, but its directory cannot be synchronised");
+}
+
+void DurableFile::fail(const std::string& action) const {
+  throw Error(path_ + ": " + action + ": " + std::strerror(errno));
+}
+
+void DurableFile::close_descriptor() {
+  if (descriptor_ >= 0) close(std::exchange(descriptor_, -1));
+}
+
+}  // namespace mocograd
