@@ -1,0 +1,35 @@
+// Data sets: images in memory, named on the command line by a SPEC.
+//
+//   shapes         built in, generated (data/shapes.h)
+//   cifar10:DIR    the binary format of CIFAR-10 (data/cifar10.h)
+#pragma once
+
+#include <array>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "tensor/tensor.h"
+
+namespace mocograd {
+
+struct ImageSet {
+  Tensor images;  // u8 [M, 3, H, W], planar RGB
+  Tensor labels;  // i64 [M]
+
+  int64_t size() const { return images.dim(0); }
+};
+
+struct DataSet {
+  std::string name;
+  ImageSet train;
+  std::optional<ImageSet> test;
+  std::vector<std::string> classes;
+  std::array<float, 3> mean, std;  // of RGB in [0, 1], to normalise with
+};
+
+// image_size: of the images that are generated; others keep their own, a view is resized to it.
+// Throws UsageError for a SPEC that names nothing known, Error for data that cannot be used.
+DataSet open_data_set(const std::string& spec, int64_t image_size);
+
+}  // namespace mocograd

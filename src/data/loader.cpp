@@ -1,0 +1,105 @@
+#include "data/loader.h"
+
+#include "tensor/backend.h"
+#include "tensor/random.h"
+
+namespace mocograd {
+namespace {
+
+Tensor make_views(const Tensor& images, const std::vector<ViewRecipe>& views, int64_t image_size) {
+  const Tensor y = Tensor::empty({static_cast<int64_t>(views.size()), image_size, image_size, 3});
+  y.backend().augment(images, views.data(), y);
+  return y;
+}
+
+}  // namespace
+
+ViewLoader::ViewLoader(const DataSet& data, int64_t image_size, Augmentation augmentation,
+                       uint64_t seed, int64_t batch, int workers, int64_t first_step)
+    : data_(data),
+      image_size_(image_size),
+      batch_(batch),
+      settings_{augmentation, seed,    data.train.images.dim(2), data.train.images.dim(3),
+                data.mean,    data.std},
+      prefetched_(workers + 2),
+      next_to_make_(first_step),
+      next_to_take_(first_step) {
+  MOCO_CHECK(batch >= 1 && batch <= data.train.size(), "loader: a batch of ", batch, " from ",
+             data.train.size(), " training images");
+  MOCO_CHECK(workers >= 1 && first_step >= 0, "loader: ", workers, " workers from step ",
+             first_step);
+  for (int i = 0; i < workers; ++i) workers_.emplace_back([this] { work(); });
+}
+
+ViewLoader::~ViewLoader() {
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    stopping_ = true;
+  }
+  taken_.notify_all();
+  for (std::thread& worker : workers_) worker.join();
+}
+
+ViewBatch ViewLoader::next() {
+  std::unique_lock<std::mutex> lock(mutex_);
+  made_.wait(lock, [this] { return error_ || ready_.contains(next_to_take_); });
+  if (error_) std::rethrow_exception(error_);
+  ViewBatch batch = std::move(ready_.extract(next_to_take_).mapped());
+  ++next_to_take_;
+  lock.unlock();
+  taken_.notify_all();
+  return batch;
+}
+
+void ViewLoader::work() {
+  for (;;) {
+    int64_t step = 0;
+    {
+      std::unique_lock<std::mutex> lock(mutex_);
+      taken_.wait(lock, [this] {
+        return stopping_ || (!error_ && next_to_make_ < next_to_take_ + prefetched_);
+      });
+      if (stopping_) return;
+      step = next_to_make_++;
+    }
+    try {
+      ViewBatch batch = make_batch(step);
+      const std::lock_guard<std::mutex> lock(mutex_);
+      ready_.emplace(step, std::move(batch));
+    } catch (...) {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      error_ = std::current_exception();
+    }
+    made_.notify_all();
+  }
+}
+
+ViewBatch ViewLoader::make_batch(int64_t step) const {
+  const int64_t epoch = step / steps_per_epoch() + 1, step_in_epoch = step % steps_per_epoch();
+  RandomStream random(settings_.seed, Purpose::epoch_order, static_cast<uint32_t>(epoch));
+  const std::vector<int64_t> order = random_permutation(data_.train.size(), random);
+  ViewBatch result{epoch, step_in_epoch, {}, {}, Tensor::empty({batch_}, {.dtype = DType::i64})};
+  std::vector<ViewRecipe> views_q, views_k;
+  for (int64_t i = 0; i < batch_; ++i) {
+    const int64_t sample = order[static_cast<size_t>(step_in_epoch * batch_ + i)];
+    result.indices.data<int64_t>()[i] = sample;
+    views_q.push_back(sample_view(settings_, epoch, sample, 0));
+    views_k.push_back(sample_view(settings_, epoch, sample, 1));
+  }
+  result.im_q = make_views(data_.train.images, views_q, image_size_);
+  result.im_k = make_views(data_.train.images, views_k, image_size_);
+  return result;
+}
+
+Tensor evaluation_batch(const ImageSet& images, int64_t begin, int64_t end, int64_t image_size,
+                        const std::array<float, 3>& mean, const std::array<float, 3>& std) {
+  MOCO_CHECK(0 <= begin && begin <= end && end <= images.size(), "evaluation_batch: [", begin, ", ",
+             end, ") of ", images.size(), " images");
+  const ViewSettings settings{Augmentation::none,   0,    images.images.dim(2),
+                              images.images.dim(3), mean, std};
+  std::vector<ViewRecipe> views;
+  for (int64_t i = begin; i < end; ++i) views.push_back(evaluation_view(settings, i));
+  return make_views(images.images, views, image_size);
+}
+
+}  // namespace mocograd

@@ -1,0 +1,64 @@
+// ViewLoader: the batches of training, two augmented views of each image, made ahead of time.
+//
+// The order of an epoch is a random permutation keyed by (seed, epoch); what is left over at its
+// end is dropped. Every number of a batch depends on (seed, epoch, sample, view) alone, so the
+// number of workers changes nothing, and a run can begin at any step.
+#pragma once
+
+#include <condition_variable>
+#include <exception>
+#include <map>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "data/augmentation.h"
+#include "data/dataset.h"
+
+namespace mocograd {
+
+struct ViewBatch {
+  int64_t epoch = 0;          // from 1
+  int64_t step_in_epoch = 0;  // from 0
+  Tensor im_q, im_k;          // f32 [N, S, S, 3], row i of both from the same image
+  Tensor indices;             // i64 [N], which images
+};
+
+class ViewLoader {
+ public:
+  // first_step: how many steps to skip, from the beginning of the first epoch.
+  // Requires: `data` outlives the loader. Throws where the batch exceeds the training images.
+  ViewLoader(const DataSet& data, int64_t image_size, Augmentation augmentation, uint64_t seed,
+             int64_t batch, int workers, int64_t first_step = 0);
+  ~ViewLoader();
+  ViewLoader(const ViewLoader&) = delete;
+  ViewLoader& operator=(const ViewLoader&) = delete;
+
+  int64_t steps_per_epoch() const { return data_.train.size() / batch_; }
+  // The next batch, in order, epoch after epoch without end. Waits where it is not ready. An error
+  // of a worker is thrown here.
+  ViewBatch next();
+
+ private:
+  void work();
+  ViewBatch make_batch(int64_t step) const;
+
+  const DataSet& data_;
+  const int64_t image_size_, batch_;
+  const ViewSettings settings_;
+  const int64_t prefetched_;  // batches at most ahead of the consumer
+
+  std::mutex mutex_;  // guards all below
+  std::condition_variable made_, taken_;
+  std::map<int64_t, ViewBatch> ready_;  // by step
+  int64_t next_to_make_, next_to_take_;
+  std::exception_ptr error_;
+  bool stopping_ = false;
+  std::vector<std::thread> workers_;
+};
+
+// The evaluation views of images [begin, end): f32 [end − begin, S, S, 3].
+Tensor evaluation_batch(const ImageSet& images, int64_t begin, int64_t end, int64_t image_size,
+                        const std::array<float, 3>& mean, const std::array<float, 3>& std);
+
+}  // namespace mocograd
