@@ -44,11 +44,18 @@ bool any_above(const T* x, int count, T threshold) {
 // falls out. Requires: it is larger than the last entry, or that entry is free.
 template <class T>
 void insert_sorted(T* values, int64_t* indices, int64_t size, T value, int64_t index) {
-  int64_t place = size - 1;
-  for (; place > 0 && values[place - 1] < value; --place) {
-    values[place] = values[place - 1];
-    indices[place] = indices[place - 1];
+  int64_t place = 0, end = size - 1;  // the place is in [place, end]: halve that
+  while (place < end) {
+    const int64_t middle = (place + end) / 2;
+    if (values[middle] < value) {
+      end = middle;
+    } else {
+      place = middle + 1;
+    }
   }
+  const size_t behind = static_cast<size_t>(size - 1 - place);
+  __builtin_memmove(values + place + 1, values + place, behind * sizeof(T));
+  __builtin_memmove(indices + place + 1, indices + place, behind * sizeof(int64_t));
   values[place] = value;
   indices[place] = index;
 }
