@@ -203,6 +203,8 @@ def main():
         parser.error(f"{options.moco} is not there: run make, or say --moco or --peers-only")
 
     os.sched_setaffinity(0, cpus[:options.threads])  # inherited by moco
+    if options.compile:  # all contenders share ResNet.forward, which is compiled for each of them
+        torch._dynamo.config.recompile_limit = 64
     torch.set_num_threads(options.threads)
     print(f"{datetime.date.today()}, {processor()}, {options.threads} threads, {platform.system()} "
           f"{platform.release()}\nPyTorch {torch.__version__}, "

@@ -61,19 +61,26 @@ T* scratch_of(int slot, int64_t count) {
   return static_cast<T*>(scratch(slot, static_cast<size_t>(count) * sizeof(T)));
 }
 
+template <class T>
+MOCO_ALWAYS_INLINE double inverse_deviation(T var, double eps) {
+  return 1 / square_root(static_cast<double>(var) + eps);
+}
+
 // Of a chunk x, [pixels, C]: partial = [m, Σ(x − m), Σ(x − m)²], m the chunk's mean as rounded.
 template <class T>
 void chunk_statistics(const T* x, int64_t pixels, const Partition<T>& part, T* partial) {
   const int64_t C = part.C, period = part.period, elements = pixels * C;
   T* const sums = scratch_of<T>(1, 3 * period);
   T* const center = sums + 2 * period;
-  sum_columns<1>(elements, period, sums,
-                 [=](auto access, int64_t i, int64_t, auto* s) { s[0] += access.load(x + i); });
+  sum_columns<1, kStreamed>(elements, period, sums, [=](auto access, int64_t i, int64_t, auto* s) {
+    s[0] += access.load(x + i);
+  });
   add_folds(sums, part.fold, C, partial);
   const T share = T{1} / static_cast<T>(pixels);
   for (int64_t c = 0; c < C; ++c) partial[c] *= share;
-  repeat_folds(partial, part.fold, C, center);
-  sum_columns<2>(elements, period, sums, [=](auto access, int64_t i, int64_t j, auto* s) {
+  for (int64_t c = 0; c < C; ++c) center[c] = partial[c];
+  repeat_folds(center, part.fold, C);
+  sum_columns<2, kCached>(elements, period, sums, [=](auto access, int64_t i, int64_t j, auto* s) {
     const auto deviation = access.load(x + i) - access.load(center + j);
     s[0] += deviation;
     s[1] += deviation * deviation;
@@ -112,12 +119,27 @@ void combine_statistics(const T* partials, const Partition<T>& part, T* mean, T*
   });
 }
 
+// What normalize needs of a group's channels: mean, factor = gamma/√(var + eps) and beta, a folded
+// row each.
+template <class T>
+void forward_coefficients(const T* mean, const T* var, const T* gamma, const T* beta, double eps,
+                          const Partition<T>& part, T* coefficients) {
+  T *const factor = coefficients + part.period, *const shift = factor + part.period;
+#pragma GCC ivdep
+  for (int64_t c = 0; c < part.C; ++c) {
+    coefficients[c] = mean[c];
+    factor[c] = static_cast<T>(gamma[c] * inverse_deviation(var[c], eps));
+    shift[c] = beta[c];
+  }
+  for (int q = 0; q < 3; ++q) repeat_folds(coefficients + q * part.period, part.fold, part.C);
+}
+
 // y = (x − mean)·factor + beta (+ residual), max(0, ·) with relu, over one chunk.
 // coefficients: mean, factor and beta, a folded row each.
 template <bool relu, bool add, class T>
 void normalize(const T* x, const T* residual, int64_t elements, int64_t period,
                const T* coefficients, T* y) {
-  walk_columns<T>(elements, period, [=](auto access, int64_t i, int rows, int64_t j) {
+  walk_columns<kStreamed, T>(elements, period, [=](auto access, int64_t i, int rows, int64_t j) {
     using V = typename decltype(access)::V;
     const V mean = access.load(coefficients + j), factor = access.load(coefficients + period + j),
             beta = access.load(coefficients + 2 * period + j);
@@ -134,13 +156,34 @@ void normalize(const T* x, const T* residual, int64_t elements, int64_t period,
 template <bool relu, class T>
 void gradient_sums(const T* dy, const T* x, const T* y, int64_t elements, int64_t period,
                    const T* mean, T* sums) {
-  sum_columns<2>(elements, period, sums, [=](auto access, int64_t i, int64_t j, auto* s) {
-    using V = typename decltype(access)::V;
-    V dz = access.load(dy + i);
-    if (relu) dz = access.load(y + i) > V{} ? dz : V{};
-    s[0] += dz;
-    s[1] += dz * (access.load(x + i) - access.load(mean + j));
-  });
+  sum_columns<2, kStreamed>(elements, period, sums,
+                            [=](auto access, int64_t i, int64_t j, auto* s) {
+                              using V = typename decltype(access)::V;
+                              V dz = access.load(dy + i);
+                              if (relu) dz = access.load(y + i) > V{} ? dz : V{};
+                              s[0] += dz;
+                              s[1] += dz * (access.load(x + i) - access.load(mean + j));
+                            });
+}
+
+// What gradient needs besides the mean, a folded row each: a = gamma/√(var + eps),
+// b = −a·Σ(dz·(x − mean))/(n·(var + eps)) and c = −a·Σdz/n; b = c = 0 where statistics were given.
+// total: Σdz and Σdz·(x − mean) over the group.
+template <class T>
+void gradient_coefficients(const double* total, const T* var, const T* gamma,
+                           const BatchNormConfig& config, const Partition<T>& part,
+                           T* coefficients) {
+  T *const a = coefficients + part.period, *const b = a + part.period, *const c = b + part.period;
+  const double share = config.batch_statistics ? 1 / static_cast<double>(part.n) : 0;
+  const double eps = config.eps;
+#pragma GCC ivdep
+  for (int64_t j = 0; j < part.C; ++j) {
+    const double inverse = inverse_deviation(var[j], eps), factor = gamma[j] * inverse;
+    a[j] = static_cast<T>(factor);
+    b[j] = static_cast<T>(-share * factor * total[part.C + j] * inverse * inverse);
+    c[j] = static_cast<T>(-share * factor * total[j]);
+  }
+  for (int q = 1; q < 4; ++q) repeat_folds(coefficients + q * part.period, part.fold, part.C);
 }
 
 // dx = a·dz + (b·(x − mean) + c) and dresidual = dz, where it is asked for, over one chunk.
@@ -149,7 +192,7 @@ template <bool relu, class T>
 void gradient(const T* dy, const T* x, const T* y, int64_t elements, int64_t period,
               const T* coefficients, T* dx, T* dresidual) {
   const auto walk = [=](auto with_residual) {
-    walk_columns<T>(elements, period, [=](auto access, int64_t i, int rows, int64_t j) {
+    walk_columns<kStreamed, T>(elements, period, [=](auto access, int64_t i, int rows, int64_t j) {
       using V = typename decltype(access)::V;
       const V mean = access.load(coefficients + j), a = access.load(coefficients + period + j),
               b = access.load(coefficients + 2 * period + j),
@@ -178,11 +221,6 @@ void combine_gradient_sums(const T* partials, const Partition<T>& part, double* 
   }
 }
 
-template <class T>
-double inverse_deviation(T var, double eps) {
-  return 1 / square_root(static_cast<double>(var) + eps);
-}
-
 }  // namespace
 
 void CpuBackend::batch_norm_forward(const Tensor& x, const Tensor& gamma, const Tensor& beta,
@@ -205,13 +243,8 @@ void CpuBackend::batch_norm_forward(const Tensor& x, const Tensor& gamma, const 
         combine_statistics(partials, part, group_mean, group_var);
       }
       T* const coefficients = scratch_of<T>(2, 3 * period);
-      for (int64_t j = 0; j < period; ++j) {
-        const int64_t c = j % C;
-        coefficients[j] = group_mean[c];
-        coefficients[period + j] =
-            static_cast<T>(gamma.raw<T>()[c] * inverse_deviation(group_var[c], config.eps));
-        coefficients[2 * period + j] = beta.raw<T>()[c];
-      }
+      forward_coefficients(group_mean, group_var, gamma.raw<T>(), beta.raw<T>(), config.eps, part,
+                           coefficients);
       const auto apply = config.relu
                              ? (shortcut ? normalize<true, true, T> : normalize<true, false, T>)
                              : (shortcut ? normalize<false, true, T> : normalize<false, false, T>);
@@ -239,7 +272,8 @@ void CpuBackend::batch_norm_backward(const Tensor& dy, const Tensor& x, const Te
     part.for_each_group([&](int64_t g) {
       const T *const group_mean = mean.raw<T>() + g * C, *const group_var = var.raw<T>() + g * C;
       T* const coefficients = scratch_of<T>(2, 4 * period);
-      repeat_folds(group_mean, part.fold, C, coefficients);
+      for (int64_t c = 0; c < C; ++c) coefficients[c] = group_mean[c];
+      repeat_folds(coefficients, part.fold, C);
       T* const partials = scratch_of<T>(0, part.chunks * 2 * C);
       const auto sum = config.relu ? gradient_sums<true, T> : gradient_sums<false, T>;
       part.for_each_chunk(g, [&](int64_t first, int64_t k) {
@@ -251,15 +285,7 @@ void CpuBackend::batch_norm_backward(const Tensor& dy, const Tensor& x, const Te
       });
       double* const total = totals + g * 2 * C;
       combine_gradient_sums(partials, part, total);
-      for (int64_t j = 0; j < period; ++j) {
-        const int64_t c = j % C;
-        const double inverse = inverse_deviation(group_var[c], config.eps);
-        const double a = gamma.raw<T>()[c] * inverse;
-        const double share = config.batch_statistics ? a / static_cast<double>(part.n) : 0;
-        coefficients[period + j] = static_cast<T>(a);
-        coefficients[2 * period + j] = static_cast<T>(-share * total[C + c] * inverse * inverse);
-        coefficients[3 * period + j] = static_cast<T>(-share * total[c]);
-      }
+      gradient_coefficients(total, group_var, gamma.raw<T>(), config, part, coefficients);
       const auto apply = config.relu ? gradient<true, T> : gradient<false, T>;
       part.for_each_chunk(g, [&](int64_t first, int64_t k) {
         apply(dout + first, in + first, out ? out + first : nullptr, part.pixels_of(k) * C, period,

@@ -32,39 +32,33 @@ T max_of_row(const T* x, int64_t C) {
   return max;
 }
 
-// Whether any of `count` numbers is above the threshold.
-template <class T>
-bool any_above(const T* x, int count, T threshold) {
-  int above = 0;
-  for (int i = 0; i < count; ++i) above |= x[i] > threshold;
-  return above != 0;
-}
-
 // Puts a number into a list that is sorted from large to small, behind its equals; the last entry
 // falls out. Requires: it is larger than the last entry, or that entry is free.
 template <class T>
 void insert_sorted(T* values, int64_t* indices, int64_t size, T value, int64_t index) {
-  int64_t place = size - 1;
-  for (; place > 0 && values[place - 1] < value; --place) {
-    values[place] = values[place - 1];
-    indices[place] = indices[place - 1];
+  int64_t place = 0, end = size - 1;  // the place is in [place, end]: halve that
+  while (place < end) {
+    const int64_t middle = (place + end) / 2;
+    if (values[middle] < value) {
+      end = middle;
+    } else {
+      place = middle + 1;
+    }
   }
+  const size_t behind = static_cast<size_t>(size - 1 - place);
+  __builtin_memmove(values + place + 1, values + place, behind * sizeof(T));
+  __builtin_memmove(indices + place + 1, indices + place, behind * sizeof(int64_t));
   values[place] = value;
   indices[place] = index;
 }
 
-// One pass over the row. Few elements of a long row beat the k-th best so far, so 64 are compared
-// with it at once.
+// One pass over the row: about k·(1 + log(M/k)) elements of a row in random order beat the k-th
+// best so far and are inserted.
 template <class T>
 void top_k_of_row(const T* x, int64_t M, int64_t k, T* values, int64_t* indices) {
   for (int64_t j = 0; j < k; ++j) insert_sorted(values, indices, j + 1, x[j], j);
-  constexpr int64_t kBlock = 64;
-  for (int64_t block = k; block < M; block += kBlock) {
-    const int count = static_cast<int>(M - block < kBlock ? M - block : kBlock);
-    if (!any_above(x + block, count, values[k - 1])) continue;
-    for (int64_t j = block; j < block + count; ++j) {
-      if (x[j] > values[k - 1]) insert_sorted(values, indices, k, x[j], j);
-    }
+  for (int64_t j = k; j < M; ++j) {
+    if (x[j] > values[k - 1]) insert_sorted(values, indices, k, x[j], j);
   }
 }
 

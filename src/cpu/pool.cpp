@@ -98,9 +98,9 @@ void CpuBackend::global_avg_pool_forward(const Tensor& x, const Tensor& y) {
     for_each_row(x.dim(0), elements, [=, in = x.raw<T>(), out = y.raw<T>()](int64_t n) {
       const T* const image = in + n * elements;
       T* const sums = static_cast<T*>(scratch(0, static_cast<size_t>(period) * sizeof(T)));
-      sum_columns<1>(elements, period, sums, [=](auto access, int64_t i, int64_t, auto* s) {
-        s[0] += access.load(image + i);
-      });
+      sum_columns<1, kStreamed>(
+          elements, period, sums,
+          [=](auto access, int64_t i, int64_t, auto* s) { s[0] += access.load(image + i); });
       add_folds(sums, fold, C, out + n * C);
       for (int64_t c = 0; c < C; ++c) out[n * C + c] *= share;
     });

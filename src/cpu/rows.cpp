@@ -33,14 +33,14 @@ void CpuBackend::sum_rows(const Tensor& x, const Tensor& y) {
     T* const partial = static_cast<T*>(scratch(0, (chunks + 1) * period * sizeof(T)));
     parallel_chunks(N, chunk, [&](int64_t begin, int64_t end) {
       const T* const rows = in + begin * C;
-      sum_columns<1>(
+      sum_columns<1, kStreamed>(
           (end - begin) * C, period, partial + begin / chunk * period,
           [=](auto access, int64_t i, int64_t, auto* s) { s[0] += access.load(rows + i); });
     });
     T* const total = partial + chunks * period;
-    sum_columns<1>(chunks * period, period, total, [=](auto access, int64_t i, int64_t, auto* s) {
-      s[0] += access.load(partial + i);
-    });
+    sum_columns<1, kStreamed>(
+        chunks * period, period, total,
+        [=](auto access, int64_t i, int64_t, auto* s) { s[0] += access.load(partial + i); });
     add_folds(total, fold, C, out);
   });
 }
