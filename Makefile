@@ -13,7 +13,7 @@ FLAGS_tsan = -O1 -g -fno-omit-frame-pointer -fsanitize=thread
 
 # -ffp-contract=fast is GCC's default for a*b + c; it is written out because results depend on it.
 # -ffile-prefix-map is not needed: sources are compiled by their path from this folder.
-COMMON = -std=c++20 -Wall -Wextra -Isrc -MMD -MP -pthread -ffp-contract=fast -fno-math-errno \
+COMMON = -std=c++20 -Wall -Wextra -Wno-restrict -Isrc -MMD -MP -pthread -ffp-contract=fast -fno-math-errno \
          $(FLAGS_$(MODE)) $(CXXFLAGS)
 LDLIBS += -pthread
 
