@@ -12,7 +12,7 @@
 namespace mocograd {
 
 struct MocoConfig {
-  ResNetConfig encoder;
+  ResNetConfig encoder = {};
   int64_t queue_size = 4096;
   double momentum = 0.99;
   double temperature = 0.1;

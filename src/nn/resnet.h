@@ -28,7 +28,7 @@ struct ResNetConfig {
   int64_t width = 0;   // planes of stage 1; 0: the architecture's own
   int64_t dim = 128;   // of the output
   int64_t splits = 1;  // groups of every batch norm
-  TensorOptions options;
+  TensorOptions options = {};
 };
 
 class ResNet : public Module {
