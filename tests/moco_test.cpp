@@ -8,7 +8,9 @@
 
 #include "autograd/ops/cross_entropy.h"
 #include "autograd/ops/rows.h"
+#include "cpu/parallel.h"
 #include "moco/checkpoint.h"
+#include "moco/knn.h"
 
 namespace mocograd {
 namespace {
@@ -315,6 +317,80 @@ TEST(Moco, ANonFiniteLossStopsBeforeTheUpdate) {
   const std::vector<double> queue = moco.queue().keys().to_vector();
   EXPECT_THROW(moco.train_step(random_views(0), optimizer, 0.1), Error);
   EXPECT_EQ(moco.queue().keys().to_vector(), queue);
+}
+
+// The state after three symmetric steps of a network in single precision.
+StateDict state_after_training(int threads) {
+  const int before = num_threads();
+  set_num_threads(threads);
+  MocoConfig config = tiny(2, true);
+  config.encoder.width = 16;
+  config.encoder.options = {};
+  Moco moco(config, 0);
+  Sgd optimizer(moco.encoder_q(), {});
+  for (uint32_t step = 0; step < 3; ++step) {
+    ViewPair views = random_views(step);
+    views.im_q = views.im_q.to(DType::f32);
+    views.im_k = views.im_k.to(DType::f32);
+    views.shuffle = indices(kOrder);
+    moco.train_step(views, optimizer, 0.1);
+  }
+  set_num_threads(before);
+  return checkpoint_state(moco, &optimizer);
+}
+
+TEST(Moco, TrainingIsBitwiseEqualForAnyNumberOfThreadsAndFromRunToRun) {
+  const StateDict expected = state_after_training(1);
+  for (int threads : {1, 2, 3, 4}) {
+    const StateDict state = state_after_training(threads);
+    for (const auto& [name, tensor] : expected)
+      EXPECT_EQ(tensor.to_vector(), state.at(name).to_vector()) << name << ", threads " << threads;
+  }
+}
+
+// A tiny data set of random pictures.
+DataSet random_pictures() {
+  DataSet data;
+  for (int split = 0; split < 2; ++split) {
+    RandomStream random(1, Purpose::test, 5, static_cast<uint32_t>(split));
+    ImageSet set{Tensor::empty({12, 3, 8, 8}, {.dtype = DType::u8}),
+                 indices({0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 1, 2})};
+    for (int64_t i = 0; i < set.images.numel(); ++i)
+      set.images.data<uint8_t>()[i] = static_cast<uint8_t>(random.below(256));
+    (split == 0 ? data.train : data.test.emplace()) = set;
+  }
+  data.classes = {"a", "b", "c"};
+  data.mean = {0.5f, 0.5f, 0.5f};
+  data.std = {0.2f, 0.2f, 0.2f};
+  return data;
+}
+
+TEST(Knn, TheMonitorChangesNothing) {
+  MocoConfig config = tiny();
+  config.encoder.options = {};
+  Moco moco(config, 0);
+  Sgd optimizer(moco.encoder_q(), {});
+  const DataSet data = random_pictures();
+  const StateDict before = checkpoint_state(moco, &optimizer);
+  const double top1 = knn_monitor(moco.encoder_q(), data, 8);
+  EXPECT_GE(top1, 0);
+  EXPECT_LE(top1, 100);
+  const StateDict after = checkpoint_state(moco, &optimizer);
+  for (const auto& [name, tensor] : before)
+    EXPECT_EQ(tensor.to_vector(), after.at(name).to_vector()) << name;
+  EXPECT_TRUE(moco.encoder_q().training());
+}
+
+TEST(Knn, VotesAreWeightedBySimilarity) {
+  // Bank along the axes; the query is nearest to class 1, but class 0 has two votes.
+  const Tensor bank = Tensor::from({1, 0, 0, 1, 0, 1}, {3, 2});
+  const Tensor query = Tensor::from({0.8, 0.6}, {1, 2});
+  const Tensor labels = indices({1, 0, 0}), expected = indices({1});
+  EXPECT_EQ(knn_accuracy(bank, labels, query, expected, 2, {.k = 1, .temperature = 0.1}), 100);
+  // exp(0.8/T) against 2·exp(0.6/T): class 1 wins for T below 0.2/ln 2 = 0.2885.
+  EXPECT_EQ(knn_accuracy(bank, labels, query, expected, 2, {.k = 3, .temperature = 0.28}), 100);
+  EXPECT_EQ(knn_accuracy(bank, labels, query, expected, 2, {.k = 3, .temperature = 0.30}), 0);
+  EXPECT_EQ(knn_accuracy(bank, labels, query, expected, 2, {.k = 200, .temperature = 0.28}), 100);
 }
 
 TEST(Checkpoint, RestoringContinuesBitForBit) {
