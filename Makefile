@@ -78,6 +78,9 @@ test: all $(BUILD)/tests $(EXAMPLE_PROGRAMS)  ## run every test; ends with 'N pa
 gradcheck: $(BUILD)/moco  ## check every operation's gradient against central differences
 	$(BUILD)/moco gradcheck
 
+mutants: all  ## plant bugs in the gradients; each must be noticed by gradcheck
+	BUILD=$(BUILD) tools/mutants.sh
+
 debug:  ## build-debug/moco: -O0 -g3 with frame pointers, for gdb
 	$(MAKE) MODE=debug BUILD=build-debug all
 
@@ -109,7 +112,7 @@ clean:  ## remove everything that was built
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-.PHONY: all test gradcheck debug asan tsan bench demo format lint size clean help
+.PHONY: all test gradcheck mutants debug asan tsan bench demo format lint size clean help
 .SECONDARY:
 .DEFAULT_GOAL := all
 
