@@ -23,12 +23,15 @@ std::string directory_of(const std::string& path) {
   return parent.empty() ? "." : parent.string();
 }
 
-// The file that a chain of symbolic links ends at; the path itself where there is none.
-std::string resolved(const std::string& path) {
+// The file that a chain of symbolic links ends at, whether it exists or not; the path itself where
+// there is none. A circle ends at one of its links, which stat then refuses.
+std::filesystem::path resolved(const std::string& path) {
+  constexpr int kMaxLinks = 40;  // the kernel's own bound
+  std::filesystem::path target = path;
   std::error_code error;
-  if (!std::filesystem::is_symlink(path, error)) return path;
-  const std::filesystem::path target = std::filesystem::weakly_canonical(path, error);
-  return error ? path : target.string();
+  for (int link = 0; link < kMaxLinks && std::filesystem::is_symlink(target, error); ++link)
+    target = target.parent_path() / std::filesystem::read_symlink(target, error);
+  return target;
 }
 
 mode_t present_umask() {
@@ -42,6 +45,7 @@ mode_t present_umask() {
 DurableFile::DurableFile(const std::string& path) : path_(path), target_(resolved(path)) {
   struct stat existing = {};
   const bool exists = stat(target_.c_str(), &existing) == 0;
+  if (!exists && errno != ENOENT) fail("cannot be written");
   if (exists && !S_ISREG(existing.st_mode)) {
     descriptor_ = open(target_.c_str(), O_WRONLY | O_CLOEXEC);
     if (descriptor_ < 0) fail("cannot be opened for writing");

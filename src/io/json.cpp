@@ -1,5 +1,6 @@
 #include "io/json.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <unordered_set>
@@ -10,6 +11,25 @@ namespace mocograd {
 namespace {
 
 constexpr int kMaxDepth = 64;
+
+// The length of the UTF-8 character that text begins with, 0 where it is none: a byte out of place,
+// an overlong form, a surrogate or a code point above U+10FFFF.
+size_t utf8_length(std::string_view text) {
+  const unsigned lead = static_cast<unsigned char>(text[0]);
+  if (lead < 0x80) return 1;
+  if (lead < 0xC2 || lead > 0xF4) return 0;
+  const size_t length = lead >= 0xF0 ? 4 : lead >= 0xE0 ? 3 : 2;
+  if (text.size() < length) return 0;
+  uint32_t code = lead & (0x7Fu >> length);
+  for (size_t i = 1; i < length; ++i) {
+    const unsigned next = static_cast<unsigned char>(text[i]);
+    if ((next & 0xC0) != 0x80) return 0;
+    code = code << 6 | (next & 0x3F);
+  }
+  static constexpr uint32_t kLeast[] = {0, 0, 0x80, 0x800, 0x10000};
+  const bool valid = code >= kLeast[length] && code <= 0x10FFFF && (code < 0xD800 || code > 0xDFFF);
+  return valid ? length : 0;
+}
 
 class Parser {
  public:
@@ -23,8 +43,9 @@ class Parser {
   }
 
  private:
-  [[noreturn]] void fail(const std::string& what) const {
-    throw Error("JSON: " + what + " at byte " + std::to_string(at_));
+  [[noreturn]] void fail(const std::string& what) const { fail(what, at_); }
+  [[noreturn]] static void fail(const std::string& what, size_t at) {
+    throw Error("JSON: " + what + " at byte " + std::to_string(at));
   }
 
   void skip_space() {
@@ -45,20 +66,22 @@ class Parser {
     return true;
   }
 
+  // depth: how many arrays and objects it lies in
   JsonValue parse_value(int depth) {
-    if (depth > kMaxDepth) fail("nested too deeply");
     skip_space();
     switch (peek()) {
       case '{':
-        return {parse_members(depth)};
       case '[':
-        return {parse_array(depth)};
+        if (depth == kMaxDepth) fail("nested too deeply");
+        if (peek() == '{') return {parse_members(depth + 1)};
+        return {parse_array(depth + 1)};
       case '"':
         return {parse_string()};
       default:
         if (accept("true")) return {true};
         if (accept("false")) return {false};
         if (accept("null")) return {nullptr};
+        if (peek() != '-' && !is_digit(peek())) fail("expected a value");
         return parse_number();
     }
   }
@@ -72,11 +95,12 @@ class Parser {
     for (;;) {
       skip_space();
       if (peek() != '"') fail("expected a key");
+      const size_t begin = at_;
       std::string key = parse_string();
-      if (!keys.insert(key).second) fail("key " + json_quoted(key) + " appears twice");
+      if (!keys.insert(key).second) fail("key " + json_quoted(key) + " appears twice", begin);
       skip_space();
       expect(':');
-      JsonValue value = parse_value(depth + 1);
+      JsonValue value = parse_value(depth);
       members.emplace_back(std::move(key), std::move(value));
       skip_space();
       if (peek() == '}') return ++at_, members;
@@ -90,16 +114,18 @@ class Parser {
     skip_space();
     if (peek() == ']') return ++at_, array;
     for (;;) {
-      array.push_back(parse_value(depth + 1));
+      array.push_back(parse_value(depth));
       skip_space();
       if (peek() == ']') return ++at_, array;
       expect(',');
     }
   }
 
+  static bool is_digit(char c) { return c >= '0' && c <= '9'; }
+
   void skip_digits() {
-    if (peek() < '0' || peek() > '9') fail("expected a digit");
-    while (peek() >= '0' && peek() <= '9') ++at_;
+    if (!is_digit(peek())) fail("expected a digit");
+    while (is_digit(peek())) ++at_;
   }
 
   JsonValue parse_number() {
@@ -108,7 +134,7 @@ class Parser {
     const bool leading_zero = peek() == '0';
     const size_t digits = at_;
     skip_digits();
-    if (leading_zero && at_ > digits + 1) fail("a number begins with 0");
+    if (leading_zero && at_ > digits + 1) fail("a number begins with 0", digits);
     bool integer = true;
     if (peek() == '.') {
       integer = false;
@@ -128,7 +154,7 @@ class Parser {
   Number converted(size_t begin) const {
     Number number = 0;
     const auto [end, error] = std::from_chars(text_.data() + begin, text_.data() + at_, number);
-    if (error != std::errc() || end != text_.data() + at_) fail("a number is out of range");
+    if (error != std::errc() || end != text_.data() + at_) fail("a number is out of range", begin);
     return number;
   }
 
@@ -198,22 +224,11 @@ class Parser {
       result += static_cast<char>(0x80 | ((code >> (6 * i)) & 0x3F));
   }
 
-  // One character of the text, which must be valid UTF-8: no overlong form, no surrogate.
   void copy_utf8(std::string& result) {
-    const unsigned lead = static_cast<unsigned char>(text_[at_]);
-    const int following = lead < 0x80 ? 0 : lead >= 0xF0 ? 3 : lead >= 0xE0 ? 2 : 1;
-    if ((lead >= 0x80 && lead < 0xC2) || lead > 0xF4) fail("invalid UTF-8");
-    uint32_t code = following == 0 ? lead : lead & (0x3Fu >> following);
-    for (int i = 1; i <= following; ++i) {
-      const unsigned next = at_ + i < text_.size() ? static_cast<unsigned char>(text_[at_ + i]) : 0;
-      if ((next & 0xC0) != 0x80) fail("invalid UTF-8");
-      code = code << 6 | (next & 0x3F);
-    }
-    static constexpr uint32_t kLeast[] = {0, 0x80, 0x800, 0x10000};
-    if (code < kLeast[following] || code > 0x10FFFF || (code >= 0xD800 && code <= 0xDFFF))
-      fail("invalid UTF-8");
-    result += text_.substr(at_, static_cast<size_t>(following) + 1);
-    at_ += static_cast<size_t>(following) + 1;
+    const size_t length = utf8_length(text_.substr(at_));
+    if (length == 0) fail("invalid UTF-8");
+    result += text_.substr(at_, length);
+    at_ += length;
   }
 
   std::string_view text_;
@@ -223,7 +238,12 @@ class Parser {
 std::string number_text(double value) {
   if (!std::isfinite(value)) return "null";
   char buffer[32];
-  return std::string(buffer, std::to_chars(buffer, buffer + sizeof buffer, value).ptr);
+  char* const end = buffer + sizeof buffer;
+  // Written out, a large whole number would pass for an integer, one that int64 may not hold.
+  const bool large = std::fabs(value) >= 0x1p53;
+  return std::string(buffer,
+                     large ? std::to_chars(buffer, end, value, std::chars_format::scientific).ptr
+                           : std::to_chars(buffer, end, value).ptr);
 }
 
 }  // namespace
@@ -244,15 +264,19 @@ JsonValue parse_json(std::string_view text) {
 std::string json_quoted(std::string_view text) {
   static constexpr char kHex[] = "0123456789abcdef";
   std::string quoted = "\"";
-  for (const char c : text) {
-    const unsigned char byte = static_cast<unsigned char>(c);
-    if (c == '"' || c == '\\') {
-      quoted += {'\\', c};
+  while (!text.empty()) {
+    const size_t length = utf8_length(text);
+    const unsigned char byte = static_cast<unsigned char>(text[0]);
+    if (byte == '"' || byte == '\\') {
+      quoted += {'\\', text[0]};
     } else if (byte < 0x20) {
       quoted += {'\\', 'u', '0', '0', kHex[byte >> 4], kHex[byte & 15]};
+    } else if (length == 0) {
+      quoted += "\uFFFD";
     } else {
-      quoted += c;
+      quoted += text.substr(0, length);
     }
+    text.remove_prefix(std::max(length, size_t{1}));
   }
   return quoted + '"';
 }

@@ -54,6 +54,8 @@ class JsonObject {
   std::string members_;
 };
 
+// In quotation marks, escaped. A byte that is not valid UTF-8 becomes U+FFFD, so that everything
+// that is written can be read.
 std::string json_quoted(std::string_view text);
 
 }  // namespace mocograd
