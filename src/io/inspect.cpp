@@ -15,26 +15,49 @@ struct Statistics {
   double mean = 0, std = 0;
 };
 
+// Calls f with each number, a part of the tensor at a time: as doubles, all of a u8 tensor would
+// take eight times its memory.
+template <class F>
+void for_each_number(const Tensor& tensor, F f) {
+  constexpr int64_t kPart = 1 << 16;
+  const int64_t n = tensor.numel();
+  const Tensor flat = tensor.reshape({n});
+  for (int64_t begin = 0; begin < n; begin += kPart) {
+    for (double value : flat.rows(begin, std::min(n, begin + kPart)).to_vector()) f(value);
+  }
+}
+
 Statistics statistics_of(const Tensor& tensor) {
   Statistics result;
   double sum = 0, square = 0;
-  const std::vector<double> values = tensor.to_vector();
-  for (double value : values) {
+  for_each_number(tensor, [&](double value) {
     if (!std::isfinite(value)) {
       ++(std::isnan(value) ? result.nan : result.infinite);
-      continue;
+      return;
     }
     ++result.finite;
     result.min = std::min(result.min, value);
     result.max = std::max(result.max, value);
     sum += value;
-  }
+  });
   if (result.finite == 0) return result;
   result.mean = sum / static_cast<double>(result.finite);
-  for (double value : values) {
+  for_each_number(tensor, [&](double value) {
     if (std::isfinite(value)) square += (value - result.mean) * (value - result.mean);
-  }
+  });
   result.std = std::sqrt(square / static_cast<double>(result.finite));
+  return result;
+}
+
+// Names come from the file: a line break or a terminal's control sequence is shown as \xNN.
+std::string printable(const std::string& text) {
+  std::string result;
+  for (const char c : text) {
+    const unsigned byte = static_cast<unsigned char>(c);
+    char escape[8];
+    std::snprintf(escape, sizeof escape, "\\x%02x", byte);
+    result += byte < 0x20 || byte == 0x7F ? escape : std::string(1, c);
+  }
   return result;
 }
 
@@ -59,7 +82,7 @@ std::string inspect_text(const NamedTensors& contents) {
   size_t name_width = 4;
   size_t numbers = 0, bytes = 0;
   for (const auto& [name, tensor] : contents.tensors) {
-    name_width = std::max(name_width, name.size());
+    name_width = std::max(name_width, printable(name).size());
     numbers += static_cast<size_t>(tensor.numel());
     bytes += tensor.bytes();
   }
@@ -67,13 +90,17 @@ std::string inspect_text(const NamedTensors& contents) {
   std::snprintf(header, sizeof header, "  %-4s %-20s %12s %12s %12s %12s\n", "type", "shape", "min",
                 "max", "mean", "std");
   std::string text = "name" + std::string(name_width - 4, ' ') + header;
-  for (const auto& [name, tensor] : contents.tensors) text += row(name, name_width, tensor);
+  for (const auto& [name, tensor] : contents.tensors)
+    text += row(printable(name), name_width, tensor);
   text += std::to_string(contents.tensors.size()) + " tensors, " + std::to_string(numbers) +
           " numbers, " + std::to_string(bytes) + " bytes\n";
   size_t key_width = 0;
-  for (const auto& [key, value] : contents.metadata) key_width = std::max(key_width, key.size());
   for (const auto& [key, value] : contents.metadata)
-    text += key + std::string(key_width - key.size(), ' ') + " = " + value + "\n";
+    key_width = std::max(key_width, printable(key).size());
+  for (const auto& [key, value] : contents.metadata) {
+    const std::string name = printable(key);
+    text += name + std::string(key_width - name.size(), ' ') + " = " + printable(value) + "\n";
+  }
   return text;
 }
 
