@@ -1,16 +1,13 @@
 // augment: views of images by their recipes (tensor/view_recipe.h), one after the other
 //
-//   crop and resize   triangle filter, widened where the box shrinks (PIL's and torchvision's
-//   bilinear
-//                     with antialias): output j is centred at (j + ½)·w/S in the box, and the
-//                     weight of input x is max(0, 1 − |x + ½ − centre| / max(1, w/S)), made to sum
-//                     to 1
+//   crop and resize   triangle filter, widened where the box shrinks (bilinear with antialias of
+//                     PIL and torchvision): output j is centred at (j + ½)·w/S in the box; input
+//                     x weighs max(0, 1 − |x + ½ − centre| / max(1, w/S)), made to sum to 1
 //   brightness f      clamp(f·rgb)                     gray = 0.2989 r + 0.587 g + 0.114 b
 //   contrast f        clamp(f·rgb + (1 − f)·mean of gray over the picture)
 //   saturation f      clamp(f·rgb + (1 − f)·gray)
 //   hue d             h ← h + d in HSV, h in turns
-//   blur σ            Gaussian at the integers within 3σ, summing to 1, the picture mirrored at its
-//   edge
+//   blur σ            Gaussian at the integers within 3σ, summing to 1; mirrored at the edges
 //
 // clamp is to [0, 1]. A view is worked on as three planes of floats, which for 32×32 stay in L1;
 // the pointwise passes run over whole planes, padded to whole vectors.
@@ -184,9 +181,8 @@ void saturation(const Workspace& work, float f) {
   });
 }
 
-// One channel of a colour with value `high`, chroma `range` and hue h6 in sixths of a turn, [0,
-// 12): high − range · clamp(min(k, 4 − k)), k = (n + h6) mod 6, where n is 5, 3, 1 for red, green,
-// blue.
+// One channel of a colour with value `high`, chroma `range` and hue h6 in sixths of a turn, [0, 12):
+//   high − range · clamp(min(k, 4 − k)),  k = (n + h6) mod 6,  n = 5, 3, 1 for red, green, blue
 MOCO_ALWAYS_INLINE V channel_of(V high, V range, V h6, float n) {
   const V six = broadcast(6.0f);
   V k = h6 + n;

@@ -21,8 +21,7 @@
 namespace mocograd::MOCO_ISA {
 namespace {
 
-constexpr int64_t kBlockBytes = 192
-                                << 10;  // of input with its border: leaves L2 room for the panel
+constexpr int64_t kBlockBytes = 192 << 10;  // input with its border; leaves L2 room for the panel
 enum ScratchSlot { kPanelSlot, kInputSlot = 2, kPointerSlot, kGradientSlot };
 
 MOCO_ALWAYS_INLINE int64_t smaller(int64_t a, int64_t b) {
@@ -35,8 +34,8 @@ MOCO_ALWAYS_INLINE int64_t ceil_div(int64_t a, int64_t b) {
   return (a + b - 1) / b;
 }
 
-// Output pixel (i, j) of an image reads x rows top + i·stride … + KH, columns left + j·stride … +
-// KW.
+// Output pixel (i, j) of an image reads KH rows of x from top + i·stride on, and KW columns from
+// left + j·stride on.
 template <class T>
 struct Correlation {
   const T* x;

@@ -36,7 +36,7 @@ const T* transposed(const T* a, int64_t M, int64_t K) {
 
 template <class T>
 void product(const Tensor& a, bool transpose_a, const Tensor& b, bool transpose_b,
-              const Tensor& c) {
+             const Tensor& c) {
   const int64_t M = c.dim(0), N = c.dim(1), K = a.dim(transpose_a ? 0 : 1);
   const T* b_data = b.raw<T>();
   const PackedPanels<T> panels =

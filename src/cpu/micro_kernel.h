@@ -1,8 +1,8 @@
 // The micro-kernel that all matrix products and convolutions share: one tile of C += A · B that
 // stays in registers while its sum is taken.
 //
-//   c[i][j] = Σ_r Σ_k  a_i[r · run_stride + k] · b[r · run_length + k][j]        i < MR, j < NV
-//   vectors
+//   c[i][j] = Σ_r Σ_k  a_i[r · run_stride + k] · b[r · run_length + k][j]
+//   i < MR rows, j < NV vectors
 //
 // A row of A is not one line of memory but `runs` of them, run_length numbers each, run_stride
 // apart: that is how a convolution reads its input without copying it into a matrix (conv2d.cpp). A

@@ -1,9 +1,9 @@
 // Augmentation: drawing everything random about a view. Applying it is a kernel (Backend::augment).
 //
-//   demo   crop 0.08–1, flip, jitter(0.4, 0.4, 0.4, 0.1) with p 0.8, grayscale 0.2     (CIFAR
-//   notebook) v1     crop 0.2–1, grayscale 0.2, jitter(0.4, 0.4, 0.4, 0.4), flip (MoCo v1) v2 crop
-//   0.2–1, jitter(0.4, 0.4, 0.4, 0.1) p 0.8, grayscale 0.2, blur σ 0.1–2 p 0.5, flip (v2) none the
-//   whole image
+//   demo   crop 0.08–1, flip, jitter(0.4, 0.4, 0.4, 0.1) p 0.8, grayscale 0.2 (CIFAR notebook)
+//   v1     crop 0.2–1, grayscale 0.2, jitter(0.4, 0.4, 0.4, 0.4), flip
+//   v2     crop 0.2–1, jitter(0.4, 0.4, 0.4, 0.1) p 0.8, grayscale 0.2, blur σ 0.1–2 p 0.5, flip
+//   none   the whole image
 // each ending with the normalisation by the data set's mean and std.
 //
 // The crop is torchvision's RandomResizedCrop: ten tries of an area uniform in the scale range and

@@ -1,8 +1,8 @@
 // safetensors: named tensors and string metadata in one file.
 //
 //   u64 little-endian n; n bytes of JSON; the numbers
-//   {"__metadata__": {"key": "value"}, "name": {"dtype": "F32", "shape": [2, 3], "data_offsets":
-//   [0, 24]}}
+//   {"__metadata__": {"key": "value"},
+//    "name": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}}
 //
 // The reader is strict, because checkpoints come from anywhere: the header's length fits the file,
 // keys are unique, offsets leave no hole, overlap nothing and end with the file, and each tensor's

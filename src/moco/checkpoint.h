@@ -1,7 +1,9 @@
 // Checkpoints: a whole training state as one safetensors file.
 //
-//   encoder_q.<name>, encoder_k.<name>        torchvision's names, PyTorch's layouts, buffers
-//   included queue [dim, K], queue_ptr i64 [1] optimizer.<name>.momentum_buffer
+//   encoder_q.<name>, encoder_k.<name>   torchvision's names, PyTorch's layouts; buffers too
+//   queue [dim, K], queue_ptr i64 [1]
+//   optimizer.<name>.momentum_buffer
+//
 // Metadata (strings): the configuration under its flags' names with the prefix "config.", and
 // epoch, step. All random numbers are functions of (seed, epoch, sample, …), so epoch and step are
 // the random state.

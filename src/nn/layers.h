@@ -36,16 +36,14 @@ class Linear : public Module {
 
 // Batch normalisation over all but the last dimension, in `splits` groups of the batch while
 // training (autograd/ops/batch_norm.h). While training, whether or not a gradient is recorded,
-//   running ← 0.9·running + 0.1·(mean over the groups of the group's mean, of its unbiased
-//   variance)
+//   running ← 0.9·running + 0.1·(mean over the groups of the group's mean, and unbiased variance)
 // and num_batches_tracked rises by 1; in evaluation the running statistics normalise, in one group.
 //   weight (gamma): 1, bias (beta): 0, running_mean: 0, running_var: 1; eps 1e-5
 class BatchNorm2d : public Module {
  public:
   explicit BatchNorm2d(int64_t channels, int64_t splits = 1, TensorOptions options = {});
 
-  // relu(batch_norm(x)) and relu(batch_norm(x) + residual), fused where use_fused_operations says
-  // so.
+  // relu(batch_norm(x)) and relu(batch_norm(x) + residual), one pass if use_fused_operations.
   Variable relu(const Variable& x);
   Variable add_relu(const Variable& x, const Variable& residual);
 

@@ -3,13 +3,14 @@
 //   stem → layer1 … layer4 → global average pool → fc
 //
 //   resnet18, resnet34: basic blocks (two 3×3), 2-2-2-2 and 3-4-6-3, width 64
-//   resnet50:           bottlenecks (1×1, 3×3 with the stride, 1×1 to four times the planes),
-//   3-4-6-3 resnet20:           He's CIFAR network, three stages of three basic blocks, width 16
+//   resnet50:           bottlenecks (1×1, 3×3 with the stride, 1×1 to 4 · planes), 3-4-6-3
+//   resnet20:           He's CIFAR network, three stages of three basic blocks, width 16
 // Stage i has width·2^i planes and begins with stride 2 (stage 1 with 1); where the shape changes
 // the shortcut is a 1×1 convolution and a batch norm (downsample.0, downsample.1).
-//   stem cifar:    conv1 3×3, stride 1                     imagenet: conv1 7×7, stride 2, then
-//   max-pool head linear:   fc, features → dim                      mlp: fc.0 features → features,
-//   ReLU, fc.2 → dim
+//   stem cifar:         conv1 3×3, stride 1
+//   stem imagenet:      conv1 7×7, stride 2, then max-pool
+//   head linear:        fc, features → dim
+//   head mlp:           fc.0 features → features, ReLU, fc.2 features → dim
 #pragma once
 
 #include <memory>

@@ -44,13 +44,13 @@ class Backend {
 
   virtual void fill(const Tensor& y, double value) = 0;        // any dtype
   virtual void convert(const Tensor& x, const Tensor& y) = 0;  // any dtypes
-  virtual void add(const Tensor& a, const Tensor& b,
-                   const Tensor& y) = 0;  // y = a + b; y may be a or b
+  // y = a + b; y may be a or b
+  virtual void add(const Tensor& a, const Tensor& b, const Tensor& y) = 0;
   virtual void multiply(const Tensor& a, const Tensor& b, const Tensor& y) = 0;  // y = a ⊙ b
   virtual void scale(const Tensor& x, double factor, const Tensor& y) = 0;       // y = factor · x
   virtual void relu_forward(const Tensor& x, const Tensor& y) = 0;  // y = max(0, x); NaN stays NaN
-  virtual void relu_backward(const Tensor& y, const Tensor& dy,
-                             const Tensor& dx) = 0;  // dx = dy·[y > 0]
+  // dx = dy·[y > 0]
+  virtual void relu_backward(const Tensor& y, const Tensor& dy, const Tensor& dx) = 0;
   // y_ij = x_ij + b_j            x, y: [N, C]; b: [C]
   virtual void add_bias(const Tensor& x, const Tensor& b, const Tensor& y) = 0;
   // y_j = Σ_i x_ij               x: [N, C]; y: [C]
@@ -75,8 +75,8 @@ class Backend {
   // ---- convolution (cross-correlation) ----------------------------------------------------------
   //   x: [N, H, W, C]; w: [KH, KW, C, OC]; y: [N, OH, OW, OC], OH = (H + 2·padding − KH)/stride + 1
 
-  // y[n,oh,ow,oc] = Σ_{kh,kw,c} x[n, oh·stride − padding + kh, ow·stride − padding + kw, c] ·
-  // w[kh,kw,c,oc]
+  // y[n,oh,ow,oc] = Σ_{kh,kw,c} x[n, oh·stride − padding + kh, ow·stride − padding + kw, c]
+  //                             · w[kh,kw,c,oc]
   virtual void conv2d_forward(const Tensor& x, const Tensor& w, Conv2dConfig config,
                               const Tensor& y) = 0;
   virtual void conv2d_backward_data(const Tensor& dy, const Tensor& w, Conv2dConfig config,
@@ -84,14 +84,12 @@ class Backend {
   virtual void conv2d_backward_weight(const Tensor& x, const Tensor& dy, Conv2dConfig config,
                                       const Tensor& dw) = 0;
 
-  // ---- batch normalisation (Ioffe and Szegedy 2015, algorithm 1), in S independent groups
-  // ---------
+  // ---- batch normalisation (Ioffe and Szegedy 2015, algorithm 1), in S independent groups -------
   //   x, y: [N, …, C]; group g holds the rows [g·N/S, (g+1)·N/S); gamma, beta: [C];
   //   mean, var: [S, C], var biased (divided by the group's count).
   //   x̂ = (x − mean)/√(var + eps);  z = gamma·x̂ + beta (+ residual);  y = z, or max(0, z) with relu
 
-  // mean and var are written where config.batch_statistics, else read (S = 1). residual is
-  // optional.
+  // mean and var are written where config.batch_statistics, else read (S = 1). residual: optional.
   virtual void batch_norm_forward(const Tensor& x, const Tensor& gamma, const Tensor& beta,
                                   const Tensor& residual, const BatchNormConfig& config,
                                   const Tensor& mean, const Tensor& var, const Tensor& y) = 0;
@@ -109,19 +107,18 @@ class Backend {
                                          double momentum, const Tensor& running_mean,
                                          const Tensor& running_var) = 0;
 
-  // ---- pooling
-  // ------------------------------------------------------------------------------------
+  // ---- pooling ----------------------------------------------------------------------------------
 
-  // 3×3, stride 2, padding 1 (the ImageNet stem).  x: [N, H, W, C]; y: [N, OH, OW, C], OH = (H−1)/2
-  // + 1; tap: u8, like y: which of the nine won (the first of equals; a NaN wins).
+  // 3×3, stride 2, padding 1 (the ImageNet stem).
+  //   x: [N, H, W, C]; y: [N, OH, OW, C], OH = (H − 1)/2 + 1
+  //   tap: u8, like y: which of the nine won (the first of equals; a NaN wins)
   virtual void max_pool_forward(const Tensor& x, const Tensor& y, const Tensor& tap) = 0;
   virtual void max_pool_backward(const Tensor& dy, const Tensor& tap, const Tensor& dx) = 0;
   // y_nc = 1/(H·W) · Σ_hw x_nhwc     x: [N, H, W, C]; y: [N, C]
   virtual void global_avg_pool_forward(const Tensor& x, const Tensor& y) = 0;
   virtual void global_avg_pool_backward(const Tensor& dy, const Tensor& dx) = 0;
 
-  // ---- loss
-  // ---------------------------------------------------------------------------------------
+  // ---- loss -------------------------------------------------------------------------------------
 
   // norm_i = max(‖x_i‖₂, eps);  y_i = x_i / norm_i      x, y: [N, C]; norm: [N]
   virtual void l2_normalize_forward(const Tensor& x, double eps, const Tensor& y,
@@ -143,8 +140,7 @@ class Backend {
   //   x: [N, M]; value: [N, k]; index: i64 [N, k]. Requires: 1 <= k <= M, no NaN.
   virtual void top_k(const Tensor& x, const Tensor& value, const Tensor& index) = 0;
 
-  // ---- optimizer
-  // ----------------------------------------------------------------------------------
+  // ---- optimizer --------------------------------------------------------------------------------
 
   // v ← mu·v + (g + lambda·θ);  θ ← θ − lr·v      θ and v change in place
   virtual void sgd_step(const Tensor& g, double lr, double mu, double lambda, const Tensor& v,
@@ -152,8 +148,7 @@ class Backend {
   // θk ← m·θk + (1 − m)·θq                        θk changes in place
   virtual void ema(const Tensor& theta_q, double m, const Tensor& theta_k) = 0;
 
-  // ---- data
-  // ---------------------------------------------------------------------------------------
+  // ---- data -------------------------------------------------------------------------------------
 
   // Row i of y is the view views[i] (tensor/view_recipe.h) of the image images[views[i].image].
   //   images: u8 [M, 3, H, W]; y: f32 [n, S, S, 3]; views: n recipes in the host's memory.

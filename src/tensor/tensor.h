@@ -87,9 +87,8 @@ class Tensor {
  private:
   void check_dtype(DType wanted) const;
 
-  std::shared_ptr<void>
-      storage_;           // owns the allocation; returned to the backend when the last view goes
-  void* data_ = nullptr;  // this view's first element
+  std::shared_ptr<void> storage_;  // the allocation; the backend gets it back from the last view
+  void* data_ = nullptr;           // this view's first element
   Shape shape_;
   DType dtype_ = DType::f32;
   Device device_ = Device::cpu;

@@ -17,8 +17,7 @@
 
 namespace mocograd {
 
-// mean and var of the groups, [S, C]: written by the forward in training, read in evaluation (S =
-// 1).
+// Of the groups, [S, C]: written by the forward in training, read in evaluation (S = 1).
 struct BatchNormStatistics {
   Tensor mean, var;
 };
