@@ -15,7 +15,7 @@ FLAGS_tsan = -O1 -g -fno-omit-frame-pointer -fsanitize=thread
 # -ffile-prefix-map is not needed: sources are compiled by their path from this folder.
 COMMON = -std=c++20 -Wall -Wextra -Wno-restrict -Isrc -MMD -MP -pthread -ffp-contract=fast -fno-math-errno \
          $(FLAGS_$(MODE)) $(CXXFLAGS)
-LDLIBS += -pthread
+LDLIBS += -lz -pthread
 
 # ---- sources ---------------------------------------------------------------------------------------
 
