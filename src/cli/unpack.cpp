@@ -85,7 +85,7 @@ void unpack_tar_gz(const std::string& archive, const std::string& folder) {
     const char* path = archive_entry_pathname(entry);
     const std::string shown = printable(path ? path : "");
     if (archive_entry_filetype(entry) == AE_IFDIR) continue;
-    if (archive_entry_filetype(entry) != AE_IFREG || archive_entry_hardlink(entry))
+    if (archive_entry_filetype(entry) != AE_IFREG)
       tar.fail("'" + shown + "' is not a regular file");
     const std::string name = name_of_file(path ? path : "");
     if (name.empty()) tar.fail("'" + shown + "' is not a file in the archive's own folder");
