@@ -40,7 +40,7 @@ void add_eval_command(CLI::App& app) {
   eval->require_subcommand(1);
   CLI::App* knn = eval->add_subcommand("knn", "weighted k-nearest-neighbour accuracy");
   knn->add_option("--checkpoint", flags->checkpoint, "written by moco pretrain")->required();
-  knn->add_option("--data", flags->data, "shapes or cifar10:DIR")->required();
+  knn->add_option("--data", flags->data, "shapes, cifar10:DIR, … (data/README.md)")->required();
   knn->add_option("--k", flags->knn.k, "neighbours")->check(integer_in(1))->capture_default_str();
   knn->add_option("--temperature", flags->knn.temperature, "of the votes, exp(cosine/temperature)")
       ->check(number_in(0, 1000, true))
