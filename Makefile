@@ -15,7 +15,7 @@ FLAGS_tsan = -O1 -g -fno-omit-frame-pointer -fsanitize=thread
 # -ffile-prefix-map is not needed: sources are compiled by their path from this folder.
 COMMON = -std=c++20 -Wall -Wextra -Wno-restrict -Isrc -MMD -MP -pthread -ffp-contract=fast -fno-math-errno \
          $(FLAGS_$(MODE)) $(CXXFLAGS)
-LDLIBS += -pthread
+LDLIBS += -pthread -lz
 
 # ---- sources ---------------------------------------------------------------------------------------
 
@@ -64,6 +64,9 @@ $(BUILD)/examples/%: $(BUILD)/obj/examples/%.o $(BUILD)/libmocograd.a
 $(BUILD)/obj/%.o: %.cpp
 	@mkdir -p $(@D)
 	$(CXX) $(COMMON) -c -o $@ $<
+
+# stb_image lets sums of damaged coefficients overflow; they wrap around.
+$(BUILD)/obj/src/data/image_file.o: CXXFLAGS += -fwrapv
 
 define kernel_rule
 $(BUILD)/obj/src/cpu/%.$(1).o: src/cpu/%.cpp

@@ -9,6 +9,8 @@ g++           command g++            C++20 compiler, 12 or newer; binutils with 
 make          command make           the build
 libgtest-dev  header gtest/gtest.h   tests
 libcli11-dev  header CLI/CLI.hpp     command line and recipes
+libstb-dev    header stb/stb_image.h PNG and JPEG decoding, PNG writing
+zlib1g-dev    header zlib.h          checksums and inflation of PNG files, before they are decoded
 '
 
 is_there() {
