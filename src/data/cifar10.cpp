@@ -9,7 +9,7 @@ namespace {
 
 constexpr int64_t kImageBytes = 3 * 32 * 32;
 constexpr int64_t kRecordBytes = 1 + kImageBytes;
-constexpr int64_t kClasses = 10;
+constexpr int64_t kMaxClasses = 10;
 
 // The whole file, whose size is checked to be a number of records.
 std::vector<char> read_records(const std::filesystem::path& path) {
@@ -30,7 +30,7 @@ std::vector<char> read_records(const std::filesystem::path& path) {
 }
 
 // The records of all files, one after the other.
-ImageSet read_images(const std::vector<std::filesystem::path>& files) {
+ImageSet read_images(const std::vector<std::filesystem::path>& files, int64_t classes) {
   std::vector<std::vector<char>> contents;
   int64_t count = 0;
   for (const std::filesystem::path& file : files) {
@@ -45,10 +45,10 @@ ImageSet read_images(const std::vector<std::filesystem::path>& files) {
     for (int64_t record = 0; record < records; ++record, ++image) {
       const char* bytes = contents[f].data() + record * kRecordBytes;
       const int64_t label = static_cast<unsigned char>(bytes[0]);
-      if (label >= kClasses)
+      if (label >= classes)
         throw Error(detail::concatenate(files[f].string(), ": label ", label, " in record ", record,
                                         " (offset ", record * kRecordBytes, ") is not below ",
-                                        kClasses));
+                                        classes));
       set.labels.data<int64_t>()[image] = label;
       std::memcpy(set.images.data<uint8_t>() + image * kImageBytes, bytes + 1, kImageBytes);
     }
@@ -60,11 +60,11 @@ std::vector<std::string> class_names(const std::filesystem::path& path) {
   std::vector<std::string> names;
   std::ifstream stream(path);
   for (std::string line;
-       static_cast<int64_t>(names.size()) < kClasses && std::getline(stream, line);) {
+       static_cast<int64_t>(names.size()) < kMaxClasses && std::getline(stream, line);) {
     if (!line.empty() && line.back() == '\r') line.pop_back();
     if (!line.empty()) names.push_back(line);
   }
-  if (static_cast<int64_t>(names.size()) == kClasses) return names;
+  if (!names.empty()) return names;
   return {"airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"};
 }
 
@@ -84,10 +84,11 @@ DataSet open_cifar10(const std::string& directory) {
 
   DataSet data;
   data.name = "cifar10:" + directory;
-  data.train = read_images(batches);
-  const std::filesystem::path test = folder / "test_batch.bin";
-  if (std::filesystem::exists(test, error)) data.test = read_images({test});
   data.classes = class_names(folder / "batches.meta.txt");
+  const int64_t classes = static_cast<int64_t>(data.classes.size());
+  data.train = read_images(batches, classes);
+  const std::filesystem::path test = folder / "test_batch.bin";
+  if (std::filesystem::exists(test, error)) data.test = read_images({test}, classes);
   data.mean = {0.4914f, 0.4822f, 0.4465f};  // the authors' numbers
   data.std = {0.2023f, 0.1994f, 0.2010f};
   return data;

@@ -3,7 +3,9 @@
 //
 //   data_batch_1.bin … data_batch_5.bin   those that exist, at least one, in order: training
 //   test_batch.bin                        test; may be missing
-//   batches.meta.txt                      ten class names, one a line; may be missing
+//   batches.meta.txt                      class names, one a line, at most ten; without them (or
+//                                         the file) the names are CIFAR-10's. Labels lie below
+//                                         their number
 // The files may hold fewer records than the originals' 10,000.
 #pragma once
 

@@ -35,7 +35,8 @@ class PretrainRun {
         observer_(observer),
         directory_(out),
         schedule_(Schedule::parse(config.schedule)),
-        data_(open_data_set(config.data, config.image_size)),
+        data_(open_data_set(config.data, config.image_size,
+                            {.skip_bad_images = config.on_bad_image == "skip"})),
         moco_((check_configuration(), config.moco()), static_cast<uint64_t>(config.seed)),
         optimizer_(moco_.encoder_q(), config.sgd()) {
     create_directory();
@@ -69,6 +70,7 @@ class PretrainRun {
   }
 
   void warn_of_surprises() {
+    for (const std::string& warning : data_.warnings) observer_.warning(warning);
     if (config_.queue > data_.train.size())
       observer_.warning(detail::concatenate(
           "the queue of ", config_.queue, " keys is longer than the ", data_.train.size(),
