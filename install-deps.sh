@@ -9,8 +9,8 @@ g++                   command g++                    C++20 compiler, 12 or newer
 make                  command make                   the build
 libgtest-dev          header  gtest/gtest.h          tests
 libcli11-dev          header  CLI/CLI.hpp            command line and recipes
-libstb-dev            header  stb/stb_image_write.h  pictures as PNG
-zlib1g-dev            header  zlib.h                 .gz files of the MNIST family
+libstb-dev            header  stb/stb_image.h        PNG and JPEG decoding, PNG writing
+zlib1g-dev            header  zlib.h                 .gz files of the MNIST family; PNG files are checked with it
 libcurl4-openssl-dev  header  curl/curl.h            moco data fetch: https
 libssl-dev            header  openssl/evp.h          moco data fetch: checksums
 libarchive-dev        header  archive.h              moco data fetch: tar.gz

@@ -11,7 +11,8 @@ namespace mocograd {
 namespace {
 
 struct KnnFlags {
-  std::string checkpoint, data;
+  std::string checkpoint;
+  DataFlags data;
   KnnConfig knn;
   ComputeFlags compute;
 };
@@ -21,11 +22,11 @@ void run(const KnnFlags& flags) {
   const NamedTensors checkpoint = read_safetensors(flags.checkpoint);
   const PretrainConfig config = checkpoint_config(checkpoint);
   const DataSet data = open_data_set(flags.data, config.image_size);
-  if (!data.test) throw Error(flags.data + " has no test images: kNN needs them");
+  if (!data.test) throw Error(data.name + " has no test images: kNN needs them");
   ResNet encoder("encoder_q", config.encoder(), RandomStream(0, Purpose::initial_weights));
   load_state(encoder, "encoder_q.", checkpoint.tensors);
   std::cout << "kNN of " << data.test->size() << " test images among " << data.train.size()
-            << " training images of " << flags.data << ", k "
+            << " training images of " << data.name << ", k "
             << std::min(flags.knn.k, data.train.size()) << ", temperature " << flags.knn.temperature
             << '\n';
   const double top1 = knn_monitor(encoder, data, config.image_size, flags.knn);
@@ -40,7 +41,7 @@ void add_eval_command(CLI::App& app) {
   eval->require_subcommand(1);
   CLI::App* knn = eval->add_subcommand("knn", "weighted k-nearest-neighbour accuracy");
   knn->add_option("--checkpoint", flags->checkpoint, "written by moco pretrain")->required();
-  knn->add_option("--data", flags->data, "shapes, cifar10:DIR, … (data/README.md)")->required();
+  add_data_flags(*knn, flags->data);
   knn->add_option("--k", flags->knn.k, "neighbours")->check(integer_in(1))->capture_default_str();
   knn->add_option("--temperature", flags->knn.temperature, "of the votes, exp(cosine/temperature)")
       ->check(number_in(0, 1000, true))

@@ -1,6 +1,10 @@
 #include "cli/flags.h"
 
+#include <unistd.h>
+
 #include <charconv>
+#include <iostream>
+#include <utility>
 
 #include "cpu/parallel.h"
 #include "nn/schedule.h"
@@ -28,6 +32,23 @@ CLI::Validator schedule_validator() {
       },
       "cosine|step:E1,E2,…");
 }
+
+// On a terminal: one line that is rewritten, and gone when the work is done or has failed.
+class DecodeProgress {
+ public:
+  ~DecodeProgress() { clear(); }
+  void show(int64_t done, int64_t total) {
+    if (!isatty(STDERR_FILENO)) return;
+    std::cerr << "\rdecoded " << done << " of " << total << " images\033[K" << std::flush;
+    shown_ = true;
+  }
+  void clear() {
+    if (std::exchange(shown_, false)) std::cerr << "\r\033[K" << std::flush;
+  }
+
+ private:
+  bool shown_ = false;
+};
 
 }  // namespace
 
@@ -77,6 +98,29 @@ void apply(const ComputeFlags& flags) {
   if (flags.precision != "fp32")
     throw Error("--precision " + flags.precision + ": the CPU computes in fp32");
   if (flags.threads > 0) set_num_threads(flags.threads);
+}
+
+void add_on_bad_image_flag(CLI::App& command, std::string& on_bad_image) {
+  command
+      .add_option("--on-bad-image", on_bad_image,
+                  "what a file that cannot be decoded does to the run")
+      ->check(CLI::IsMember({"fail", "skip"}))
+      ->capture_default_str();
+}
+
+void add_data_flags(CLI::App& command, DataFlags& flags) {
+  command.add_option("--data", flags.spec, "shapes, cifar10:DIR or folder:DIR")->required();
+  add_on_bad_image_flag(command, flags.on_bad_image);
+}
+
+DataSet open_data_set(const DataFlags& flags, int64_t image_size) {
+  DecodeProgress progress;
+  DecodeOptions options{.skip_bad_images = flags.on_bad_image == "skip", .threads = num_threads()};
+  options.progress = [&](int64_t done, int64_t total) { progress.show(done, total); };
+  DataSet data = open_data_set(flags.spec, image_size, options);
+  progress.clear();
+  for (const std::string& warning : data.warnings) std::cerr << "warning: " << warning << '\n';
+  return data;
 }
 
 void add_training_flags(CLI::App& command, PretrainConfig& config) {
@@ -131,6 +175,7 @@ void add_run_flags(CLI::App& command, PretrainConfig& config) {
   command.add_option("--augment", config.augment, "recipe of the two views")
       ->check(CLI::IsMember({"demo", "v1", "v2", "none"}))
       ->capture_default_str();
+  add_on_bad_image_flag(command, config.on_bad_image);
   command.add_option("--seed", config.seed, "of everything random")
       ->check(integer_in(0))
       ->capture_default_str();

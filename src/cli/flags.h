@@ -7,6 +7,7 @@
 #include <CLI/CLI.hpp>
 #include <string>
 
+#include "data/dataset.h"
 #include "moco/pretrain_config.h"
 
 namespace mocograd {
@@ -25,6 +26,16 @@ struct ComputeFlags {
 void add_compute_flags(CLI::App& command, ComputeFlags& flags);
 // Sets the number of threads; throws where this build lacks the device or the precision.
 void apply(const ComputeFlags& flags);
+
+// The data that a command reads. Where an image cannot be decoded: fail, or skip it.
+struct DataFlags {
+  std::string spec;
+  std::string on_bad_image = "fail";
+};
+void add_data_flags(CLI::App& command, DataFlags& flags);
+void add_on_bad_image_flag(CLI::App& command, std::string& on_bad_image);
+// Opens it, with a line on stderr for each warning, and on a terminal one of progress.
+DataSet open_data_set(const DataFlags& flags, int64_t image_size);
 
 // The network, MoCo and the optimizer: what a training step depends on.
 void add_training_flags(CLI::App& command, PretrainConfig& config);

@@ -4,7 +4,7 @@
 #include <memory>
 
 #include "data/class_names.h"
-#include "data/input_file.h"
+#include "data/data_file.h"
 
 namespace mocograd {
 namespace {
@@ -14,10 +14,10 @@ constexpr int64_t kImageBytes = 3 * 32 * 32;
 // The records of all files, one after the other.
 ImageSet read_images(const std::vector<std::string>& paths, int64_t label_bytes, int64_t classes) {
   const int64_t record_bytes = label_bytes + kImageBytes;
-  std::vector<std::unique_ptr<InputFile>> files;
+  std::vector<std::unique_ptr<DataFile>> files;
   int64_t count = 0;
   for (const std::string& path : paths) {
-    files.push_back(std::make_unique<InputFile>(path));
+    files.push_back(std::make_unique<DataFile>(path));
     count += count_records(*files.back(), record_bytes);
   }
   ImageSet set{Tensor::empty({count, 3, 32, 32}, {.dtype = DType::u8}),

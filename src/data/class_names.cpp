@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <filesystem>
 
-#include "data/input_file.h"
+#include "data/data_file.h"
 #include "tensor/error.h"
 
 namespace mocograd {
@@ -12,7 +12,7 @@ std::vector<std::string> read_class_names(const std::string& path,
                                           const std::vector<std::string>& otherwise) {
   std::error_code error;
   if (!std::filesystem::exists(path, error)) return otherwise;
-  InputFile file(path);
+  DataFile file(path);
   std::string text(static_cast<size_t>(file.size()), '\0');
   file.read(text.data(), file.size());
   std::erase(text, '\r');

@@ -5,6 +5,7 @@
 
 #include "data/cifar.h"
 #include "data/idx.h"
+#include "data/image_folder.h"
 #include "data/shapes.h"
 #include "data/stl10.h"
 
@@ -15,22 +16,34 @@ namespace {
 struct Kind {
   const char* name;
   bool has_directory;
-  DataSet (*open)(const std::string& directory, int64_t image_size);
+  DataSet (*open)(const std::string& directory, int64_t image_size, const DecodeOptions& options);
 };
 
 constexpr Kind kKinds[] = {
-    {"shapes", false, [](const std::string&, int64_t size) { return generate_shapes(size); }},
+    {"shapes", false,
+     [](const std::string&, int64_t size, const DecodeOptions&) { return generate_shapes(size); }},
     {"cifar10", true,
-     [](const std::string& directory, int64_t) { return open_cifar10(directory); }},
+     [](const std::string& directory, int64_t, const DecodeOptions&) {
+       return open_cifar10(directory);
+     }},
     {"cifar100", true,
-     [](const std::string& directory, int64_t) { return open_cifar100(directory); }},
-    {"stl10", true, [](const std::string& directory, int64_t) { return open_stl10(directory); }},
-    {"idx", true, [](const std::string& directory, int64_t) { return open_idx(directory); }},
+     [](const std::string& directory, int64_t, const DecodeOptions&) {
+       return open_cifar100(directory);
+     }},
+    {"stl10", true,
+     [](const std::string& directory, int64_t, const DecodeOptions&) {
+       return open_stl10(directory);
+     }},
+    {"idx", true,
+     [](const std::string& directory, int64_t, const DecodeOptions&) {
+       return open_idx(directory);
+     }},
+    {"folder", true, open_image_folder},
 };
 
 }  // namespace
 
-DataSet open_data_set(const std::string& spec, int64_t image_size) {
+DataSet open_data_set(const std::string& spec, int64_t image_size, const DecodeOptions& options) {
   const size_t colon = spec.find(':');
   const std::string name = spec.substr(0, colon);
   const std::string directory = colon == std::string::npos ? "" : spec.substr(colon + 1);
@@ -41,7 +54,7 @@ DataSet open_data_set(const std::string& spec, int64_t image_size) {
       if (kind.has_directory == directory.empty() ||
           kind.has_directory != (colon != std::string::npos))
         throw UsageError("--data " + spec + ": the form is " + form);
-      return kind.open(directory, image_size);
+      return kind.open(directory, image_size, options);
     }
     known += (known.empty() ? "" : ", ") + form;
   }

@@ -5,14 +5,14 @@
 #include <filesystem>
 
 #include "data/class_names.h"
-#include "data/input_file.h"
+#include "data/data_file.h"
 
 namespace mocograd {
 namespace {
 
 constexpr int64_t kMaxSide = 1 << 16;
 
-int64_t read_big_endian(InputFile& file) {
+int64_t read_big_endian(DataFile& file) {
   uint8_t bytes[4];
   file.read(bytes, 4);
   int64_t value = 0;
@@ -21,7 +21,7 @@ int64_t read_big_endian(InputFile& file) {
 }
 
 // The header's sizes, which must be those of the file: at least one element, and nothing after them.
-std::vector<int64_t> read_header(InputFile& file, int64_t ndim) {
+std::vector<int64_t> read_header(DataFile& file, int64_t ndim) {
   constexpr int64_t kUnsignedBytes = 0x0800;
   const int64_t magic = read_big_endian(file);
   if (magic != kUnsignedBytes + ndim)
@@ -49,7 +49,7 @@ std::vector<int64_t> read_header(InputFile& file, int64_t ndim) {
 
 // [count, 3, height, width], three times the same plane.
 Tensor read_images(const std::string& path) {
-  InputFile file(path);
+  DataFile file(path);
   const std::vector<int64_t> sizes = read_header(file, 3);
   const int64_t plane = sizes[1] * sizes[2];
   const Tensor images = Tensor::empty({sizes[0], 3, sizes[1], sizes[2]}, {.dtype = DType::u8});
@@ -63,7 +63,7 @@ Tensor read_images(const std::string& path) {
 }
 
 Tensor read_labels(const std::string& path, int64_t count) {
-  InputFile file(path);
+  DataFile file(path);
   const int64_t labels_in_file = read_header(file, 1)[0];
   if (labels_in_file != count)
     throw Error(detail::concatenate(path, ": ", labels_in_file, " labels for ", count, " images"));

@@ -4,7 +4,7 @@
 #include <optional>
 
 #include "data/class_names.h"
-#include "data/input_file.h"
+#include "data/data_file.h"
 
 namespace mocograd {
 namespace {
@@ -14,7 +14,7 @@ constexpr int64_t kPlane = kSide * kSide;
 constexpr int64_t kImageBytes = 3 * kPlane;
 
 // The file's images, from column by column to row by row, into images [count, 3, 96, 96].
-void read_images(InputFile& file, const Tensor& images) {
+void read_images(DataFile& file, const Tensor& images) {
   std::vector<uint8_t> column_major(kImageBytes);
   uint8_t* row_major = images.data<uint8_t>();
   for (int64_t image = 0; image < images.dim(0); ++image) {
@@ -28,7 +28,7 @@ void read_images(InputFile& file, const Tensor& images) {
 }
 
 Tensor read_labels(const std::string& path, int64_t count, int64_t classes) {
-  InputFile file(path);
+  DataFile file(path);
   if (file.size() != count)
     throw Error(detail::concatenate(path, ": ", file.size(), " labels for ", count, " images"));
   const Tensor labels = Tensor::empty({count}, {.dtype = DType::i64});
@@ -60,10 +60,10 @@ DataSet open_stl10(const std::string& directory) {
       {"airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck"});
   const int64_t classes = static_cast<int64_t>(data.classes.size());
 
-  InputFile train(folder / "train_X.bin");
+  DataFile train(folder / "train_X.bin");
   const int64_t labelled = count_records(train, kImageBytes);
   data.train.labels = read_labels(folder / "train_y.bin", labelled, classes);
-  std::optional<InputFile> unlabelled;
+  std::optional<DataFile> unlabelled;
   if (std::filesystem::exists(folder / "unlabeled_X.bin", error))
     unlabelled.emplace(folder / "unlabeled_X.bin");
   const int64_t all = labelled + (unlabelled ? count_records(*unlabelled, kImageBytes) : 0);
@@ -77,7 +77,7 @@ DataSet open_stl10(const std::string& directory) {
 
   if (std::filesystem::exists(folder / "test_X.bin", error) ||
       std::filesystem::exists(folder / "test_y.bin", error)) {
-    InputFile test(folder / "test_X.bin");
+    DataFile test(folder / "test_X.bin");
     const int64_t count = count_records(test, kImageBytes);
     data.test.emplace(image_tensor(count), read_labels(folder / "test_y.bin", count, classes));
     read_images(test, data.test->images);

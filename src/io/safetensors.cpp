@@ -1,16 +1,11 @@
 #include "io/safetensors.h"
 
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <bit>
-#include <cerrno>
-#include <cstring>
 #include <optional>
 
 #include "io/durable_file.h"
+#include "io/input_file.h"
 #include "io/json.h"
 
 namespace mocograd {
@@ -42,45 +37,6 @@ const char* format_name(DType dtype) {
   }
   MOCO_CHECK(false, "safetensors: no type for ", name_of(dtype));
 }
-
-// A file opened for reading, whose every failure names it.
-class InputFile {
- public:
-  explicit InputFile(const std::string& path)
-      : path_(path), descriptor_(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)) {
-    if (descriptor_ < 0) fail(std::string("cannot be opened: ") + std::strerror(errno));
-    struct stat status = {};
-    const bool regular = fstat(descriptor_, &status) == 0 && S_ISREG(status.st_mode);
-    size_ = static_cast<uint64_t>(status.st_size);
-    if (regular) return;
-    close(descriptor_);
-    fail("is not a regular file");
-  }
-  ~InputFile() { close(descriptor_); }
-  InputFile(const InputFile&) = delete;
-  InputFile& operator=(const InputFile&) = delete;
-
-  uint64_t size() const { return size_; }
-
-  void read(void* target, uint64_t count) {
-    char* next = static_cast<char*>(target);
-    while (count > 0) {
-      const ssize_t got = ::read(descriptor_, next, std::min(count, uint64_t{1} << 30));
-      if (got < 0 && errno == EINTR) continue;
-      if (got < 0) fail(std::string("cannot be read: ") + std::strerror(errno));
-      if (got == 0) fail("became shorter while it was read");
-      next += got;
-      count -= static_cast<uint64_t>(got);
-    }
-  }
-
-  [[noreturn]] void fail(const std::string& what) const { throw Error(path_ + ": " + what); }
-
- private:
-  std::string path_;
-  int descriptor_;
-  uint64_t size_ = 0;
-};
 
 // One tensor as the header tells of it.
 struct Entry {

@@ -35,7 +35,8 @@ class PretrainRun {
         observer_(observer),
         directory_(out),
         schedule_(Schedule::parse(config.schedule)),
-        data_(open_data_set(config.data, config.image_size)),
+        data_(open_data_set(config.data, config.image_size,
+                            {.skip_bad_images = config.on_bad_image == "skip"})),
         moco_((check_configuration(), config.moco()), static_cast<uint64_t>(config.seed)),
         optimizer_(moco_.encoder_q(), config.sgd()) {
     create_directory();
@@ -70,6 +71,7 @@ class PretrainRun {
   }
 
   void warn_of_surprises() {
+    for (const std::string& warning : data_.warnings) observer_.warning(warning);
     const int64_t images = data_.pretraining_images().dim(0);
     if (config_.queue > images)
       observer_.warning(detail::concatenate("the queue of ", config_.queue,

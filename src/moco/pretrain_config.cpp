@@ -26,6 +26,7 @@ void for_each_field(Config& config, const Visit& visit) {
   visit("weight-decay", config.weight_decay);
   visit("sgd-momentum", config.sgd_momentum);
   visit("augment", config.augment);
+  visit("on-bad-image", config.on_bad_image);
   visit("seed", config.seed);
   visit("image-size", config.image_size);
   visit("knn-every", config.knn_every);

@@ -28,6 +28,7 @@ struct PretrainConfig {
   double weight_decay = 5e-4;
   double sgd_momentum = 0.9;
   std::string augment = "demo";
+  std::string on_bad_image = "fail";  // fail, skip
   int64_t seed = 0;
   int64_t image_size = 32;
   int64_t knn_every = 10;  // epochs, 0 never

@@ -1,4 +1,4 @@
-#include "data/input_file.h"
+#include "data/data_file.h"
 
 #include <zlib.h>
 
@@ -11,7 +11,7 @@
 namespace mocograd {
 
 // One gzip member that fills its file.
-class InputFile::Inflater {
+class DataFile::Inflater {
  public:
   Inflater(const std::string& path, std::ifstream& stream) : path_(path), stream_(stream) {
     constexpr int kGzipHeader = 16;  // and no zlib header
@@ -67,7 +67,7 @@ class InputFile::Inflater {
   bool ended_ = false;
 };
 
-InputFile::InputFile(const std::string& path) : path_(path), stream_(path, std::ios::binary) {
+DataFile::DataFile(const std::string& path) : path_(path), stream_(path, std::ios::binary) {
   std::error_code error;
   if (!std::filesystem::is_regular_file(path, error)) throw Error(path + ": is not a regular file");
   if (!stream_) throw Error(path + ": cannot be opened");
@@ -85,9 +85,9 @@ InputFile::InputFile(const std::string& path) : path_(path), stream_(path, std::
   if (!stream_ || size_ < 0) throw Error(path + ": cannot be read");
 }
 
-InputFile::~InputFile() = default;
+DataFile::~DataFile() = default;
 
-void InputFile::read(void* bytes, int64_t count) {
+void DataFile::read(void* bytes, int64_t count) {
   const int64_t done = read_some(static_cast<char*>(bytes), count);
   position_ += done;
   if (done < count)
@@ -95,13 +95,13 @@ void InputFile::read(void* bytes, int64_t count) {
                                     " more bytes are expected"));
 }
 
-int64_t InputFile::read_some(char* bytes, int64_t count) {
+int64_t DataFile::read_some(char* bytes, int64_t count) {
   if (inflater_) return inflater_->read_some(bytes, count);
   stream_.read(bytes, count);
   return stream_.gcount();
 }
 
-int64_t count_records(const InputFile& file, int64_t record_bytes) {
+int64_t count_records(const DataFile& file, int64_t record_bytes) {
   if (file.size() == 0 || file.size() % record_bytes != 0)
     throw Error(detail::concatenate(file.path(), ": ", file.size(),
                                     " bytes are no whole number of records of ", record_bytes,

@@ -1,4 +1,4 @@
-// InputFile: a data file that is read from its beginning to its end. A name that ends in .gz is
+// DataFile: a data file that is read from its beginning to its end. A name that ends in .gz is
 // inflated on the way.
 //
 // Whatever fails is one Error naming the file and the offset. Opening a .gz inflates it once without
@@ -13,12 +13,12 @@
 
 namespace mocograd {
 
-class InputFile {
+class DataFile {
  public:
-  explicit InputFile(const std::string& path);  // a regular file, or an Error
-  ~InputFile();
-  InputFile(const InputFile&) = delete;
-  InputFile& operator=(const InputFile&) = delete;
+  explicit DataFile(const std::string& path);  // a regular file, or an Error
+  ~DataFile();
+  DataFile(const DataFile&) = delete;
+  DataFile& operator=(const DataFile&) = delete;
 
   const std::string& path() const { return path_; }
   int64_t size() const { return size_; }  // of the content, inflated
@@ -39,6 +39,6 @@ class InputFile {
 };
 
 // How many records of that many bytes the file holds: at least one, and nothing else, or an Error.
-int64_t count_records(const InputFile& file, int64_t record_bytes);
+int64_t count_records(const DataFile& file, int64_t record_bytes);
 
 }  // namespace mocograd

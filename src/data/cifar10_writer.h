@@ -1,0 +1,17 @@
+// Packing a data set into the binary format of CIFAR-10 (data/cifar.h): data_batch_1.bin with all
+// training images, test_batch.bin where there is a test, batches.meta.txt with the classes.
+#pragma once
+
+#include "data/dataset.h"
+
+namespace mocograd {
+
+// Throws where `directory` already holds a file of the format.
+void check_no_cifar10(const std::string& directory);
+
+// Makes the directory where it does not exist. Each file is written durably, the training last, and
+// on an error none stays. Throws for images that are not 32×32, for more than ten classes, and for
+// none.
+void write_cifar10(const DataSet& data, const std::string& directory);
+
+}  // namespace mocograd
