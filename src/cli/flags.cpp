@@ -16,19 +16,6 @@ bool read_number(const std::string& text, Number& value) {
   return error == std::errc() && rest == end;
 }
 
-CLI::Validator schedule_validator() {
-  return CLI::Validator(
-      [](std::string& text) {
-        try {
-          Schedule::parse(text);
-          return std::string();
-        } catch (const UsageError& error) {
-          return std::string(error.what());
-        }
-      },
-      "cosine|step:E1,E2,…");
-}
-
 }  // namespace
 
 CLI::Validator integer_in(int64_t low, int64_t high) {
@@ -60,6 +47,19 @@ CLI::Validator number_in(double low, double high, bool low_excluded) {
       range);
 }
 
+CLI::Validator schedule_text() {
+  return CLI::Validator(
+      [](std::string& text) {
+        try {
+          Schedule::parse(text);
+          return std::string();
+        } catch (const UsageError& error) {
+          return std::string(error.what());
+        }
+      },
+      "cosine|step:E1,E2,…");
+}
+
 void add_compute_flags(CLI::App& command, ComputeFlags& flags) {
   command.add_option("--threads", flags.threads, "compute threads (default: all cores)")
       ->check(integer_in(1, 1024));
@@ -77,6 +77,11 @@ void apply(const ComputeFlags& flags) {
   if (flags.precision != "fp32")
     throw Error("--precision " + flags.precision + ": the CPU computes in fp32");
   if (flags.threads > 0) set_num_threads(flags.threads);
+}
+
+void add_checkpoint_flags(CLI::App& command, std::string& checkpoint, std::string& data) {
+  command.add_option("--checkpoint", checkpoint, "written by moco pretrain")->required();
+  command.add_option("--data", data, "shapes or cifar10:DIR")->required();
 }
 
 void add_training_flags(CLI::App& command, PretrainConfig& config) {
@@ -126,7 +131,7 @@ void add_run_flags(CLI::App& command, PretrainConfig& config) {
       ->check(integer_in(0, 1'000'000))
       ->capture_default_str();
   command.add_option("--schedule", config.schedule, "of the learning rate, by epoch")
-      ->check(schedule_validator())
+      ->check(schedule_text())
       ->capture_default_str();
   command.add_option("--augment", config.augment, "recipe of the two views")
       ->check(CLI::IsMember({"demo", "v1", "v2", "none"}))

@@ -15,6 +15,8 @@ namespace mocograd {
 CLI::Validator integer_in(int64_t low, int64_t high = INT64_MAX);
 // A decimal number in [low, high], or in (low, high] where low is excluded.
 CLI::Validator number_in(double low, double high, bool low_excluded = false);
+// A schedule of the learning rate (nn/schedule.h).
+CLI::Validator schedule_text();
 
 // Where and how to compute.
 struct ComputeFlags {
@@ -25,6 +27,9 @@ struct ComputeFlags {
 void add_compute_flags(CLI::App& command, ComputeFlags& flags);
 // Sets the number of threads; throws where this build lacks the device or the precision.
 void apply(const ComputeFlags& flags);
+
+// --checkpoint and --data, both required: what is evaluated, and on which images.
+void add_checkpoint_flags(CLI::App& command, std::string& checkpoint, std::string& data);
 
 // The network, MoCo and the optimizer: what a training step depends on.
 void add_training_flags(CLI::App& command, PretrainConfig& config);

@@ -8,6 +8,7 @@
 #include "data/loader.h"
 #include "io/json_lines.h"
 #include "moco/checkpoint.h"
+#include "moco/init_weights.h"
 #include "moco/knn.h"
 #include "nn/schedule.h"
 
@@ -38,6 +39,7 @@ class PretrainRun {
         data_(open_data_set(config.data, config.image_size)),
         moco_((check_configuration(), config.moco()), static_cast<uint64_t>(config.seed)),
         optimizer_(moco_.encoder_q(), config.sgd()) {
+    if (!config.init.empty()) init_notice_ = init_encoders(config.init, moco_);
     create_directory();
     metrics_.emplace(directory_ + "/metrics.jsonl");
     loader_.emplace(data_, config.image_size, parse_augmentation(config.augment),
@@ -69,6 +71,7 @@ class PretrainRun {
   }
 
   void warn_of_surprises() {
+    if (!init_notice_.empty()) observer_.notice(init_notice_);
     if (config_.queue > data_.train.size())
       observer_.warning(detail::concatenate(
           "the queue of ", config_.queue, " keys is longer than the ", data_.train.size(),
@@ -184,6 +187,7 @@ class PretrainRun {
   std::optional<JsonLinesFile> metrics_;
   std::optional<ViewLoader> loader_;
   Progress progress_;
+  std::string init_notice_;  // what --init took
   Clock::time_point step_end_;
 };
 
