@@ -35,23 +35,21 @@ TEST(Npy, HeaderIsByteForByteWhatTheFormatSays) {
 
 TEST(Npy, NumbersBeginAtTheNextMultipleOf64) {
   int exact = 0;
-  for (int digits = 1; digits < 12; ++digits) {
-    for (int ndim = 1; ndim <= Shape::kMaxDims; ++ndim) {
-      std::vector<int64_t> dims(static_cast<size_t>(ndim), 1);
-      dims.back() = 0;  // no numbers, but a long first dimension
-      dims.front() = ndim == 1 ? 1 : static_cast<int64_t>(std::pow(10, digits - 1));
-      const std::string header = npy_header(Tensor::zeros(Shape(dims)));
-      const size_t text = header.find(", }") + 3;
-      EXPECT_EQ(header.size(), (text + 1 + 63) / 64 * 64) << header;
-      EXPECT_EQ(header.find_first_not_of(' ', text), header.size() - 1);
-      EXPECT_EQ(header.back(), '\n');
-      const size_t length = static_cast<unsigned char>(header[8]) +
-                            256 * static_cast<size_t>(static_cast<unsigned char>(header[9]));
-      EXPECT_EQ(length, header.size() - 10);
-      exact += text + 1 == header.size();
-    }
+  for (int64_t digits = 4; digits <= 64; ++digits) {  // of the last four dimensions together
+    std::vector<int64_t> dims{0};
+    for (int64_t i = 0; i < 4; ++i)
+      dims.push_back(static_cast<int64_t>(std::pow(10, (digits + i) / 4 - 1)));
+    const std::string header = npy_header(Tensor::zeros(Shape(dims)));
+    const size_t text = header.find(", }") + 3;
+    EXPECT_EQ(header.size(), (text + 1 + 63) / 64 * 64) << header;
+    EXPECT_EQ(header.find_first_not_of(' ', text), header.size() - 1);
+    EXPECT_EQ(header.back(), '\n');
+    const size_t length = static_cast<unsigned char>(header[8]) +
+                          256 * static_cast<size_t>(static_cast<unsigned char>(header[9]));
+    EXPECT_EQ(length, header.size() - 10);
+    exact += text + 1 == header.size();
   }
-  EXPECT_GT(exact, 0) << "no case without any padding";
+  EXPECT_EQ(exact, 1) << "the case without any padding is missing";
 }
 
 TEST(Npy, FileIsHeaderAndRowMajorNumbers) {
