@@ -161,6 +161,16 @@ TEST_F(LinearEvalTest, EqualForAnyNumberOfThreadsAndDifferentForAnotherSeed) {
   set_num_threads(before);
 }
 
+TEST_F(LinearEvalTest, TheSeedDrawsTheWeights) {
+  LinearEvalConfig config = config_of(LinearProtocol::fast, 1);
+  config.lr = 0;  // the order of the images then changes roundings at most
+  evaluate(config);
+  const double first = epochs_[0].loss;
+  config.seed = 1;
+  evaluate(config);
+  EXPECT_GT(std::abs(epochs_[0].loss - first), 1e-5);
+}
+
 TEST_F(LinearEvalTest, DimensionsThatDoNotVaryAreLeftOut) {
   for (const NamedParameter& parameter : encoder_.named_parameters()) {
     if (parameter.name.rfind("layer3.2.bn2", 0) == 0) parameter.variable->data().fill(0);
