@@ -176,6 +176,7 @@ class LinearEval {
       loss.backward();
       sgd_.step(result.lr);
       right += count_within(logits.data(), labels, 1);
+      if (config_.protocol == LinearProtocol::authors) observer_.embedding(end, images);
       result.loss +=
           loss.data().item() * static_cast<double>(end - begin) / static_cast<double>(images);
     }

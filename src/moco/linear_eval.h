@@ -48,6 +48,7 @@ struct LinearEpoch {
 class LinearEvalObserver {
  public:
   virtual ~LinearEvalObserver() = default;
+  // Features of so many images are there: of a set, or in the authors' protocol of this epoch.
   virtual void embedding(int64_t /*done*/, int64_t /*images*/) {}
   virtual void epoch(const LinearEpoch&) {}
 };
