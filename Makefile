@@ -15,7 +15,9 @@ FLAGS_tsan = -O1 -g -fno-omit-frame-pointer -fsanitize=thread
 # -ffile-prefix-map is not needed: sources are compiled by their path from this folder.
 COMMON = -std=c++20 -Wall -Wextra -Wno-restrict -Isrc -MMD -MP -pthread -ffp-contract=fast -fno-math-errno \
          $(FLAGS_$(MODE)) $(CXXFLAGS)
-LDLIBS += -pthread
+LDLIBS += -lz -pthread
+# Of the program alone, not of who links the library: to download and unpack data sets.
+CLI_LDLIBS = -lcurl -larchive -lcrypto
 
 # ---- sources ---------------------------------------------------------------------------------------
 
@@ -52,7 +54,7 @@ $(BUILD)/libmocograd.a: $(LIB_OBJECTS)
 	ar rcs $@ $^
 
 $(BUILD)/moco: $(CLI_OBJECTS) $(BUILD)/libmocograd.a
-	$(CXX) $(COMMON) -o $@ $(CLI_OBJECTS) $(WHOLE_LIB) $(LDLIBS)
+	$(CXX) $(COMMON) -o $@ $(CLI_OBJECTS) $(WHOLE_LIB) $(CLI_LDLIBS) $(LDLIBS)
 
 $(BUILD)/tests: $(TEST_OBJECTS) $(BUILD)/libmocograd.a
 	$(CXX) $(COMMON) -o $@ $(TEST_OBJECTS) $(WHOLE_LIB) -lgtest $(LDLIBS)

@@ -5,10 +5,15 @@ set -eu
 
 # package, how to see that it is there (a command or a header), why
 needed='
-g++           command g++            C++20 compiler, 12 or newer; binutils with nm come with it
-make          command make           the build
-libgtest-dev  header gtest/gtest.h   tests
-libcli11-dev  header CLI/CLI.hpp     command line and recipes
+g++                   command g++                    C++20 compiler, 12 or newer; binutils with nm come with it
+make                  command make                   the build
+libgtest-dev          header  gtest/gtest.h          tests
+libcli11-dev          header  CLI/CLI.hpp            command line and recipes
+libstb-dev            header  stb/stb_image_write.h  pictures as PNG
+zlib1g-dev            header  zlib.h                 .gz files of the MNIST family
+libcurl4-openssl-dev  header  curl/curl.h            moco data fetch: https
+libssl-dev            header  openssl/evp.h          moco data fetch: checksums
+libarchive-dev        header  archive.h              moco data fetch: tar.gz
 '
 
 is_there() {

@@ -16,5 +16,10 @@ void add_step_command(CLI::App& app);
 void add_gradcheck_command(CLI::App& app, int& exit_code);
 void add_inspect_command(CLI::App& app);
 void add_bench_command(CLI::App& app);
+void add_data_command(CLI::App& app, int& exit_code);
+
+// Those of `moco data`.
+void add_data_info_command(CLI::App& data);
+void add_data_fetch_command(CLI::App& data, int& exit_code);
 
 }  // namespace mocograd

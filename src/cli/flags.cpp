@@ -81,7 +81,7 @@ void apply(const ComputeFlags& flags) {
 
 void add_checkpoint_flags(CLI::App& command, std::string& checkpoint, std::string& data) {
   command.add_option("--checkpoint", checkpoint, "written by moco pretrain")->required();
-  command.add_option("--data", data, "shapes or cifar10:DIR")->required();
+  command.add_option("--data", data, "shapes, cifar10:DIR, … (data/README.md)")->required();
 }
 
 void add_training_flags(CLI::App& command, PretrainConfig& config) {

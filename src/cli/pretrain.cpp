@@ -33,7 +33,8 @@ int run(const PretrainFlags& flags) {
 void add_pretrain_command(CLI::App& app, int& exit_code) {
   auto flags = std::make_shared<PretrainFlags>();
   CLI::App* command = app.add_subcommand("pretrain", "Momentum Contrast pretraining");
-  command->add_option("--data", flags->config.data, "shapes or cifar10:DIR")->required();
+  command->add_option("--data", flags->config.data, "shapes, cifar10:DIR, … (data/README.md)")
+      ->required();
   command->add_option("--out", flags->out, "run directory, made where it does not exist")
       ->required();
   command->add_option("--init", flags->config.init,

@@ -37,7 +37,7 @@ void TerminalProgress::warning(const std::string& text) {
 
 void TerminalProgress::started(const DataSet& data, int64_t steps_per_epoch) {
   line(format("%s: %lld training images, %lld test images; %lld epochs of %lld steps",
-              data.name.c_str(), static_cast<long long>(data.train.size()),
+              data.name.c_str(), static_cast<long long>(data.pretraining_images().dim(0)),
               static_cast<long long>(data.test ? data.test->size() : 0),
               static_cast<long long>(config_.epochs), static_cast<long long>(steps_per_epoch)));
   line("the loss rises at first, while real keys replace the random ones of the queue");

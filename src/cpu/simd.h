@@ -37,9 +37,11 @@ template <class T>
 MOCO_ALWAYS_INLINE void store(T* p, Vec<T> v) {
   *reinterpret_cast<Vec<T>*>(p) = v;
 }
+// value − 0 is value, also for −0, and costs nothing; 0 + value would cost an addition, as it turns
+// −0 into 0.
 template <class T>
 MOCO_ALWAYS_INLINE Vec<T> broadcast(T value) {
-  return Vec<T>{} + value;
+  return value - Vec<T>{};
 }
 
 // Calls f with a value of the floating-point element type that dtype names.

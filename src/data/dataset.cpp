@@ -1,7 +1,12 @@
 #include "data/dataset.h"
 
-#include "data/cifar10.h"
+#include <cmath>
+#include <filesystem>
+
+#include "data/cifar.h"
+#include "data/idx.h"
 #include "data/shapes.h"
+#include "data/stl10.h"
 
 namespace mocograd {
 namespace {
@@ -17,6 +22,10 @@ constexpr Kind kKinds[] = {
     {"shapes", false, [](const std::string&, int64_t size) { return generate_shapes(size); }},
     {"cifar10", true,
      [](const std::string& directory, int64_t) { return open_cifar10(directory); }},
+    {"cifar100", true,
+     [](const std::string& directory, int64_t) { return open_cifar100(directory); }},
+    {"stl10", true, [](const std::string& directory, int64_t) { return open_stl10(directory); }},
+    {"idx", true, [](const std::string& directory, int64_t) { return open_idx(directory); }},
 };
 
 }  // namespace
@@ -37,6 +46,35 @@ DataSet open_data_set(const std::string& spec, int64_t image_size) {
     known += (known.empty() ? "" : ", ") + form;
   }
   throw UsageError("--data " + spec + ": there is no such data set", "", "known are " + known);
+}
+
+void check_directory(const std::string& directory) {
+  std::error_code error;
+  if (!std::filesystem::is_directory(directory, error))
+    throw Error(directory + ": is not a directory");
+}
+
+ChannelStatistics channel_statistics(const Tensor& images) {
+  const int64_t plane = images.dim(2) * images.dim(3);
+  uint64_t sum[3] = {}, square[3] = {};  // exact: 2^48 pixels of 255² fit
+  const uint8_t* value = images.data<uint8_t>();
+  for (int64_t image = 0; image < images.dim(0); ++image) {
+    for (int channel = 0; channel < 3; ++channel, value += plane) {
+      for (int64_t i = 0; i < plane; ++i) {
+        sum[channel] += value[i];
+        square[channel] += uint64_t{value[i]} * value[i];
+      }
+    }
+  }
+  ChannelStatistics result;
+  const double count = static_cast<double>(images.dim(0) * plane);
+  for (size_t channel = 0; channel < 3; ++channel) {
+    const double mean = static_cast<double>(sum[channel]) / count;
+    const double variance = static_cast<double>(square[channel]) / count - mean * mean;
+    result.mean[channel] = static_cast<float>(mean / 255);
+    result.std[channel] = static_cast<float>(std::sqrt(std::max(variance, 0.0)) / 255);
+  }
+  return result;
 }
 
 }  // namespace mocograd

@@ -16,16 +16,15 @@ Tensor make_views(const Tensor& images, const std::vector<ViewRecipe>& views, in
 
 ViewLoader::ViewLoader(const DataSet& data, int64_t image_size, Augmentation augmentation,
                        uint64_t seed, int64_t batch, int workers, int64_t first_step)
-    : data_(data),
+    : images_(data.pretraining_images()),
       image_size_(image_size),
       batch_(batch),
-      settings_{augmentation, seed,    data.train.images.dim(2), data.train.images.dim(3),
-                data.mean,    data.std},
+      settings_{augmentation, seed, images_.dim(2), images_.dim(3), data.mean, data.std},
       prefetched_(workers + 2),
       next_to_make_(first_step),
       next_to_take_(first_step) {
-  MOCO_CHECK(batch >= 1 && batch <= data.train.size(), "loader: a batch of ", batch, " from ",
-             data.train.size(), " training images");
+  MOCO_CHECK(batch >= 1 && batch <= images_.dim(0), "loader: a batch of ", batch, " from ",
+             images_.dim(0), " training images");
   MOCO_CHECK(workers >= 1 && first_step >= 0, "loader: ", workers, " workers from step ",
              first_step);
   for (int i = 0; i < workers; ++i) workers_.emplace_back([this] { work(); });
@@ -77,11 +76,11 @@ void ViewLoader::work() {
 ViewBatch ViewLoader::make_batch(int64_t step) const {
   const int64_t epoch = step / steps_per_epoch() + 1, step_in_epoch = step % steps_per_epoch();
   RandomStream random(settings_.seed, Purpose::epoch_order, static_cast<uint32_t>(epoch));
-  const std::vector<int64_t> order = random_permutation(data_.train.size(), random);
+  const std::vector<int64_t> order = random_permutation(images_.dim(0), random);
   const auto begin = order.begin() + step_in_epoch * batch_;
   const std::vector<int64_t> samples(begin, begin + batch_);
   const auto views = [&](int view) {
-    return training_batch(data_.train.images, settings_, epoch, samples, view, image_size_);
+    return training_batch(images_, settings_, epoch, samples, view, image_size_);
   };
   return {epoch, step_in_epoch, views(0), views(1),
           Tensor::from({samples.begin(), samples.end()}, {batch_}, {.dtype = DType::i64})};

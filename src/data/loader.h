@@ -27,14 +27,14 @@ struct ViewBatch {
 class ViewLoader {
  public:
   // first_step: how many steps to skip, from the beginning of the first epoch.
-  // Requires: `data` outlives the loader. Throws where the batch exceeds the training images.
+  // The images are data.pretraining_images(). Throws where the batch exceeds them.
   ViewLoader(const DataSet& data, int64_t image_size, Augmentation augmentation, uint64_t seed,
              int64_t batch, int workers, int64_t first_step = 0);
   ~ViewLoader();
   ViewLoader(const ViewLoader&) = delete;
   ViewLoader& operator=(const ViewLoader&) = delete;
 
-  int64_t steps_per_epoch() const { return data_.train.size() / batch_; }
+  int64_t steps_per_epoch() const { return images_.dim(0) / batch_; }
   // The next batch, in order, epoch after epoch without end. Waits where it is not ready. An error
   // of a worker is thrown here.
   ViewBatch next();
@@ -43,7 +43,7 @@ class ViewLoader {
   void work();
   ViewBatch make_batch(int64_t step) const;
 
-  const DataSet& data_;
+  const Tensor images_;
   const int64_t image_size_, batch_;
   const ViewSettings settings_;
   const int64_t prefetched_;  // batches at most ahead of the consumer

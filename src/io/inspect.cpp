@@ -5,6 +5,8 @@
 #include <cstdio>
 #include <limits>
 
+#include "io/printable.h"
+
 namespace mocograd {
 namespace {
 
@@ -46,18 +48,6 @@ Statistics statistics_of(const Tensor& tensor) {
     if (std::isfinite(value)) square += (value - result.mean) * (value - result.mean);
   });
   result.std = std::sqrt(square / static_cast<double>(result.finite));
-  return result;
-}
-
-// Names come from the file: a line break or a terminal's control sequence is shown as \xNN.
-std::string printable(const std::string& text) {
-  std::string result;
-  for (const char c : text) {
-    const unsigned byte = static_cast<unsigned char>(c);
-    char escape[8];
-    std::snprintf(escape, sizeof escape, "\\x%02x", byte);
-    result += byte < 0x20 || byte == 0x7F ? escape : std::string(1, c);
-  }
   return result;
 }
 

@@ -65,17 +65,20 @@ class PretrainRun {
     if (config_.batch % config_.bn_splits != 0)
       throw UsageError(detail::concatenate("--bn-splits ", config_.bn_splits,
                                            " does not divide --batch ", config_.batch));
-    if (config_.batch > data_.train.size())
+    const int64_t images = data_.pretraining_images().dim(0);
+    if (config_.batch > images)
       throw UsageError(detail::concatenate("--batch ", config_.batch, ": ", data_.name,
-                                           " has only ", data_.train.size(), " training images"));
+                                           " has only ", images, " training images"));
   }
 
   void warn_of_surprises() {
     if (!init_notice_.empty()) observer_.notice(init_notice_);
-    if (config_.queue > data_.train.size())
-      observer_.warning(detail::concatenate(
-          "the queue of ", config_.queue, " keys is longer than the ", data_.train.size(),
-          " training images: it holds several keys of the same image"));
+    const int64_t images = data_.pretraining_images().dim(0);
+    if (config_.queue > images)
+      observer_.warning(detail::concatenate("the queue of ", config_.queue,
+                                            " keys is longer than the ", images,
+                                            " training images: it holds several keys of the same "
+                                            "image"));
     if (config_.knn_every > 0 && !data_.test)
       observer_.warning(data_.name + " has no test images: no kNN");
   }
