@@ -7,7 +7,11 @@
 namespace mocograd {
 
 void add_pretrain_command(CLI::App& app, int& exit_code);
-void add_eval_command(CLI::App& app);
+void add_eval_command(CLI::App& app);  // of the two below
+void add_eval_knn_command(CLI::App& eval);
+void add_eval_linear_command(CLI::App& eval);
+void add_embed_command(CLI::App& app);
+void add_export_command(CLI::App& app);
 void add_step_command(CLI::App& app);
 void add_gradcheck_command(CLI::App& app, int& exit_code);
 void add_inspect_command(CLI::App& app);

@@ -20,19 +20,6 @@ bool read_number(const std::string& text, Number& value) {
   return error == std::errc() && rest == end;
 }
 
-CLI::Validator schedule_validator() {
-  return CLI::Validator(
-      [](std::string& text) {
-        try {
-          Schedule::parse(text);
-          return std::string();
-        } catch (const UsageError& error) {
-          return std::string(error.what());
-        }
-      },
-      "cosine|step:E1,E2,…");
-}
-
 // On a terminal: one line that is rewritten, and gone when the work is done or has failed.
 class DecodeProgress {
  public:
@@ -81,6 +68,19 @@ CLI::Validator number_in(double low, double high, bool low_excluded) {
       range);
 }
 
+CLI::Validator schedule_text() {
+  return CLI::Validator(
+      [](std::string& text) {
+        try {
+          Schedule::parse(text);
+          return std::string();
+        } catch (const UsageError& error) {
+          return std::string(error.what());
+        }
+      },
+      "cosine|step:E1,E2,…");
+}
+
 void add_compute_flags(CLI::App& command, ComputeFlags& flags) {
   command.add_option("--threads", flags.threads, "compute threads (default: all cores)")
       ->check(integer_in(1, 1024));
@@ -109,7 +109,7 @@ void add_on_bad_image_flag(CLI::App& command, std::string& on_bad_image) {
 }
 
 void add_data_flags(CLI::App& command, DataFlags& flags) {
-  command.add_option("--data", flags.spec, "shapes, cifar10:DIR or folder:DIR")->required();
+  command.add_option("--data", flags.spec, "shapes, cifar10:DIR, … (data/README.md)")->required();
   add_on_bad_image_flag(command, flags.on_bad_image);
 }
 
@@ -121,6 +121,11 @@ DataSet open_data_set(const DataFlags& flags, int64_t image_size) {
   progress.clear();
   for (const std::string& warning : data.warnings) std::cerr << "warning: " << warning << '\n';
   return data;
+}
+
+void add_checkpoint_flags(CLI::App& command, std::string& checkpoint, DataFlags& data) {
+  command.add_option("--checkpoint", checkpoint, "written by moco pretrain")->required();
+  add_data_flags(command, data);
 }
 
 void add_training_flags(CLI::App& command, PretrainConfig& config) {
@@ -170,7 +175,7 @@ void add_run_flags(CLI::App& command, PretrainConfig& config) {
       ->check(integer_in(0, 1'000'000))
       ->capture_default_str();
   command.add_option("--schedule", config.schedule, "of the learning rate, by epoch")
-      ->check(schedule_validator())
+      ->check(schedule_text())
       ->capture_default_str();
   command.add_option("--augment", config.augment, "recipe of the two views")
       ->check(CLI::IsMember({"demo", "v1", "v2", "none"}))

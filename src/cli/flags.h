@@ -16,6 +16,8 @@ namespace mocograd {
 CLI::Validator integer_in(int64_t low, int64_t high = INT64_MAX);
 // A decimal number in [low, high], or in (low, high] where low is excluded.
 CLI::Validator number_in(double low, double high, bool low_excluded = false);
+// A schedule of the learning rate (nn/schedule.h).
+CLI::Validator schedule_text();
 
 // Where and how to compute.
 struct ComputeFlags {
@@ -36,6 +38,8 @@ void add_data_flags(CLI::App& command, DataFlags& flags);
 void add_on_bad_image_flag(CLI::App& command, std::string& on_bad_image);
 // Opens it, with a line on stderr for each warning, and on a terminal one of progress.
 DataSet open_data_set(const DataFlags& flags, int64_t image_size);
+// --checkpoint and --data, both required: what is evaluated, and on which images.
+void add_checkpoint_flags(CLI::App& command, std::string& checkpoint, DataFlags& data);
 
 // The network, MoCo and the optimizer: what a training step depends on.
 void add_training_flags(CLI::App& command, PretrainConfig& config);

@@ -28,6 +28,8 @@ int run(int argc, char** argv) {
   add_pretrain_command(app, exit_code);
   add_eval_command(app);
   add_step_command(app);
+  add_embed_command(app);
+  add_export_command(app);
   add_gradcheck_command(app, exit_code);
   add_inspect_command(app);
   add_bench_command(app);

@@ -37,6 +37,8 @@ void add_pretrain_command(CLI::App& app, int& exit_code) {
       ->required();
   command->add_option("--out", flags->out, "run directory, made where it does not exist")
       ->required();
+  command->add_option("--init", flags->config.init,
+                      "weights to start from: torchvision's names, or a checkpoint");
   add_training_flags(*command, flags->config);
   add_run_flags(*command, flags->config);
   add_compute_flags(*command, flags->compute);

@@ -1,12 +1,8 @@
 #include "cli/progress.h"
 
 #include <signal.h>
-#include <unistd.h>
 
-#include <cstdarg>
-#include <cstdio>
 #include <cstdlib>
-#include <iostream>
 
 namespace mocograd {
 namespace {
@@ -15,15 +11,6 @@ volatile sig_atomic_t received_signal = 0;
 
 void on_signal(int signal) {
   received_signal = signal;
-}
-
-[[gnu::format(printf, 1, 2)]] std::string format(const char* pattern, ...) {
-  char text[512];
-  va_list arguments;
-  va_start(arguments, pattern);
-  std::vsnprintf(text, sizeof text, pattern, arguments);
-  va_end(arguments);
-  return text;
 }
 
 std::string duration(double seconds) {
@@ -38,8 +25,11 @@ std::string duration(double seconds) {
 TerminalProgress::TerminalProgress(const PretrainConfig& config, const std::string& directory)
     : config_(config),
       directory_(directory),
-      terminal_(isatty(STDOUT_FILENO)),
-      color_(terminal_ && !std::getenv("NO_COLOR")) {}
+      color_(status_.terminal() && !std::getenv("NO_COLOR")) {}
+
+void TerminalProgress::notice(const std::string& text) {
+  line(text);
+}
 
 void TerminalProgress::warning(const std::string& text) {
   line("warning: " + text);
@@ -61,7 +51,7 @@ void TerminalProgress::step(const StepEvent& event) {
   seconds_per_step_ = seconds_per_step_ == 0 ? seconds : 0.9 * seconds_per_step_ + 0.1 * seconds;
   data_wait_s_ += event.data_wait_s;
   const int64_t all_steps = config_.epochs * event.steps_per_epoch;
-  rewrite(format(
+  status_.rewrite(format(
       "epoch %lld/%lld step %lld/%lld  loss %.4f  top1 %5.1f%%  lr %.5f  %.0f images/s"
       "  waited %.1fs  ETA %s",
       static_cast<long long>(event.epoch), static_cast<long long>(config_.epochs),
@@ -93,19 +83,10 @@ bool TerminalProgress::stop_requested() {
 }
 
 void TerminalProgress::line(const std::string& text) {
-  if (line_is_open_) std::cout << "\r\033[K";
-  line_is_open_ = false;
   const bool highlighted = color_ && text.find("kNN") != std::string::npos;
-  std::cout << (highlighted ? "\033[1;32m" : "") << text << (highlighted ? "\033[0m" : "")
-            << std::endl;
+  status_.line(highlighted ? "\033[1;32m" + text + "\033[0m" : text);
   if (!log_.is_open()) log_.open(directory_ + "/log.txt", std::ios::app);
   log_ << text << std::endl;
-}
-
-void TerminalProgress::rewrite(const std::string& text) {
-  if (!terminal_) return;
-  std::cout << '\r' << text << "\033[K" << std::flush;
-  line_is_open_ = true;
 }
 
 void catch_stop_signals() {

@@ -6,6 +6,7 @@
 #include <fstream>
 #include <string>
 
+#include "cli/status_line.h"
 #include "moco/pretrain.h"
 
 namespace mocograd {
@@ -15,6 +16,7 @@ class TerminalProgress : public PretrainObserver {
   // Writes to stdout. total_epochs: of the run, for the estimate of the time that is left.
   TerminalProgress(const PretrainConfig& config, const std::string& directory);
 
+  void notice(const std::string& text) override;
   void warning(const std::string& text) override;
   void started(const DataSet& data, int64_t steps_per_epoch) override;
   void step(const StepEvent& event) override;
@@ -24,15 +26,13 @@ class TerminalProgress : public PretrainObserver {
   bool stop_requested() override;  // after SIGINT or SIGTERM
 
  private:
-  void line(const std::string& text);     // a line that stays, also in the log
-  void rewrite(const std::string& text);  // the line that changes, on a terminal only
+  void line(const std::string& text);  // a line that stays, also in the log
 
   const PretrainConfig config_;
   const std::string directory_;
-  const bool terminal_;
+  StatusLine status_;
   const bool color_;
   std::ofstream log_;
-  bool line_is_open_ = false;
   double seconds_per_step_ = 0;  // smoothed
   double data_wait_s_ = 0;       // in this epoch
   std::chrono::steady_clock::time_point last_step_;

@@ -95,6 +95,7 @@ ViewRecipe sample_view(const ViewSettings& settings, int64_t epoch, int64_t samp
                       static_cast<uint32_t>(sample), static_cast<uint16_t>(view_index));
   sample_crop(view, settings, strength.smallest_area, random);
   view.flip = random.uniform() < kFlipProbability;
+  if (settings.augmentation == Augmentation::crop_flip) return view;
   if (random.uniform() < strength.jitter_probability) sample_jitter(view, strength.hue, random);
   const bool gray = random.uniform() < kGrayProbability;
   (strength.gray_first ? view.gray_first : view.gray_last) = gray;

@@ -4,6 +4,7 @@
 //   v1     crop 0.2–1, grayscale 0.2, jitter(0.4, 0.4, 0.4, 0.4), flip
 //   v2     crop 0.2–1, jitter(0.4, 0.4, 0.4, 0.1) p 0.8, grayscale 0.2, blur σ 0.1–2 p 0.5, flip
 //   none   the whole image
+//   crop_flip   crop 0.08–1, flip: not for pretraining, but for a linear classifier (main_lincls)
 // each ending with the normalisation by the data set's mean and std.
 //
 // The crop is torchvision's RandomResizedCrop: ten tries of an area uniform in the scale range and
@@ -19,9 +20,10 @@
 
 namespace mocograd {
 
-enum class Augmentation { demo, v1, v2, none };
+enum class Augmentation { demo, v1, v2, none, crop_flip };
 
-Augmentation parse_augmentation(const std::string& name);  // throws UsageError
+// demo, v1, v2 or none. Throws UsageError.
+Augmentation parse_augmentation(const std::string& name);
 
 // How the views of a data set are to be made.
 struct ViewSettings {

@@ -77,17 +77,20 @@ ViewBatch ViewLoader::make_batch(int64_t step) const {
   const int64_t epoch = step / steps_per_epoch() + 1, step_in_epoch = step % steps_per_epoch();
   RandomStream random(settings_.seed, Purpose::epoch_order, static_cast<uint32_t>(epoch));
   const std::vector<int64_t> order = random_permutation(images_.dim(0), random);
-  ViewBatch result{epoch, step_in_epoch, {}, {}, Tensor::empty({batch_}, {.dtype = DType::i64})};
-  std::vector<ViewRecipe> views_q, views_k;
-  for (int64_t i = 0; i < batch_; ++i) {
-    const int64_t sample = order[static_cast<size_t>(step_in_epoch * batch_ + i)];
-    result.indices.data<int64_t>()[i] = sample;
-    views_q.push_back(sample_view(settings_, epoch, sample, 0));
-    views_k.push_back(sample_view(settings_, epoch, sample, 1));
-  }
-  result.im_q = make_views(images_, views_q, image_size_);
-  result.im_k = make_views(images_, views_k, image_size_);
-  return result;
+  const auto begin = order.begin() + step_in_epoch * batch_;
+  const std::vector<int64_t> samples(begin, begin + batch_);
+  const auto views = [&](int view) {
+    return training_batch(images_, settings_, epoch, samples, view, image_size_);
+  };
+  return {epoch, step_in_epoch, views(0), views(1),
+          Tensor::from({samples.begin(), samples.end()}, {batch_}, {.dtype = DType::i64})};
+}
+
+Tensor training_batch(const Tensor& images, const ViewSettings& settings, int64_t epoch,
+                      const std::vector<int64_t>& samples, int view, int64_t image_size) {
+  std::vector<ViewRecipe> views;
+  for (const int64_t sample : samples) views.push_back(sample_view(settings, epoch, sample, view));
+  return make_views(images, views, image_size);
 }
 
 Tensor evaluation_batch(const ImageSet& images, int64_t begin, int64_t end, int64_t image_size,

@@ -57,6 +57,11 @@ class ViewLoader {
   std::vector<std::thread> workers_;
 };
 
+// View `view` of the images `samples` in epoch `epoch`: f32 [samples.size(), S, S, 3]. Made on the
+// calling thread.   images: u8 [M, 3, H, W], H and W those of the settings
+Tensor training_batch(const Tensor& images, const ViewSettings& settings, int64_t epoch,
+                      const std::vector<int64_t>& samples, int view, int64_t image_size);
+
 // The evaluation views of images [begin, end): f32 [end − begin, S, S, 3].
 Tensor evaluation_batch(const ImageSet& images, int64_t begin, int64_t end, int64_t image_size,
                         const std::array<float, 3>& mean, const std::array<float, 3>& std);

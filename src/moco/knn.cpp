@@ -4,28 +4,12 @@
 #include <cmath>
 
 #include "autograd/ops/rows.h"
-#include "data/loader.h"
 #include "tensor/backend.h"
 
 namespace mocograd {
 namespace {
 
 constexpr int64_t kBatch = 256;
-
-// Puts an encoder in evaluation mode and back.
-class EvaluationMode {
- public:
-  explicit EvaluationMode(Module& module) : module_(module), before_(module.training()) {
-    module_.eval();
-  }
-  ~EvaluationMode() { module_.train(before_); }
-  EvaluationMode(const EvaluationMode&) = delete;
-  EvaluationMode& operator=(const EvaluationMode&) = delete;
-
- private:
-  Module& module_;
-  bool before_;
-};
 
 // The class with the highest score among k neighbours; the lowest class among equals.
 int64_t vote(const float* similarity, const int64_t* neighbor, int64_t k, const int64_t* label,
@@ -65,27 +49,17 @@ double knn_accuracy(const Tensor& bank, const Tensor& bank_labels, const Tensor&
   return 100.0 * static_cast<double>(right) / static_cast<double>(features.dim(0));
 }
 
-Tensor embed(ResNet& encoder, const DataSet& data, const ImageSet& images, int64_t image_size) {
-  const EvaluationMode evaluation(encoder);
-  const NoGrad no_grad;
-  const TensorOptions options = encoder.config().options;
-  const Tensor all = Tensor::empty({images.size(), encoder.config().dim}, options);
-  for (int64_t begin = 0; begin < images.size(); begin += kBatch) {
-    const int64_t end = std::min(begin + kBatch, images.size());
-    const Tensor batch = evaluation_batch(images, begin, end, image_size, data.mean, data.std)
-                             .to(options.dtype)
-                             .to(options.device);
-    all.rows(begin, end).copy_from(l2_normalize(encoder(Variable(batch))).data());
-  }
-  return all;
-}
-
 double knn_monitor(ResNet& encoder, const DataSet& data, int64_t image_size,
-                   const KnnConfig& config) {
+                   const KnnConfig& config, const EmbedProgress& progress) {
   MOCO_CHECK(data.test, "knn: ", data.name, " has no test images");
-  const Tensor bank = embed(encoder, data, data.train, image_size);
-  const Tensor features = embed(encoder, data, *data.test, image_size);
-  return knn_accuracy(bank, data.train.labels, features, data.test->labels,
+  const NoGrad no_grad;
+  const auto rows_of_length_1 = [&](const ImageSet& images) {
+    const Tensor rows = embed(encoder, data, images, image_size, config.features, progress);
+    if (config.features == Features::head) return rows;
+    return l2_normalize(Variable(rows)).data();
+  };
+  const Tensor bank = rows_of_length_1(data.train);
+  return knn_accuracy(bank, data.train.labels, rows_of_length_1(*data.test), data.test->labels,
                       static_cast<int64_t>(data.classes.size()), config);
 }
 

@@ -5,14 +5,14 @@
 //   score_ic = Σ over the k nearest j with label c of exp(s_ij / T);   prediction = argmax_c
 #pragma once
 
-#include "data/dataset.h"
-#include "nn/resnet.h"
+#include "moco/features.h"
 
 namespace mocograd {
 
 struct KnnConfig {
   int64_t k = 200;  // cut to the size of the bank
   double temperature = 0.1;
+  Features features = Features::head;
 };
 
 // Per cent of `features` classified right.
@@ -20,12 +20,9 @@ struct KnnConfig {
 double knn_accuracy(const Tensor& bank, const Tensor& bank_labels, const Tensor& features,
                     const Tensor& labels, int64_t classes, const KnnConfig& config = {});
 
-// The encoder's output for every image, unaugmented, rows normalised: [M, dim]. In evaluation mode,
-// without a graph; the encoder's mode is put back, nothing in it changes.
-Tensor embed(ResNet& encoder, const DataSet& data, const ImageSet& images, int64_t image_size);
-
-// kNN of the test images against the training images. Requires: data.test.
+// kNN of the test images against the training images, both unaugmented. Nothing in the encoder
+// changes. Requires: data.test.
 double knn_monitor(ResNet& encoder, const DataSet& data, int64_t image_size,
-                   const KnnConfig& config = {});
+                   const KnnConfig& config = {}, const EmbedProgress& progress = {});
 
 }  // namespace mocograd

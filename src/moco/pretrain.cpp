@@ -8,6 +8,7 @@
 #include "data/loader.h"
 #include "io/json_lines.h"
 #include "moco/checkpoint.h"
+#include "moco/init_weights.h"
 #include "moco/knn.h"
 #include "nn/schedule.h"
 
@@ -39,6 +40,7 @@ class PretrainRun {
                             {.skip_bad_images = config.on_bad_image == "skip"})),
         moco_((check_configuration(), config.moco()), static_cast<uint64_t>(config.seed)),
         optimizer_(moco_.encoder_q(), config.sgd()) {
+    if (!config.init.empty()) init_notice_ = init_encoders(config.init, moco_);
     create_directory();
     metrics_.emplace(directory_ + "/metrics.jsonl");
     loader_.emplace(data_, config.image_size, parse_augmentation(config.augment),
@@ -72,6 +74,7 @@ class PretrainRun {
 
   void warn_of_surprises() {
     for (const std::string& warning : data_.warnings) observer_.warning(warning);
+    if (!init_notice_.empty()) observer_.notice(init_notice_);
     const int64_t images = data_.pretraining_images().dim(0);
     if (config_.queue > images)
       observer_.warning(detail::concatenate("the queue of ", config_.queue,
@@ -189,6 +192,7 @@ class PretrainRun {
   std::optional<JsonLinesFile> metrics_;
   std::optional<ViewLoader> loader_;
   Progress progress_;
+  std::string init_notice_;  // what --init took
   Clock::time_point step_end_;
 };
 

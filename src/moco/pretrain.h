@@ -29,6 +29,7 @@ struct EpochEvent {
 class PretrainObserver {
  public:
   virtual ~PretrainObserver() = default;
+  virtual void notice(const std::string&) {}
   virtual void warning(const std::string&) {}
   virtual void started(const DataSet&, int64_t /*steps_per_epoch*/) {}
   virtual void step(const StepEvent&) {}

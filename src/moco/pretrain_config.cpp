@@ -31,6 +31,7 @@ void for_each_field(Config& config, const Visit& visit) {
   visit("image-size", config.image_size);
   visit("knn-every", config.knn_every);
   visit("save-every", config.save_every);
+  visit("init", config.init);
   visit("max-steps", config.max_steps);
 }
 

@@ -33,6 +33,7 @@ struct PretrainConfig {
   int64_t image_size = 32;
   int64_t knn_every = 10;  // epochs, 0 never
   int64_t save_every = 0;  // steps, 0 never; the last state is always saved
+  std::string init;        // file of weights to start from, or empty
   int64_t max_steps = 0;   // from the run's beginning, 0: no limit
 
   ResNetConfig encoder(TensorOptions options = {}) const;

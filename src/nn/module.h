@@ -66,4 +66,19 @@ class Module {
   std::vector<Module*> children_;
 };
 
+// While it exists, the module is in evaluation mode.
+class EvaluationMode {
+ public:
+  explicit EvaluationMode(Module& module) : module_(module), before_(module.training()) {
+    module_.eval();
+  }
+  ~EvaluationMode() { module_.train(before_); }
+  EvaluationMode(const EvaluationMode&) = delete;
+  EvaluationMode& operator=(const EvaluationMode&) = delete;
+
+ private:
+  Module& module_;
+  const bool before_;
+};
+
 }  // namespace mocograd
