@@ -59,7 +59,8 @@ void add_pretrain_command(CLI::App& app, int& exit_code) {
   command
       ->add_flag("--resume", flags->options.resume,
                  "go on from the checkpoint in --out; flags left out are taken from it")
-      ->configurable(false);
+      ->configurable(false)
+      ->check(true_or_false());
   add_training_flags(*command, flags->config);
   add_run_flags(*command, flags->config);
   add_compute_flags(*command, flags->compute);
