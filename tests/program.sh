@@ -1,5 +1,5 @@
 # Sourced by the tests that run the program itself. Gives: $moco, a $scratch folder, a tiny $data
-# set with the $tiny flags of a run on it (4 epochs of 5 steps), and
+# set with the $tiny flags of a run on it (an epoch has 5 steps), and
 #
 #   check NAME COMMAND...    counts: passed if the command succeeds
 #   call CODE TEXT ARGS...   succeeds if 'moco ARGS' exits with CODE and its stderr has exactly one
@@ -68,4 +68,4 @@ mkdir "$data"
 images "$data/data_batch_1.bin" 42
 images "$data/test_batch.bin" 10
 tiny="--data cifar10:$data --arch resnet20 --width 1 --dim 4 --batch 8 --bn-splits 2 --queue 20
-  --image-size 8 --epochs 4 --knn-every 2 --threads 1"
+  --image-size 8 --knn-every 2 --threads 1"

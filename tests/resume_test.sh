@@ -4,7 +4,7 @@ set -u
 cd "$(dirname "$0")/.." || exit 1
 . tests/program.sh
 # shellcheck disable=SC2086  # $tiny is words
-pretrain() { timeout 120 "$moco" pretrain $tiny "$@"; }
+pretrain() { timeout 120 "$moco" pretrain $tiny --epochs 4 "$@"; }
 resume() { timeout 120 "$moco" pretrain --resume --out "$@"; }
 
 whole=$scratch/whole
