@@ -7,7 +7,7 @@
 //                           before it
 //   MOCO_FAULT_ALLOC=K      the K-th allocation fails (malloc, and so operator new; aligned_alloc)
 //   MOCO_FAULT_ALIGNED=K    the K-th aligned_alloc fails: the engine's own memory
-// Prints 'injected' to the file MOCO_FAULT_LOG when it did something.
+// Writes the call's name to the file MOCO_FAULT_LOG when it did something.
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -32,11 +32,11 @@ static long number(const char *name) {
   return text ? atol(text) : 0;
 }
 
-static void leave_a_note(void) {
+static void leave_a_note(const char *call) {
   const char *path = getenv("MOCO_FAULT_LOG");
   if (!path) return;
   const long log = syscall(SYS_openat, AT_FDCWD, path, O_WRONLY | O_CREAT | O_TRUNC, 0644);
-  syscall(SYS_write, log, "injected\n", 9);
+  syscall(SYS_write, log, call, strlen(call));
   syscall(SYS_close, log);
 }
 
@@ -50,9 +50,9 @@ static int is_watched(int descriptor) {
 }
 
 // Is this call the one? Sets errno, or kills. is_short: set where half of it is to be done.
-static int goes_wrong(int *is_short) {
+static int goes_wrong(const char *call, int *is_short) {
   if (__atomic_add_fetch(&calls, 1, __ATOMIC_SEQ_CST) != number("MOCO_FAULT_CALL")) return 0;
-  leave_a_note();
+  leave_a_note(call);
   const char *kind = getenv("MOCO_FAULT_KIND");
   if (strcmp(kind, "kill") == 0) raise(SIGKILL);
   if (strcmp(kind, "short") == 0) {
@@ -76,29 +76,29 @@ int open(const char *path, int flags, ...) {
   const mode_t mode = flags & O_CREAT ? va_arg(arguments, mode_t) : 0;
   va_end(arguments);
   const int yes = is_watched_path(path);
-  if (yes && goes_wrong(NULL)) return -1;
+  if (yes && goes_wrong("open", NULL)) return -1;
   return watch((int)syscall(SYS_openat, AT_FDCWD, path, flags, mode), yes);
 }
 
 int mkostemp(char *pattern, int flags) {
   const int yes = is_watched_path(pattern);
-  if (yes && goes_wrong(NULL)) return -1;
+  if (yes && goes_wrong("mkostemp", NULL)) return -1;
   return watch(REAL(mkostemp)(pattern, flags), yes);
 }
 
 ssize_t write(int descriptor, const void *bytes, size_t count) {
   int is_short = 0;
-  if (is_watched(descriptor) && goes_wrong(&is_short)) return -1;
+  if (is_watched(descriptor) && goes_wrong("write", &is_short)) return -1;
   return syscall(SYS_write, descriptor, bytes, is_short ? count / 2 : count);
 }
 
 int fsync(int descriptor) {
-  if (is_watched(descriptor) && goes_wrong(NULL)) return -1;
+  if (is_watched(descriptor) && goes_wrong("fsync", NULL)) return -1;
   return (int)syscall(SYS_fsync, descriptor);
 }
 
 int close(int descriptor) {
-  const int wrong = is_watched(descriptor) && goes_wrong(NULL);
+  const int wrong = is_watched(descriptor) && goes_wrong("close", NULL);
   const int reason = errno;
   watch(descriptor, 0);
   const int result = (int)syscall(SYS_close, descriptor);
@@ -108,13 +108,13 @@ int close(int descriptor) {
 }
 
 int rename(const char *from, const char *to) {
-  if (is_watched_path(to) && goes_wrong(NULL)) return -1;
+  if (is_watched_path(to) && goes_wrong("rename", NULL)) return -1;
   return (int)syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, 0);
 }
 
 static int fails(long *counter, const char *name) {
   if (__atomic_add_fetch(counter, 1, __ATOMIC_SEQ_CST) != number(name)) return 0;
-  leave_a_note();
+  leave_a_note(name);
   errno = ENOMEM;
   return 1;
 }
