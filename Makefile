@@ -3,6 +3,7 @@
 BUILD ?= build
 MODE ?= release
 CXX ?= g++
+CC ?= gcc
 
 # ---- flags -----------------------------------------------------------------------------------------
 
@@ -59,6 +60,11 @@ $(BUILD)/moco: $(CLI_OBJECTS) $(BUILD)/libmocograd.a
 $(BUILD)/tests: $(TEST_OBJECTS) $(BUILD)/libmocograd.a
 	$(CXX) $(COMMON) -o $@ $(TEST_OBJECTS) $(WHOLE_LIB) -lgtest $(LDLIBS)
 
+# Not instrumented: it stands before the C library of a program that is not either.
+$(BUILD)/fault_injection.so: tests/fault_injection.c
+	@mkdir -p $(@D)
+	$(CC) -std=c11 -O1 -g -Wall -Wextra -fPIC -shared -o $@ $< -ldl
+
 $(BUILD)/examples/%: $(BUILD)/obj/examples/%.o $(BUILD)/libmocograd.a
 	@mkdir -p $(@D)
 	$(CXX) $(COMMON) -o $@ $< $(WHOLE_LIB) $(LDLIBS)
@@ -78,7 +84,7 @@ $(BUILD)/obj/src/cpu/%.$(1).o: src/cpu/%.cpp
 endef
 $(foreach isa,$(ISAS),$(eval $(call kernel_rule,$(isa))))
 
-test: all $(BUILD)/tests $(EXAMPLE_PROGRAMS)  ## run every test; ends with 'N passed, M failed'
+test: all $(BUILD)/tests $(EXAMPLE_PROGRAMS) $(BUILD)/fault_injection.so  ## run every test; ends with 'N passed, M failed'
 	BUILD=$(BUILD) tests/run.sh
 
 gradcheck: $(BUILD)/moco  ## check every operation's gradient against central differences

@@ -9,8 +9,8 @@
 
 #include "cli/commands.h"
 #include "cli/download.h"
-#include "cli/progress.h"
 #include "cli/staging_folder.h"
+#include "cli/stop_signal.h"
 #include "cli/unpack.h"
 #include "tensor/error.h"
 
@@ -122,6 +122,7 @@ void fetch(const DataFetchFlags& flags) {
 // 0, or 128 + the signal that stopped it.
 int run(const DataFetchFlags& flags) {
   catch_stop_signals();
+  defer_stop_signals("\n");
   try {
     fetch(flags);
     return 0;

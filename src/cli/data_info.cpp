@@ -1,6 +1,5 @@
 // moco data info SPEC: how many images of which classes a data set holds, what they look like, and
 // what the augmentation makes of them.
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -11,6 +10,7 @@
 #include "cli/commands.h"
 #include "cli/contact_sheet.h"
 #include "cli/flags.h"
+#include "cli/status_line.h"
 #include "io/half_blocks.h"
 #include "io/png.h"
 #include "io/printable.h"
@@ -68,11 +68,6 @@ void print_channels(const char* name, const std::array<float, 3>& measured,
     std::cout << what << '\n';
     name = "";
   }
-}
-
-int64_t terminal_columns() {
-  winsize size = {};
-  return ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
 }
 
 void run(const DataInfoFlags& flags) {

@@ -11,7 +11,7 @@
 #include <iostream>
 #include <memory>
 
-#include "cli/progress.h"
+#include "cli/stop_signal.h"
 #include "io/durable_file.h"
 #include "tensor/error.h"
 

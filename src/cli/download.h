@@ -5,7 +5,7 @@
 
 namespace mocograd {
 
-// Thrown when a signal asked to stop (cli/progress.h); what was begun is to be taken back.
+// Thrown when a signal asked to stop (cli/stop_signal.h); what was begun is to be taken back.
 struct Stopped {};
 void throw_if_stopped();
 

@@ -46,11 +46,11 @@ CLI::Validator integer_in(int64_t low, int64_t high) {
   return CLI::Validator(
       [=](std::string& text) {
         int64_t value = 0;
-        if (read_number(text, value) && low <= value && value <= high) {
-          text = std::to_string(value);  // without leading zeros, which CLI11 takes for octal
-          return std::string();
-        }
-        return "'" + text + "' is not " + range;
+        if (!read_number(text, value) || value < low || value > high)
+          return "'" + text + "' is not " + range;
+        // CLI11 takes 010 for eight, and a check() may not rewrite it.
+        if (text != std::to_string(value)) return "'" + text + "' has leading zeros";
+        return std::string();
       },
       range);
 }
@@ -79,6 +79,15 @@ CLI::Validator schedule_text() {
         }
       },
       "cosine|step:E1,E2,…");
+}
+
+CLI::Validator true_or_false() {
+  return CLI::Validator(
+      [](std::string& text) {
+        const bool known = text == "true" || text == "false";
+        return known ? std::string() : "'" + text + "' is neither true nor false";
+      },
+      "");
 }
 
 void add_compute_flags(CLI::App& command, ComputeFlags& flags) {
@@ -155,7 +164,8 @@ void add_training_flags(CLI::App& command, PretrainConfig& config) {
   command.add_option("--bn-splits", config.bn_splits, "groups of every batch norm")
       ->check(integer_in(1, 65536))
       ->capture_default_str();
-  command.add_flag("--symmetric", config.symmetric, "contrast both views with both");
+  command.add_flag("--symmetric", config.symmetric, "contrast both views with both")
+      ->check(true_or_false());
   command.add_option("--lr", config.lr, "learning rate of SGD")
       ->check(number_in(0, 1e6))
       ->capture_default_str();

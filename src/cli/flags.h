@@ -1,7 +1,7 @@
 // Flags that several commands share, and the validators of their values.
 //
-// The validators read decimal numbers and say the allowed range: CLI11's own take 010 for eight and
-// print the largest double as a bound.
+// The validators read decimal numbers and say the allowed range: CLI11's own take 010 for eight,
+// any number for a boolean, and print the largest double as a bound.
 #pragma once
 
 #include <CLI/CLI.hpp>
@@ -18,6 +18,8 @@ CLI::Validator integer_in(int64_t low, int64_t high = INT64_MAX);
 CLI::Validator number_in(double low, double high, bool low_excluded = false);
 // A schedule of the learning rate (nn/schedule.h).
 CLI::Validator schedule_text();
+// For a flag that takes no value, and may be given one: --symmetric=false, or in a recipe.
+CLI::Validator true_or_false();
 
 // Where and how to compute.
 struct ComputeFlags {

@@ -1,10 +1,20 @@
 // moco: the program. Parses the command line, runs one command, and maps what went wrong to one
 // line on stderr and an exit code: 0 done, 1 a failed run or unusable input, 2 a wrong call.
+#include <signal.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
 #include <exception>
 #include <iostream>
+#include <new>
 
 #include "cli/commands.h"
+#include "cli/recipe.h"
 #include "tensor/error.h"
+#include "tensor/version.h"
 
 namespace {
 
@@ -17,14 +27,24 @@ void print_error(const std::string& message, const std::string& context, const s
   if (!hint.empty()) std::cerr << "  hint: " << hint << '\n';
 }
 
+// What is wrong with a call, where CLI11's own text would name something else or less.
+std::string message_of(const CLI::ParseError& error, const CLI::App& app) {
+  if (dynamic_cast<const CLI::ConfigError*>(&error))
+    return app.get_config_ptr()->results().front() + ": " + error.what();
+  // A flag that is missing, or a command, was perhaps misspelt: what nobody knows comes first.
+  const std::vector<std::string> unknown = app.remaining(true);
+  if (dynamic_cast<const CLI::RequiredError*>(&error) && !unknown.empty())
+    return "there is no command or flag '" + unknown.front() + "'";
+  return error.what();
+}
+
 int run(int argc, char** argv) {
   using namespace mocograd;
   int exit_code = 0;
-  CLI::App app{"mocograd: Momentum Contrast from scratch"};
+  CLI::App app{"mocograd: Momentum Contrast from scratch", argc > 0 ? argv[0] : "moco"};
   app.require_subcommand(1);
   app.fallthrough();
-  app.set_config("--recipe", "", "defaults from a TOML file; flags win over it");
-  app.allow_config_extras(CLI::config_extras_mode::error);
+  app.set_version_flag("--version", kVersion);
   add_pretrain_command(app, exit_code);
   add_eval_command(app);
   add_step_command(app);
@@ -34,31 +54,66 @@ int run(int argc, char** argv) {
   add_inspect_command(app);
   add_bench_command(app);
   add_data_command(app, exit_code);
-  if (argc == 1) {
+  add_recipe_flag(app);
+  if (argc <= 1) {
     std::cerr << app.help();
     return kWrongCall;
   }
   try {
     app.parse(argc, argv);
-  } catch (const CLI::Success& request) {  // --help
+  } catch (const CLI::Success& request) {  // --help, --version
     return app.exit(request);
   } catch (const CLI::ParseError& error) {
-    print_error(error.what(), "", "moco COMMAND --help lists the flags");
+    print_error(message_of(error, app), "", "moco COMMAND --help lists the flags");
     return kWrongCall;
   }
   return exit_code;
 }
 
+// Nothing that was printed may be lost in silence.
+void check_standard_output() {
+  errno = 0;
+  const bool flushed = std::fflush(stdout) == 0;
+  if (!std::cout.flush() || !flushed)
+    throw mocograd::Error(std::string("standard output cannot be written") + (errno ? ": " : "") +
+                          (errno ? std::strerror(errno) : ""));
+}
+
+// For what is thrown where no handler is: before main, or in a thread.
+[[noreturn]] void end_in_one_line() {
+  const char* text = "error: out of memory\n";
+  try {
+    if (std::current_exception()) throw;
+    text = "error: terminated without an exception\n";
+  } catch (const std::bad_alloc&) {
+  } catch (...) {
+    std::abort();  // a mistake in the program: keep the place
+  }
+  [[maybe_unused]] const ssize_t written = write(STDERR_FILENO, text, std::strlen(text));
+  _exit(kFailed);
+}
+
+// Before all other objects of static lifetime, which allocate.
+[[gnu::constructor(101)]] void handle_early_errors() {
+  std::set_terminate(end_in_one_line);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
+  signal(SIGXFSZ, SIG_IGN);  // a file that grows beyond the limit is an error of its write
   try {
-    return run(argc, argv);
+    const int exit_code = run(argc, argv);
+    check_standard_output();
+    return exit_code;
   } catch (const mocograd::UsageError& error) {
     print_error(error.what(), error.context(), error.hint());
     return kWrongCall;
   } catch (const mocograd::Error& error) {
     print_error(error.what(), error.context(), error.hint());
+    return kFailed;
+  } catch (const std::bad_alloc&) {
+    print_error("out of memory", "", "");
     return kFailed;
   } catch (const std::exception& error) {
     print_error(error.what(), "", "");

@@ -1,5 +1,6 @@
 #include "cli/status_line.h"
 
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <cstdarg>
@@ -17,6 +18,11 @@ std::string format(const char* pattern, ...) {
   return text;
 }
 
+int64_t terminal_columns() {
+  struct winsize size = {};
+  return ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
+}
+
 StatusLine::StatusLine() : terminal_(isatty(STDOUT_FILENO)) {}
 
 void StatusLine::line(const std::string& text) {
@@ -27,7 +33,9 @@ void StatusLine::line(const std::string& text) {
 
 void StatusLine::rewrite(const std::string& text) {
   if (!terminal_) return;
-  std::cout << '\r' << text << "\033[K" << std::flush;
+  // A longer line would wrap, and a carriage return no longer take it back.
+  const size_t columns = static_cast<size_t>(terminal_columns() - 1);
+  std::cout << '\r' << text.substr(0, columns) << "\033[K" << std::flush;
   open_ = true;
 }
 

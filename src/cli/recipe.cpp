@@ -1,0 +1,137 @@
+#include "cli/recipe.h"
+
+#include <filesystem>
+#include <fstream>
+#include <set>
+
+#include "io/json.h"
+#include "tensor/error.h"
+
+namespace mocograd {
+namespace {
+
+constexpr char kBlank[] = " \t\r";
+
+std::string trimmed(const std::string& text) {
+  const size_t begin = text.find_first_not_of(kBlank);
+  if (begin == std::string::npos) return "";
+  return text.substr(begin, text.find_last_not_of(kBlank) - begin + 1);
+}
+
+class RecipeReader {
+ public:
+  RecipeReader(const CLI::App& app, std::istream& stream) : app_(app), stream_(stream) {}
+
+  std::vector<CLI::ConfigItem> read() {
+    for (std::string text; std::getline(stream_, text);) {
+      ++line_;
+      read_line(text);
+    }
+    return items_;
+  }
+
+ private:
+  [[noreturn]] void fail(const std::string& what) const {
+    throw CLI::ConfigError("line " + std::to_string(line_) + ": " + what);
+  }
+
+  void read_line(const std::string& text) {
+    const std::string statement = trimmed(without_comment(text));
+    if (statement.empty()) return;
+    if (statement.front() == '[') return begin_section(statement);
+    const size_t equals = statement.find('=');
+    if (equals == std::string::npos)
+      fail("'" + statement + "' is neither [COMMAND] nor key = value");
+    const std::string key = trimmed(statement.substr(0, equals));
+    if (!command_) fail("'" + key + "' stands before any [COMMAND]");
+    const CLI::Option* option = command_->get_option_no_throw("--" + key);
+    if (!option || !option->get_configurable())
+      fail("unknown key '" + key + "' in [" + command_->get_name() + "]");
+    if (!seen_.insert(key).second) fail("'" + key + "' is there twice");
+    CLI::ConfigItem item;
+    item.parents = {command_->get_name()};
+    item.name = key;
+    item.inputs = {value(key, trimmed(statement.substr(equals + 1)))};
+    items_.push_back(item);
+  }
+
+  // Up to a '#' that is in no string.
+  static std::string without_comment(const std::string& text) {
+    char quote = 0;
+    for (size_t i = 0; i < text.size(); ++i) {
+      const char c = text[i];
+      if (quote == '"' && c == '\\') {
+        ++i;
+      } else if (quote) {
+        if (c == quote) quote = 0;
+      } else if (c == '"' || c == '\'') {
+        quote = c;
+      } else if (c == '#') {
+        return text.substr(0, i);
+      }
+    }
+    return text;
+  }
+
+  void begin_section(const std::string& statement) {
+    const std::string name = trimmed(statement.substr(1, statement.size() - 2));
+    const std::vector<const CLI::App*> found =
+        app_.get_subcommands([&](const CLI::App* command) { return command->get_name() == name; });
+    if (statement.back() != ']' || found.size() != 1) fail(statement + " is no command");
+    command_ = found.front();
+    seen_.clear();
+  }
+
+  std::string value(const std::string& key, const std::string& text) const {
+    if (text.empty()) fail("'" + key + "' has no value");
+    if (text.front() == '\'') {
+      if (text.size() < 2 || text.find('\'', 1) != text.size() - 1)
+        fail("'" + key + "': a string that does not end");
+      return text.substr(1, text.size() - 2);
+    }
+    if (text.front() == '"') {  // TOML's basic strings, but for \U…, are JSON's
+      try {
+        return *parse_json(text).get<std::string>();
+      } catch (const Error& error) {
+        fail("'" + key + "': " + error.what());
+      }
+    }
+    const bool word =
+        text.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789.+-E_") == std::string::npos;
+    if (!word)
+      fail("'" + key + "' has the value " + text + ", which is no string, number or boolean");
+    return text;
+  }
+
+  const CLI::App& app_;
+  std::istream& stream_;
+  int line_ = 0;
+  const CLI::App* command_ = nullptr;
+  std::set<std::string> seen_;  // keys of this section
+  std::vector<CLI::ConfigItem> items_;
+};
+
+class RecipeFormat : public CLI::Config {
+ public:
+  explicit RecipeFormat(const CLI::App& app) : app_(app) {}
+
+  std::vector<CLI::ConfigItem> from_config(std::istream& stream) const override {
+    return RecipeReader(app_, stream).read();
+  }
+  std::string to_config(const CLI::App*, bool, bool, std::string) const override { return ""; }
+
+ private:
+  const CLI::App& app_;
+};
+
+}  // namespace
+
+void add_recipe_flag(CLI::App& app) {
+  app.set_config("--recipe", "", "defaults from a TOML file; flags win over it")
+      ->type_name("TEXT")
+      ->check(CLI::ExistingFile);
+  app.allow_config_extras(CLI::config_extras_mode::error);
+  app.config_formatter(std::make_shared<RecipeFormat>(app));
+}
+
+}  // namespace mocograd

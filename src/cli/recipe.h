@@ -1,0 +1,20 @@
+// Recipes: flags' values from a file, the part of TOML that flags need.
+//
+//   # a comment
+//   [pretrain]              the command
+//   arch = "resnet20"       "…" with TOML's escapes, or '…' as it is
+//   lr = 0.03               numbers; true, false
+//
+// CLI11 sets the values as if they had been given as flags, with the same validators; flags win.
+// Its own reader of such files cuts a string at '#', skips short lines and is silent about where a
+// mistake is.
+#pragma once
+
+#include <CLI/CLI.hpp>
+
+namespace mocograd {
+
+// Adds --recipe to the program, whose commands are there already.
+void add_recipe_flag(CLI::App& app);
+
+}  // namespace mocograd

@@ -1,0 +1,107 @@
+#!/bin/sh
+# Wrong calls: exit code 2 and one line that names the flag and what is allowed. Recipes.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+. tests/program.sh
+out=$scratch/out
+
+"$moco" >"$scratch/stdout" 2>"$scratch/stderr"
+check 'moco alone: exit code 2' test $? -eq 2
+check 'moco alone: usage on stderr' grep -q Usage "$scratch/stderr"
+check 'moco alone: nothing on stdout' test ! -s "$scratch/stdout"
+check '--version' "$moco" --version
+
+check 'an unknown command' call 2 "'polish'" polish
+check 'an unknown flag' call 2 "--polish" pretrain --data shapes --out "$out" --polish
+check 'an unknown flag beside a missing one' call 2 "--polish" pretrain --polish
+check 'no --out' call 2 '--out is required' pretrain --data shapes
+check 'no --data' call 2 '--data is required' pretrain --out "$out"
+check 'eval alone' call 2 'subcommand' eval
+check 'step alone' call 2 'is required' step
+check 'inspect alone' call 2 'is required' inspect
+check 'an unknown data set' call 2 'there is no such data set' pretrain --data mars --out "$out"
+check 'a flag twice' call 2 '--batch' pretrain --data shapes --out "$out" --batch 8 --batch 9
+
+
+integers='--width:4096 --dim:65536 --queue:16777216 --bn-splits:65536 --batch:1048576
+  --image-size:4096 --threads:1024'
+for entry in $integers; do
+  flag=${entry%%:*} high=${entry##*:}
+  for value in 0 -1 1.5 abc '' 010 0x10 1e2 $((high + 1)) 99999999999999999999; do
+    text="from 1 to $high"
+    [ "$value" != 010 ] || text='leading zeros'
+    check "$flag '$value'" call 2 "$text" pretrain --data shapes --out "$out" "$flag=$value"
+  done
+  check "$flag without a value" call 2 "$flag" pretrain --data shapes --out "$out" "$flag"
+done
+for flag in --seed --knn-every --save-every; do
+  for value in -1 1.5 abc 99999999999999999999; do
+    check "$flag '$value'" call 2 'an integer >= 0' pretrain --data shapes --out "$out" "$flag=$value"
+  done
+done
+for entry in --momentum:'[0, 1]' --sgd-momentum:'[0, 1]' --temperature:'(0, 1000]' --lr:'[0, 1e+06]' \
+  --weight-decay:'[0, 1e+06]'; do
+  flag=${entry%%:*} range=${entry#*:}
+  for value in -0.1 1e7 nan inf abc '' 0,5 0x1; do
+    check "$flag '$value'" call 2 "a number in $range" pretrain --data shapes --out "$out" "$flag=$value"
+  done
+done
+check '--temperature 0' call 2 '(0, 1000]' pretrain --data shapes --out "$out" --temperature 0
+check '--max-steps 0' call 2 '>= 1' pretrain --data shapes --out "$out" --max-steps 0
+check '--epochs' call 2 'from 0 to' pretrain --data shapes --out "$out" --epochs=-1
+for entry in --arch:resnet18,resnet20 --stem:cifar,imagenet --head:linear,mlp --augment:demo,v1 \
+  --device:auto,cpu --precision:fp32,tf32; do
+  check "${entry%%:*} x" call 2 "${entry#*:}" pretrain --data shapes --out "$out" "${entry%%:*}" x
+done
+for value in linear step: step:0 step:2,1 step:1,,2 step:x; do
+  check "--schedule $value" call 2 'schedule' pretrain --data shapes --out "$out" --schedule "$value"
+done
+check '--symmetric=7' call 2 "'7'" pretrain --data shapes --out "$out" --symmetric=7
+check 'splits that do not divide' call 2 'does not divide' \
+  pretrain --data "cifar10:$data" --out "$out" --batch 9 --bn-splits 2
+check 'a batch beyond the data' call 2 'has only 42' \
+  pretrain --data "cifar10:$data" --out "$out" --batch 64
+check 'wrong calls leave no folder' test ! -e "$out"
+check 'a device that is not there' call 1 '--device cuda' \
+  pretrain --data shapes --out "$out" --device cuda
+check 'eval knn --k 0' call 2 'an integer >= 1' eval knn --checkpoint x --data shapes --k 0
+check 'a checkpoint that is missing' call 1 'none.safetensors' \
+  eval knn --checkpoint "$scratch/none.safetensors" --data shapes
+check 'bench --steps 0' call 2 'from 1 to' bench --steps 0
+check 'gradcheck --draws x' call 2 'an integer' gradcheck --draws x
+check 'step --dtype f16' call 2 'f32,f64' step --init a --views b --dump c --dtype f16
+
+# ---- recipes ----------------------------------------------------------------------------------------
+
+recipe() {
+  printf '%b' "$2" >"$scratch/recipe.toml"
+  call 2 "$1" pretrain --data shapes --out "$out" --recipe "$scratch/recipe.toml"
+}
+check 'a missing recipe' call 2 'nowhere.toml' \
+  pretrain --data shapes --out "$out" --recipe "$scratch/nowhere.toml"
+check 'an unknown key' recipe "recipe.toml: line 2: unknown key 'colour' in [pretrain]" \
+  '[pretrain]\ncolour = 3\n'
+check 'an unknown section' recipe 'line 1: [paint] is no command' '[paint]\n'
+check 'a key before any section' recipe "line 1: 'lr' stands before" 'lr = 3\n'
+check 'a key twice' recipe "line 3: 'lr' is there twice" '[pretrain]\nlr = 1\nlr = 2\n'
+check 'a line without sense' recipe 'line 2' '[pretrain]\nx\n'
+check 'a string without end' recipe "line 2: 'arch'" '[pretrain]\narch = "resnet18\n'
+check 'a list' recipe "line 2: 'lr'" '[pretrain]\nlr = [1, 2]\n'
+check 'a value out of range' recipe 'from 1 to 1048576' '[pretrain]\nbatch = 0\n'
+check 'no boolean' recipe "'3'" '[pretrain]\nsymmetric = 3\n'
+check 'resume is no part of a recipe' recipe "unknown key 'resume'" '[pretrain]\nresume = true\n'
+
+mv "$data" "$scratch/a #b, 'c'"
+printf '[pretrain] # comment\ndata = "cifar10:%s" # comment\nmax-steps = 1\nepochs = 3\n' \
+  "$scratch/a #b, 'c'" >"$scratch/recipe.toml"
+check 'a path with everything in it' "$moco" pretrain --recipe "$scratch/recipe.toml" --out "$out" \
+  --arch resnet20 --width 1 --batch 8 --epochs 7
+check 'is written as it was' grep -qF "data = \"cifar10:$scratch/a #b, 'c'\"" "$out/config.toml"
+check 'flags win over the recipe' grep -qx 'epochs = 7' "$out/config.toml"
+mv "$scratch/a #b, 'c'" "$data"
+for file in recipes/*.toml; do
+  rm -rf "$out"
+  check "$file" "$moco" pretrain --recipe "$file" --data "cifar10:$data" --out "$out" --width 1 \
+    --image-size 8 --batch 8 --bn-splits 1 --queue 16 --knn-every 0 --max-steps 1
+done
+finish
