@@ -17,6 +17,7 @@
 // of dw, not the pixels, so that no sums of threads have to be added.
 #include "cpu/cpu_backend.h"
 #include "cpu/micro_kernel.h"
+#include "cpu/winograd.h"
 
 namespace mocograd::MOCO_ISA {
 namespace {
@@ -331,16 +332,19 @@ void backward_weight(const Tensor& x, const Tensor& dy, Conv2dConfig config, con
 
 void CpuBackend::conv2d_forward(const Tensor& x, const Tensor& w, Conv2dConfig config,
                                 const Tensor& y) {
+  if (winograd_pays(x, w, config)) return winograd_forward(x, w, y);
   with_float_type(x.dtype(), [&](auto type) { forward<decltype(type)>(x, w, config, y); });
 }
 
 void CpuBackend::conv2d_backward_data(const Tensor& dy, const Tensor& w, Conv2dConfig config,
                                       const Tensor& dx) {
+  if (winograd_pays(dx, w, config)) return winograd_backward_data(dy, w, dx);
   with_float_type(dy.dtype(), [&](auto type) { backward_data<decltype(type)>(dy, w, config, dx); });
 }
 
 void CpuBackend::conv2d_backward_weight(const Tensor& x, const Tensor& dy, Conv2dConfig config,
                                         const Tensor& dw) {
+  if (winograd_pays(x, dw, config)) return winograd_backward_weight(x, dy, dw);
   with_float_type(x.dtype(),
                   [&](auto type) { backward_weight<decltype(type)>(x, dy, config, dw); });
 }

@@ -1,0 +1,119 @@
+// The tiles that a batch of images is cut into for Winograd, and the transform of their patches.
+//
+// A tile is 4×4 pixels of y; its patch, 6×6 pixels of x, begins one pixel above and to the left.
+// What lies outside of the image counts as zero in patches and is not written in tiles, so the
+// image's size need not be a multiple of 4. Tiles are numbered by image, row and column.
+#pragma once
+
+#include "cpu/scratch.h"
+#include "cpu/winograd_transforms.h"
+
+namespace mocograd::MOCO_ISA {
+
+MOCO_ALWAYS_INLINE int64_t smaller(int64_t a, int64_t b) {
+  return a < b ? a : b;
+}
+MOCO_ALWAYS_INLINE int64_t larger(int64_t a, int64_t b) {
+  return a > b ? a : b;
+}
+MOCO_ALWAYS_INLINE int64_t ceil_div(int64_t a, int64_t b) {
+  return (a + b - 1) / b;
+}
+
+struct TileGrid {
+  int64_t H, W, rows, columns, count;
+
+  MOCO_ALWAYS_INLINE explicit TileGrid(const Tensor& image)
+      : H(image.dim(1)),
+        W(image.dim(2)),
+        rows(ceil_div(H, kTile)),
+        columns(ceil_div(W, kTile)),
+        count(image.dim(0) * rows * columns) {}
+
+  // The tile's first pixel, as a row of all images' pixels and a column.
+  struct Place {
+    int64_t image, h, w;
+  };
+  MOCO_ALWAYS_INLINE Place place(int64_t tile) const {
+    return {tile / (rows * columns), tile / columns % rows * kTile, tile % columns * kTile};
+  }
+  MOCO_ALWAYS_INLINE int64_t pixel(const Place& p) const { return (p.image * H + p.h) * W + p.w; }
+};
+
+// Where the 36 elements of transformed patches lie: [element][group of channels][tile][channel].
+// The distance between elements is padded so that it is no power of two, which would send all 36
+// to one set of the cache.
+struct PatchLayout {
+  int64_t tiles, groups;
+
+  MOCO_ALWAYS_INLINE int64_t group_stride() const { return tiles * kGroup; }
+  MOCO_ALWAYS_INLINE int64_t element_stride() const { return (tiles * groups + 1) * kGroup; }
+  MOCO_ALWAYS_INLINE int64_t bytes() const {
+    return kProducts * element_stride() * static_cast<int64_t>(sizeof(float));
+  }
+};
+
+// A patch's rows, each six pixels `stride` numbers apart, of which [first, last) are in the image.
+struct Patch {
+  const float* row[kPatch];
+  int64_t stride, first, last;
+};
+
+// Two rows of elements of Bᵀ x B for one group of channels.
+template <int pair, bool inside>
+MOCO_ALWAYS_INLINE void transform_pair(const Patch& patch, int64_t c, float* v, int64_t stride) {
+  Vector column[2][kPatch];
+#pragma GCC unroll 6
+  for (int j = 0; j < kPatch; ++j) {
+    if (!inside && (j < patch.first || j >= patch.last)) {
+      column[0][j] = column[1][j] = Vector{};
+      continue;
+    }
+    Vector x[kPatch];
+#pragma GCC unroll 6
+    for (int i = 0; i < kPatch; ++i) x[i] = load(patch.row[i] + j * patch.stride + c);
+    input_pair<pair>(x, column[0][j], column[1][j]);
+  }
+#pragma GCC unroll 2
+  for (int half = 0; half < 2; ++half) {
+    Vector e[kPatch];
+    input_pair<0>(column[half], e[0], e[5]);
+    input_pair<1>(column[half], e[1], e[2]);
+    input_pair<2>(column[half], e[3], e[4]);
+    float* row = v + (half == 0 ? first_of(pair) : second_of(pair)) * kPatch * stride;
+#pragma GCC unroll 6
+    for (int j = 0; j < kPatch; ++j) store(row + j * stride, e[j]);
+  }
+}
+
+template <bool inside>
+[[gnu::noinline]] void transform_patch(const Patch& patch, const PatchLayout& layout, float* v) {
+  for (int64_t group = 0; group < layout.groups; ++group, v += layout.group_stride()) {
+    transform_pair<0, inside>(patch, group * kGroup, v, layout.element_stride());
+    transform_pair<1, inside>(patch, group * kGroup, v, layout.element_stride());
+    transform_pair<2, inside>(patch, group * kGroup, v, layout.element_stride());
+  }
+}
+
+// Bᵀ x B of the tiles [begin, end), into the places from `v` on. x: the first of layout.groups
+// groups among the C channels of the first pixel. zeros: 6·C of them.
+MOCO_ALWAYS_INLINE void transform_patches(const TileGrid& grid, const float* x, int64_t C,
+                                          int64_t begin, int64_t end, const PatchLayout& layout,
+                                          const float* zeros, float* v) {
+  for (int64_t tile = begin; tile < end; ++tile, v += kGroup) {
+    const TileGrid::Place place = grid.place(tile);
+    const float* corner = x + (grid.pixel(place) - grid.W - 1) * C;
+    Patch patch{{}, C, place.w == 0 ? 1 : 0, smaller(kPatch, grid.W - place.w + 1)};
+    for (int i = 0; i < kPatch; ++i) {
+      const int64_t h = place.h - 1 + i;
+      patch.row[i] = h >= 0 && h < grid.H ? corner + i * grid.W * C : zeros;
+    }
+    if (patch.first == 0 && patch.last == kPatch) {
+      transform_patch<true>(patch, layout, v);
+    } else {
+      transform_patch<false>(patch, layout, v);
+    }
+  }
+}
+
+}  // namespace mocograd::MOCO_ISA
