@@ -1,4 +1,19 @@
+// Forward and data gradient of winograd.h.
+//
+//   V = Bᵀ x B    36 × [tiles, C]           transformed patches
+//   U = G w Gᵀ    36 × [C, OC]              transformed weights
+//   M = V U       36 × [tiles, OC]          36 matrix products
+//   y = Aᵀ M A    tile by tile
+//
+// Blocks of tiles outermost, where there are many tiles: U is made once; then for each block of
+// some 28 tiles V of all channels, which stays in the L2 cache, and for one panel of output
+// channels after the other M and y. Panels outermost, where there are more channels than tiles: V
+// of all tiles is made once, and for each panel U, in pieces of 128 channels that stay in the
+// cache, M and y. In both, one task writes only its own pixels or channels of y, and each number of
+// M is summed over c in order, so the result does not depend on the order chosen or the threads.
 #include "cpu/winograd.h"
+
+#include <utility>
 
 #include "cpu/parallel.h"
 #include "cpu/winograd_tiles.h"
@@ -7,93 +22,137 @@ namespace mocograd::MOCO_ISA {
 namespace {
 
 #if defined(__AVX512F__)
-constexpr int kRows = 14;
+constexpr int kRows = 14;  // tiles × two vectors: the products' accumulators, 28 of 32 registers
 #elif defined(__AVX2__)
 constexpr int kRows = 6;
 #else
 constexpr int kRows = 4;
 #endif
-constexpr int64_t kColumns = 2 * kGroup;
-constexpr int64_t kBlockTiles = 28;
-constexpr int64_t kDepthChunk = 128;
+constexpr int64_t kBlockTiles = 28 / kRows * kRows;
+constexpr int64_t kPieceChannels = 128;
+constexpr int64_t kRowsAhead = 8;  // of weights that are prefetched
 
-enum ScratchSlot { kWeightSlot, kPatchSlot, kProductSlot, kZeroSlot };
+enum ScratchSlot { kSharedSlot, kPatchSlot, kWeightSlot, kProductSlot, kZeroSlot };
 
-struct Shapes {
+struct Convolution {
   TileGrid grid;
   const float* x;
+  int64_t C;
   const float* w;
+  bool flipped;  // w is [3, 3, OC, C] and its taps are in reverse order: the data gradient's
   float* y;
-  int64_t C, OC;
-  bool transposed;
+  int64_t OC;
 
-  MOCO_ALWAYS_INLINE int64_t panels() const { return ceil_div(OC, kColumns); }
+  MOCO_ALWAYS_INLINE int64_t panels() const { return ceil_div(OC, kPanel); }
   MOCO_ALWAYS_INLINE int64_t width(int64_t panel) const {
-    return smaller(kColumns, OC - panel * kColumns);
+    return smaller(kPanel, OC - panel * kPanel);
   }
 };
 
-MOCO_ALWAYS_INLINE float* floats(int slot, int64_t count) {
-  return static_cast<float*>(scratch(slot, static_cast<size_t>(count) * sizeof(float)));
-}
-MOCO_ALWAYS_INLINE const float* zeros_of(int64_t C) {
-  float* zeros = floats(kZeroSlot, kPatch * C);
-  __builtin_memset(zeros, 0, static_cast<size_t>(kPatch * C) * sizeof(float));
-  return zeros;
+// ---- U -----------------------------------------------------------------------------------------
+
+template <int half, int... lane>
+MOCO_ALWAYS_INLINE Vector interleave(Vector a, Vector b, std::integer_sequence<int, lane...>) {
+  constexpr int L = kLanes<float>;
+  return __builtin_shufflevector(a, b, (half * L / 2 + lane / 2 + lane % 2 * L)...);
 }
 
-MOCO_ALWAYS_INLINE int64_t weight_stride(int64_t depth, int64_t width) {
-  return depth * width + kGroup;
+// Transposes a square of numbers. Each step interleaves row i with row i + kGroup/2, which moves
+// one bit of the row's number into the lane's, and one of the lane's into the row's.
+MOCO_ALWAYS_INLINE void transpose(Vector (&row)[kGroup]) {
+  constexpr auto lanes = std::make_integer_sequence<int, kLanes<float>>();
+#pragma GCC unroll 4
+  for (int step = 1; step < kGroup; step *= 2) {
+    Vector next[kGroup];
+#pragma GCC unroll 8
+    for (int i = 0; i < kGroup / 2; ++i) {
+      next[2 * i] = interleave<0>(row[i], row[i + kGroup / 2], lanes);
+      next[2 * i + 1] = interleave<1>(row[i], row[i + kGroup / 2], lanes);
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < kGroup; ++i) row[i] = next[i];
+  }
 }
 
-[[gnu::noinline]] void transposed_taps(const float* w, int64_t tap_stride, int64_t row_stride,
-                                       float* out) {
-  for (int t = 0; t < 9; ++t)
-    for (int64_t j = 0; j < kGroup; ++j)
-      for (int64_t i = 0; i < kGroup; ++i)
-        out[(t * kGroup + i) * kGroup + j] = w[(8 - t) * tap_stride + j * row_stride + i];
+// The nine taps of a square of channels in reverse order, each transposed.
+[[gnu::noinline]] void flip_taps(const float* w, int64_t tap_stride, int64_t row_stride,
+                                 float* flipped) {
+  for (int t = 8; t >= 0; --t, flipped += kGroup * kGroup) {
+    const float* tap = w + t * tap_stride;
+    Vector row[kGroup];
+#pragma GCC unroll 16
+    for (int i = 0; i < kGroup; ++i) {
+      row[i] = load(tap + i * row_stride);
+      __builtin_prefetch(tap + i * row_stride + kGroup);
+    }
+    transpose(row);
+#pragma GCC unroll 16
+    for (int i = 0; i < kGroup; ++i) store(flipped + i * kGroup, row[i]);
+  }
 }
 
-void transform_weights(const Shapes& s, int64_t panel, int64_t begin, int64_t end, float* u) {
-  const int64_t width = s.width(panel), stride = weight_stride(end - begin, width);
-  alignas(64) float taps[9 * kGroup * kGroup];
+// G w Gᵀ of one vector of output channels: tap t at w + t·tap_stride, element e to u + e·stride.
+MOCO_ALWAYS_INLINE void transform_taps(const float* w, int64_t tap_stride, float* u,
+                                       int64_t stride) {
+  Vector half[3][kPatch];
+#pragma GCC unroll 3
+  for (int i = 0; i < 3; ++i) {
+    Vector row[3];
+#pragma GCC unroll 3
+    for (int j = 0; j < 3; ++j) row[j] = load(w + (i * 3 + j) * tap_stride);
+    weight_transform(row, half[i]);
+  }
+#pragma GCC unroll 6
+  for (int j = 0; j < kPatch; ++j) {
+    const Vector column[3] = {half[0][j], half[1][j], half[2][j]};
+    Vector e[kPatch];
+    weight_transform(column, e);
+#pragma GCC unroll 6
+    for (int i = 0; i < kPatch; ++i) store(u + (i * kPatch + j) * stride, e[i]);
+  }
+}
+
+// U of input channels [begin, end) and one panel: [element][c][width].
+void transform_weights(const Convolution& conv, int64_t panel, int64_t begin, int64_t end,
+                       float* u) {
+  const int64_t width = conv.width(panel), stride = element_stride((end - begin) * width);
+  const int64_t tap_stride = conv.C * conv.OC;
+  alignas(64) float flipped[9 * kGroup * kGroup];
   for (int64_t c0 = begin; c0 < end; c0 += kGroup) {
     for (int64_t j = 0; j < width; j += kGroup) {
-      const int64_t oc = panel * kColumns + j;
-      if (s.transposed) transposed_taps(s.w + oc * s.C + c0, s.C * s.OC, s.C, taps);
-      for (int64_t c = 0; c < kGroup; ++c) {
-        Vector rows[3][kPatch];
-#pragma GCC unroll 3
-        for (int i = 0; i < 3; ++i) {
-          Vector w[3];
-          for (int k = 0; k < 3; ++k)
-            w[k] = load(s.transposed ? taps + ((i * 3 + k) * kGroup + c) * kGroup
-                                     : s.w + ((i * 3 + k) * s.C + c0 + c) * s.OC + oc);
-          weight_transform(w, rows[i]);
-        }
-        float* target = u + (c0 - begin + c) * width + j;
-#pragma GCC unroll 6
-        for (int k = 0; k < kPatch; ++k) {
-          const Vector column[3] = {rows[0][k], rows[1][k], rows[2][k]};
-          Vector e[kPatch];
-          weight_transform(column, e);
-          for (int i = 0; i < kPatch; ++i) store(target + (i * kPatch + k) * stride, e[i]);
-        }
+      const int64_t oc = panel * kPanel + j;
+      float* target = u + (c0 - begin) * width + j;
+      if (conv.flipped) {
+        flip_taps(conv.w + oc * conv.C + c0, tap_stride, conv.C, flipped);
+        for (int c = 0; c < kGroup; ++c)
+          transform_taps(flipped + c * kGroup, kGroup * kGroup, target + c * width, stride);
+        continue;
+      }
+      const float* w = conv.w + c0 * conv.OC + oc;
+      for (int c = 0; c < kGroup; ++c, w += conv.OC) {
+        // Into L2 only: the rows of all taps may belong to the same few sets of L1.
+        for (int t = 0; t < 9; ++t)
+          __builtin_prefetch(w + t * tap_stride + kRowsAhead * conv.OC, 0, 2);
+        transform_taps(w, tap_stride, target + c * width, stride);
       }
     }
   }
 }
 
+// ---- M -----------------------------------------------------------------------------------------
+
+// m[i][·] (+)= Σ_c v[c][i] · u[c][·] for MR tiles, NV vectors and `groups` groups of channels.
+// v: [group][tile][channel]; u: [c][NV vectors]; m: [tile][NV vectors].
 template <int MR, int NV>
-[[gnu::noinline]] void product_tile(const float* v, int64_t group_stride, int64_t groups,
-                                    const float* u, float* m, bool first) {
+[[gnu::noinline]] void product_tile(const float* v, int64_t groups, const float* u, float* m,
+                                    bool first) {
   Vector sum[MR][NV];
 #pragma GCC unroll 16
   for (int i = 0; i < MR; ++i) {
 #pragma GCC unroll 2
     for (int j = 0; j < NV; ++j) sum[i][j] = first ? Vector{} : load(m + (i * NV + j) * kGroup);
   }
-  for (int64_t group = 0; group < groups; ++group, v += group_stride) {
+  for (int64_t group = 0; group < groups; ++group, v += MR * kGroup) {
 #pragma GCC unroll 2
     for (int k = 0; k < kGroup; ++k, u += NV * kGroup) {
       Vector b[NV];
@@ -114,131 +173,171 @@ template <int MR, int NV>
   }
 }
 
+// product_tile for a number of tiles that is known only now. Requires: 1 <= tiles <= MR.
 template <int MR, int NV>
-MOCO_ALWAYS_INLINE void product_rows(int64_t rows, const float* v, int64_t group_stride,
-                                     int64_t groups, const float* u, float* m, bool first) {
-  if constexpr (MR > 0) {
-    if (rows == MR) {
-      product_tile<MR, NV>(v, group_stride, groups, u, m, first);
-    } else {
-      product_rows<MR - 1, NV>(rows, v, group_stride, groups, u, m, first);
-    }
+MOCO_ALWAYS_INLINE void product_of(int64_t tiles, const float* v, int64_t groups, const float* u,
+                                   float* m, bool first) {
+  if constexpr (MR > 1) {
+    if (tiles < MR) return product_of<MR - 1, NV>(tiles, v, groups, u, m, first);
   }
+  product_tile<MR, NV>(v, groups, u, m, first);
 }
 
+// V of a block of tiles, cut into strips as even as can be, of at most kRows, for product_tile:
+// [element][strip][group of C channels][tile][channel].
+struct StripedPatches {
+  int64_t tiles, C, strips, stride;
+  float* v;
+
+  MOCO_ALWAYS_INLINE StripedPatches(int slot, int64_t tiles, int64_t C)
+      : tiles(tiles),
+        C(C),
+        strips(ceil_div(tiles, kRows)),
+        stride(element_stride(tiles * C)),
+        v(scratch_floats(slot, kProducts * stride)) {}
+
+  MOCO_ALWAYS_INLINE int64_t begin(int64_t strip) const { return tiles * strip / strips; }
+  MOCO_ALWAYS_INLINE float* at(int64_t strip) const { return v + begin(strip) * C; }
+
+  // Makes one strip of a block that begins with tile `first`.
+  MOCO_ALWAYS_INLINE void transform(const Convolution& conv, int64_t first, int64_t strip) const {
+    transform_patches(conv.grid, conv.x, C, C / kGroup, first + begin(strip),
+                      first + begin(strip + 1), scratch_zeros(kZeroSlot, C), at(strip), stride);
+  }
+};
+
+// What is fetched into the cache during the products: the next block's x, this one's y.
+struct Prefetches {
+  Prefetch x, y;
+};
+
+// M of all tiles of `patches` and one panel of NV vectors, summed over the channels [c, c + depth);
+// added to what it was unless c is 0. m: [element][tile][NV vectors].
 template <int NV>
-MOCO_ALWAYS_INLINE void product(int64_t tiles, const float* v, int64_t group_stride, int64_t groups,
-                                const float* u, float* m, bool first) {
-  const int64_t parts = ceil_div(tiles, kRows);
-  for (int64_t part = 0; part < parts; ++part) {
-    const int64_t begin = tiles * part / parts, end = tiles * (part + 1) / parts;
-    product_rows<kRows, NV>(end - begin, v + begin * kGroup, group_stride, groups, u,
-                            m + begin * NV * kGroup, first);
-  }
-}
-
-void products(const PatchLayout& layout, int64_t tiles, const float* v, int64_t first_group,
-              int64_t groups, const float* u, int64_t width, float* m, int64_t m_stride) {
-  const int64_t u_stride = weight_stride(groups * kGroup, width);
-  v += first_group * layout.group_stride();
-  for (int e = 0; e < kProducts; ++e, v += layout.element_stride(), u += u_stride, m += m_stride) {
-    if (width == kColumns) {
-      product<2>(tiles, v, layout.group_stride(), groups, u, m, first_group == 0);
-    } else {
-      product<1>(tiles, v, layout.group_stride(), groups, u, m, first_group == 0);
+void multiply(const StripedPatches& patches, int64_t c, int64_t depth, const float* u, float* m,
+              Prefetches* ahead) {
+  const int64_t u_stride = element_stride(depth * NV * kGroup);
+  const int64_t m_stride = element_stride(patches.tiles * NV * kGroup);
+  for (int e = 0; e < kProducts; ++e, u += u_stride, m += m_stride) {
+    for (int64_t strip = 0; strip < patches.strips; ++strip) {
+      const int64_t begin = patches.begin(strip), tiles = patches.begin(strip + 1) - begin;
+      if (ahead) {
+        ahead->x.step();
+        ahead->y.step();
+      }
+      product_of<kRows, NV>(tiles, patches.at(strip) + e * patches.stride + c * tiles,
+                            depth / kGroup, u, m + begin * NV * kGroup, c == 0);
     }
   }
 }
 
+MOCO_ALWAYS_INLINE void multiply(const StripedPatches& patches, int64_t c, int64_t depth,
+                                 const float* u, int64_t width, float* m, Prefetches* ahead) {
+  if (width == kPanel) {
+    multiply<2>(patches, c, depth, u, m, ahead);
+  } else {
+    multiply<1>(patches, c, depth, u, m, ahead);
+  }
+}
+
+// ---- y -----------------------------------------------------------------------------------------
+
+// Aᵀ m A of one tile and group of channels: element e at m + e·stride, pixel (i, j) to
+// y + i·row_stride + j·OC where it is among the `rows` and `columns` of the image; `whole`: all are.
 template <bool whole>
-[[gnu::noinline]] void output_tile(const float* m, int64_t m_stride, float* y, int64_t row_stride,
+[[gnu::noinline]] void output_tile(const float* m, int64_t stride, float* y, int64_t row_stride,
                                    int64_t OC, int64_t rows, int64_t columns) {
   Vector half[kTile][kPatch];
 #pragma GCC unroll 6
   for (int j = 0; j < kPatch; ++j) {
-    Vector e[kPatch], r[kTile];
+    Vector e[kPatch], column[kTile];
 #pragma GCC unroll 6
-    for (int i = 0; i < kPatch; ++i) e[i] = load(m + (i * kPatch + j) * m_stride);
-    output_transform(e, r);
+    for (int i = 0; i < kPatch; ++i) e[i] = load(m + (i * kPatch + j) * stride);
+    output_transform(e, column);
 #pragma GCC unroll 4
-    for (int i = 0; i < kTile; ++i) half[i][j] = r[i];
+    for (int i = 0; i < kTile; ++i) half[i][j] = column[i];
   }
 #pragma GCC unroll 4
   for (int i = 0; i < kTile; ++i) {
-    Vector r[kTile];
-    output_transform(half[i], r);
+    Vector row[kTile];
+    output_transform(half[i], row);
 #pragma GCC unroll 4
-    for (int j = 0; j < kTile; ++j)
-      if (whole || (i < rows && j < columns)) store(y + i * row_stride + j * OC, r[j]);
+    for (int j = 0; j < kTile; ++j) {
+      if (whole || (i < rows && j < columns)) store(y + i * row_stride + j * OC, row[j]);
+    }
   }
 }
 
-void transform_outputs(const Shapes& s, int64_t begin, int64_t end, int64_t panel, const float* m,
-                       int64_t m_stride) {
-  const int64_t width = s.width(panel);
+void transform_outputs(const Convolution& conv, int64_t begin, int64_t end, int64_t panel,
+                       const float* m) {
+  const TileGrid& grid = conv.grid;
+  const int64_t width = conv.width(panel), stride = element_stride((end - begin) * width);
   for (int64_t tile = begin; tile < end; ++tile) {
-    const TileGrid::Place place = s.grid.place(tile);
-    float* y = s.y + s.grid.pixel(place) * s.OC + panel * kColumns;
-    const int64_t rows = s.grid.H - place.h, columns = s.grid.W - place.w;
+    const TileGrid::Place place = grid.place(tile);
+    float* y = conv.y + grid.pixel(place) * conv.OC + panel * kPanel;
     for (int64_t j = 0; j < width; j += kGroup, m += kGroup) {
-      if (rows >= kTile && columns >= kTile) {
-        output_tile<true>(m, m_stride, y + j, s.grid.W * s.OC, s.OC, rows, columns);
+      if (grid.whole(place)) {
+        output_tile<true>(m, stride, y + j, grid.W * conv.OC, conv.OC, kTile, kTile);
       } else {
-        output_tile<false>(m, m_stride, y + j, s.grid.W * s.OC, s.OC, rows, columns);
+        output_tile<false>(m, stride, y + j, grid.W * conv.OC, conv.OC, grid.H - place.h,
+                           grid.W - place.w);
       }
     }
   }
 }
 
-void blocks_outer(const Shapes& s) {
-  const int64_t panel_numel = kProducts * weight_stride(s.C, kColumns);
-  float* u = floats(kWeightSlot, s.panels() * panel_numel);
-  parallel_tasks(s.panels(), [&](int64_t panel) {
-    transform_weights(s, panel, 0, s.C, u + panel * panel_numel);
+// ---- the two orders ----------------------------------------------------------------------------
+
+void blocks_outermost(const Convolution& conv) {
+  const int64_t panel_numel = kProducts * element_stride(conv.C * kPanel);
+  float* u = scratch_floats(kSharedSlot, conv.panels() * panel_numel);
+  parallel_tasks(conv.panels(), [&](int64_t panel) {
+    transform_weights(conv, panel, 0, conv.C, u + panel * panel_numel);
   });
-  const int64_t blocks = ceil_div(s.grid.count, kBlockTiles);
+  const int64_t blocks = ceil_div(conv.grid.count, kBlockTiles);
+  const auto begin_of = [&](int64_t block) {
+    return conv.grid.count * smaller(block, blocks) / blocks;
+  };
   parallel_tasks(blocks, [&](int64_t block) {
-    const int64_t begin = s.grid.count * block / blocks, end = s.grid.count * (block + 1) / blocks;
-    const PatchLayout layout{end - begin, s.C / kGroup};
-    float* v = floats(kPatchSlot, layout.bytes() / 4);
-    const int64_t m_stride = (end - begin) * kColumns + kGroup;
-    float* m = floats(kProductSlot, kProducts * m_stride);
-    transform_patches(s.grid, s.x, s.C, begin, end, layout, zeros_of(s.C), v);
-    for (int64_t panel = 0; panel < s.panels(); ++panel) {
-      products(layout, end - begin, v, 0, layout.groups, u + panel * panel_numel, s.width(panel), m,
-               m_stride);
-      transform_outputs(s, begin, end, panel, m, m_stride);
+    const int64_t begin = begin_of(block), end = begin_of(block + 1);
+    const StripedPatches patches(kPatchSlot, end - begin, conv.C);
+    for (int64_t strip = 0; strip < patches.strips; ++strip) patches.transform(conv, begin, strip);
+    float* m = scratch_floats(kProductSlot, kProducts * element_stride(patches.tiles * kPanel));
+    const int64_t calls = kProducts * patches.strips;
+    const int64_t next = block + num_threads();  // most likely this thread's next block
+    Prefetches ahead{
+        Prefetch(conv.x, conv.C, conv.C, begin_of(next), begin_of(next + 1), calls * conv.panels()),
+        Prefetch(conv.y, conv.OC, 0, 0, 0, calls)};
+    for (int64_t panel = 0; panel < conv.panels(); ++panel) {
+      const int64_t width = conv.width(panel);
+      ahead.y = Prefetch(conv.y + panel * kPanel, conv.OC, width, begin, end, calls);
+      multiply(patches, 0, conv.C, u + panel * panel_numel, width, m, &ahead);
+      transform_outputs(conv, begin, end, panel, m);
     }
   });
 }
 
-void panels_outer(const Shapes& s) {
-  const PatchLayout layout{s.grid.count, s.C / kGroup};
-  float* v = floats(kWeightSlot, layout.bytes() / 4);
-  parallel_tasks(ceil_div(s.grid.count, 4), [&](int64_t index) {
-    const int64_t begin = index * 4;
-    transform_patches(s.grid, s.x, s.C, begin, smaller(s.grid.count, begin + 4), layout,
-                      zeros_of(s.C), v + begin * kGroup);
-  });
-  parallel_tasks(s.panels(), [&](int64_t panel) {
-    float* u = floats(kPatchSlot, kProducts * weight_stride(kDepthChunk, kColumns));
-    const int64_t m_stride = s.grid.count * kColumns + kGroup;
-    float* m = floats(kProductSlot, kProducts * m_stride);
-    for (int64_t c = 0; c < s.C; c += kDepthChunk) {
-      const int64_t end = smaller(s.C, c + kDepthChunk);
-      transform_weights(s, panel, c, end, u);
-      products(layout, s.grid.count, v, c / kGroup, (end - c) / kGroup, u, s.width(panel), m,
-               m_stride);
+void panels_outermost(const Convolution& conv) {
+  const int64_t tiles = conv.grid.count;
+  const StripedPatches patches(kSharedSlot, tiles, conv.C);
+  parallel_tasks(patches.strips, [&](int64_t strip) { patches.transform(conv, 0, strip); });
+  parallel_tasks(conv.panels(), [&](int64_t panel) {
+    float* u = scratch_floats(kWeightSlot, kProducts * element_stride(kPieceChannels * kPanel));
+    float* m = scratch_floats(kProductSlot, kProducts * element_stride(tiles * kPanel));
+    for (int64_t c = 0; c < conv.C; c += kPieceChannels) {
+      const int64_t end = smaller(conv.C, c + kPieceChannels);
+      transform_weights(conv, panel, c, end, u);
+      multiply(patches, c, end - c, u, conv.width(panel), m, nullptr);
     }
-    transform_outputs(s, 0, s.grid.count, panel, m, m_stride);
+    transform_outputs(conv, 0, tiles, panel, m);
   });
 }
 
-void convolve(const Shapes& s) {
-  if (s.grid.count < s.OC) {
-    panels_outer(s);
+void convolve(const Convolution& conv) {
+  if (conv.grid.count < conv.OC) {
+    panels_outermost(conv);
   } else {
-    blocks_outer(s);
+    blocks_outermost(conv);
   }
 }
 
@@ -246,12 +345,12 @@ void convolve(const Shapes& s) {
 
 void winograd_forward(const Tensor& x, const Tensor& w, const Tensor& y) {
   convolve(
-      {TileGrid(x), x.raw<float>(), w.raw<float>(), y.raw<float>(), w.dim(2), w.dim(3), false});
+      {TileGrid(x), x.raw<float>(), w.dim(2), w.raw<float>(), false, y.raw<float>(), w.dim(3)});
 }
 
 void winograd_backward_data(const Tensor& dy, const Tensor& w, const Tensor& dx) {
   convolve(
-      {TileGrid(dx), dy.raw<float>(), w.raw<float>(), dx.raw<float>(), w.dim(3), w.dim(2), true});
+      {TileGrid(dx), dy.raw<float>(), w.dim(3), w.raw<float>(), true, dx.raw<float>(), w.dim(2)});
 }
 
 }  // namespace mocograd::MOCO_ISA

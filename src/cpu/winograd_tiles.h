@@ -1,14 +1,17 @@
 // The tiles that a batch of images is cut into for Winograd, and the transform of their patches.
 //
-// A tile is 4×4 pixels of y; its patch, 6×6 pixels of x, begins one pixel above and to the left.
-// What lies outside of the image counts as zero in patches and is not written in tiles, so the
-// image's size need not be a multiple of 4. Tiles are numbered by image, row and column.
+// A tile is 4×4 pixels of y; its patch, 6×6 pixels of x, begins one pixel above and to the left of
+// it. What lies outside of the image is zero in a patch and is left out of a tile, so the sides of
+// an image need not be multiples of 4. Tiles are numbered by image, row and column.
 #pragma once
 
 #include "cpu/scratch.h"
 #include "cpu/winograd_transforms.h"
 
 namespace mocograd::MOCO_ISA {
+
+constexpr int64_t kPanel =
+    2 * kGroup;  // output channels that the products are computed for at once
 
 MOCO_ALWAYS_INLINE int64_t smaller(int64_t a, int64_t b) {
   return a < b ? a : b;
@@ -20,17 +23,27 @@ MOCO_ALWAYS_INLINE int64_t ceil_div(int64_t a, int64_t b) {
   return (a + b - 1) / b;
 }
 
+MOCO_ALWAYS_INLINE float* scratch_floats(int slot, int64_t count) {
+  return static_cast<float*>(scratch(slot, static_cast<size_t>(count) * sizeof(float)));
+}
+// A row of a patch above or below the image.
+MOCO_ALWAYS_INLINE const float* scratch_zeros(int slot, int64_t C) {
+  float* zeros = scratch_floats(slot, kPatch * C);
+  __builtin_memset(zeros, 0, static_cast<size_t>(kPatch * C) * sizeof(float));
+  return zeros;
+}
+
 struct TileGrid {
   int64_t H, W, rows, columns, count;
 
-  MOCO_ALWAYS_INLINE explicit TileGrid(const Tensor& image)
-      : H(image.dim(1)),
-        W(image.dim(2)),
+  MOCO_ALWAYS_INLINE explicit TileGrid(const Tensor& images)
+      : H(images.dim(1)),
+        W(images.dim(2)),
         rows(ceil_div(H, kTile)),
         columns(ceil_div(W, kTile)),
-        count(image.dim(0) * rows * columns) {}
+        count(images.dim(0) * rows * columns) {}
 
-  // The tile's first pixel, as a row of all images' pixels and a column.
+  // A tile's first pixel.
   struct Place {
     int64_t image, h, w;
   };
@@ -38,20 +51,51 @@ struct TileGrid {
     return {tile / (rows * columns), tile / columns % rows * kTile, tile % columns * kTile};
   }
   MOCO_ALWAYS_INLINE int64_t pixel(const Place& p) const { return (p.image * H + p.h) * W + p.w; }
-};
-
-// Where the 36 elements of transformed patches lie: [element][group of channels][tile][channel].
-// The distance between elements is padded so that it is no power of two, which would send all 36
-// to one set of the cache.
-struct PatchLayout {
-  int64_t tiles, groups;
-
-  MOCO_ALWAYS_INLINE int64_t group_stride() const { return tiles * kGroup; }
-  MOCO_ALWAYS_INLINE int64_t element_stride() const { return (tiles * groups + 1) * kGroup; }
-  MOCO_ALWAYS_INLINE int64_t bytes() const {
-    return kProducts * element_stride() * static_cast<int64_t>(sizeof(float));
+  // Whether all of the tile's pixels are in the image.
+  MOCO_ALWAYS_INLINE bool whole(const Place& p) const {
+    return p.h + kTile <= H && p.w + kTile <= W;
   }
 };
+
+// Fetches the pixels of tiles [begin, end) into the cache, a few lines with each of `calls` steps,
+// during the matrix products that come before the pixels are needed. As tiles are numbered along
+// the rows they are, but for the ends of the rows, the pixels [16·begin, 16·end).
+class Prefetch {
+ public:
+  // `channels` of each pixel's C, from those of pixel 0 at x on.
+  MOCO_ALWAYS_INLINE Prefetch(const float* x, int64_t C, int64_t channels, int64_t begin,
+                              int64_t end, int64_t calls)
+      : pixel_(x + kPixels * begin * C),
+        C_(C),
+        channels_(channels),
+        left_(kPixels * (end - begin) * (channels / kLine)),
+        per_call_(ceil_div(left_, calls)) {}
+
+  MOCO_ALWAYS_INLINE void step() {
+    for (int64_t i = smaller(per_call_, left_); i > 0; --i, --left_) {
+      __builtin_prefetch(pixel_ + offset_);
+      offset_ += kLine;
+      if (offset_ == channels_) {
+        offset_ = 0;
+        pixel_ += C_;
+      }
+    }
+  }
+
+ private:
+  static constexpr int64_t kPixels = kTile * kTile;
+  static constexpr int64_t kLine = 16;  // numbers in a cache line
+
+  const float* pixel_;
+  int64_t offset_ = 0;
+  int64_t C_, channels_, left_, per_call_;
+};
+
+// The distance between the 36 elements of `numel` transformed numbers each, padded so that it is no
+// power of two, which would send all 36 to one set of the cache.
+MOCO_ALWAYS_INLINE int64_t element_stride(int64_t numel) {
+  return numel + kGroup;
+}
 
 // A patch's rows, each six pixels `stride` numbers apart, of which [first, last) are in the image.
 struct Patch {
@@ -59,7 +103,7 @@ struct Patch {
   int64_t stride, first, last;
 };
 
-// Two rows of elements of Bᵀ x B for one group of channels.
+// Two rows of elements of Bᵀ x B for one group of channels; `inside`: all columns are.
 template <int pair, bool inside>
 MOCO_ALWAYS_INLINE void transform_pair(const Patch& patch, int64_t c, float* v, int64_t stride) {
   Vector column[2][kPatch];
@@ -86,20 +130,23 @@ MOCO_ALWAYS_INLINE void transform_pair(const Patch& patch, int64_t c, float* v, 
   }
 }
 
+// All of one patch: its group g goes to v + g·group_stride.
 template <bool inside>
-[[gnu::noinline]] void transform_patch(const Patch& patch, const PatchLayout& layout, float* v) {
-  for (int64_t group = 0; group < layout.groups; ++group, v += layout.group_stride()) {
-    transform_pair<0, inside>(patch, group * kGroup, v, layout.element_stride());
-    transform_pair<1, inside>(patch, group * kGroup, v, layout.element_stride());
-    transform_pair<2, inside>(patch, group * kGroup, v, layout.element_stride());
+[[gnu::noinline]] void transform_patch(const Patch& patch, int64_t groups, int64_t group_stride,
+                                       float* v, int64_t stride) {
+  for (int64_t group = 0; group < groups; ++group, v += group_stride) {
+    transform_pair<0, inside>(patch, group * kGroup, v, stride);
+    transform_pair<1, inside>(patch, group * kGroup, v, stride);
+    transform_pair<2, inside>(patch, group * kGroup, v, stride);
   }
 }
 
-// Bᵀ x B of the tiles [begin, end), into the places from `v` on. x: the first of layout.groups
-// groups among the C channels of the first pixel. zeros: 6·C of them.
+// V = Bᵀ x B of the tiles [begin, end): element e at v + e·stride, [group][tile][channel], so that
+// the products read it in order. x: the first of the groups' channels, of C, of pixel 0.
 MOCO_ALWAYS_INLINE void transform_patches(const TileGrid& grid, const float* x, int64_t C,
-                                          int64_t begin, int64_t end, const PatchLayout& layout,
-                                          const float* zeros, float* v) {
+                                          int64_t groups, int64_t begin, int64_t end,
+                                          const float* zeros, float* v, int64_t stride) {
+  const int64_t group_stride = (end - begin) * kGroup;
   for (int64_t tile = begin; tile < end; ++tile, v += kGroup) {
     const TileGrid::Place place = grid.place(tile);
     const float* corner = x + (grid.pixel(place) - grid.W - 1) * C;
@@ -109,9 +156,9 @@ MOCO_ALWAYS_INLINE void transform_patches(const TileGrid& grid, const float* x, 
       patch.row[i] = h >= 0 && h < grid.H ? corner + i * grid.W * C : zeros;
     }
     if (patch.first == 0 && patch.last == kPatch) {
-      transform_patch<true>(patch, layout, v);
+      transform_patch<true>(patch, groups, group_stride, v, stride);
     } else {
-      transform_patch<false>(patch, layout, v);
+      transform_patch<false>(patch, groups, group_stride, v, stride);
     }
   }
 }
