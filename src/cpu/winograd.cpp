@@ -206,25 +206,45 @@ struct StripedPatches {
   }
 };
 
-// What is fetched into the cache during the products: the next block's x, this one's y.
-struct Prefetches {
-  Prefetch x, y;
+// Fetches a panel of y into the cache during the products, a few lines with each step: writing
+// alone would wait for it. As tiles are numbered along the rows, tiles [begin, end) are, but for
+// the ends of the rows, the pixels [16·begin, 16·end).
+class Prefetch {
+ public:
+  MOCO_ALWAYS_INLINE Prefetch() = default;  // of nothing
+  // Of each pixel's OC channels the first `width` from y on, which is in pixel 0, in `steps` steps.
+  MOCO_ALWAYS_INLINE Prefetch(const float* y, int64_t OC, int64_t width, int64_t begin, int64_t end,
+                              int64_t steps)
+      : y_(y + kTile * kTile * begin * OC),
+        OC_(OC),
+        width_(width),
+        pixels_(kTile * kTile * (end - begin)),
+        per_step_(ceil_div(pixels_, steps)) {}
+
+  MOCO_ALWAYS_INLINE void step() {
+    for (int64_t i = smaller(per_step_, pixels_); i > 0; --i, --pixels_, y_ += OC_) {
+      for (int64_t j = 0; j < width_; j += kLine) __builtin_prefetch(y_ + j);
+    }
+  }
+
+ private:
+  static constexpr int64_t kLine = 16;  // numbers in a cache line
+
+  const float* y_ = nullptr;
+  int64_t OC_ = 0, width_ = 0, pixels_ = 0, per_step_ = 0;
 };
 
 // M of all tiles of `patches` and one panel of NV vectors, summed over the channels [c, c + depth);
-// added to what it was unless c is 0. m: [element][tile][NV vectors].
+// added to what it was unless c is 0. m: [element][tile][NV vectors]. y is fetched meanwhile.
 template <int NV>
 void multiply(const StripedPatches& patches, int64_t c, int64_t depth, const float* u, float* m,
-              Prefetches* ahead) {
+              Prefetch y) {
   const int64_t u_stride = element_stride(depth * NV * kGroup);
   const int64_t m_stride = element_stride(patches.tiles * NV * kGroup);
   for (int e = 0; e < kProducts; ++e, u += u_stride, m += m_stride) {
     for (int64_t strip = 0; strip < patches.strips; ++strip) {
       const int64_t begin = patches.begin(strip), tiles = patches.begin(strip + 1) - begin;
-      if (ahead) {
-        ahead->x.step();
-        ahead->y.step();
-      }
+      y.step();
       product_of<kRows, NV>(tiles, patches.at(strip) + e * patches.stride + c * tiles,
                             depth / kGroup, u, m + begin * NV * kGroup, c == 0);
     }
@@ -232,11 +252,11 @@ void multiply(const StripedPatches& patches, int64_t c, int64_t depth, const flo
 }
 
 MOCO_ALWAYS_INLINE void multiply(const StripedPatches& patches, int64_t c, int64_t depth,
-                                 const float* u, int64_t width, float* m, Prefetches* ahead) {
+                                 const float* u, int64_t width, float* m, Prefetch y) {
   if (width == kPanel) {
-    multiply<2>(patches, c, depth, u, m, ahead);
+    multiply<2>(patches, c, depth, u, m, y);
   } else {
-    multiply<1>(patches, c, depth, u, m, ahead);
+    multiply<1>(patches, c, depth, u, m, y);
   }
 }
 
@@ -295,23 +315,17 @@ void blocks_outermost(const Convolution& conv) {
     transform_weights(conv, panel, 0, conv.C, u + panel * panel_numel);
   });
   const int64_t blocks = ceil_div(conv.grid.count, kBlockTiles);
-  const auto begin_of = [&](int64_t block) {
-    return conv.grid.count * smaller(block, blocks) / blocks;
-  };
   parallel_tasks(blocks, [&](int64_t block) {
-    const int64_t begin = begin_of(block), end = begin_of(block + 1);
+    const int64_t begin = conv.grid.count * block / blocks;
+    const int64_t end = conv.grid.count * (block + 1) / blocks;
     const StripedPatches patches(kPatchSlot, end - begin, conv.C);
     for (int64_t strip = 0; strip < patches.strips; ++strip) patches.transform(conv, begin, strip);
     float* m = scratch_floats(kProductSlot, kProducts * element_stride(patches.tiles * kPanel));
-    const int64_t calls = kProducts * patches.strips;
-    const int64_t next = block + num_threads();  // most likely this thread's next block
-    Prefetches ahead{
-        Prefetch(conv.x, conv.C, conv.C, begin_of(next), begin_of(next + 1), calls * conv.panels()),
-        Prefetch(conv.y, conv.OC, 0, 0, 0, calls)};
     for (int64_t panel = 0; panel < conv.panels(); ++panel) {
       const int64_t width = conv.width(panel);
-      ahead.y = Prefetch(conv.y + panel * kPanel, conv.OC, width, begin, end, calls);
-      multiply(patches, 0, conv.C, u + panel * panel_numel, width, m, &ahead);
+      const Prefetch y(conv.y + panel * kPanel, conv.OC, width, begin, end,
+                       kProducts * patches.strips);
+      multiply(patches, 0, conv.C, u + panel * panel_numel, width, m, y);
       transform_outputs(conv, begin, end, panel, m);
     }
   });
@@ -327,7 +341,7 @@ void panels_outermost(const Convolution& conv) {
     for (int64_t c = 0; c < conv.C; c += kPieceChannels) {
       const int64_t end = smaller(conv.C, c + kPieceChannels);
       transform_weights(conv, panel, c, end, u);
-      multiply(patches, c, end - c, u, conv.width(panel), m, nullptr);
+      multiply(patches, c, end - c, u, conv.width(panel), m, Prefetch());
     }
     transform_outputs(conv, 0, tiles, panel, m);
   });

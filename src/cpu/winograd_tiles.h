@@ -57,40 +57,6 @@ struct TileGrid {
   }
 };
 
-// Fetches the pixels of tiles [begin, end) into the cache, a few lines with each of `calls` steps,
-// during the matrix products that come before the pixels are needed. As tiles are numbered along
-// the rows they are, but for the ends of the rows, the pixels [16·begin, 16·end).
-class Prefetch {
- public:
-  // `channels` of each pixel's C, from those of pixel 0 at x on.
-  MOCO_ALWAYS_INLINE Prefetch(const float* x, int64_t C, int64_t channels, int64_t begin,
-                              int64_t end, int64_t calls)
-      : pixel_(x + kPixels * begin * C),
-        C_(C),
-        channels_(channels),
-        left_(kPixels * (end - begin) * (channels / kLine)),
-        per_call_(ceil_div(left_, calls)) {}
-
-  MOCO_ALWAYS_INLINE void step() {
-    for (int64_t i = smaller(per_call_, left_); i > 0; --i, --left_) {
-      __builtin_prefetch(pixel_ + offset_);
-      offset_ += kLine;
-      if (offset_ == channels_) {
-        offset_ = 0;
-        pixel_ += C_;
-      }
-    }
-  }
-
- private:
-  static constexpr int64_t kPixels = kTile * kTile;
-  static constexpr int64_t kLine = 16;  // numbers in a cache line
-
-  const float* pixel_;
-  int64_t offset_ = 0;
-  int64_t C_, channels_, left_, per_call_;
-};
-
 // The distance between the 36 elements of `numel` transformed numbers each, padded so that it is no
 // power of two, which would send all 36 to one set of the cache.
 MOCO_ALWAYS_INLINE int64_t element_stride(int64_t numel) {

@@ -21,7 +21,7 @@ constexpr int64_t kBlockRows = 256, kBlockColumns = 128;  // of C and OC: a task
 constexpr int64_t kUnitRows = 64;                         // × a panel: a unit of weights
 constexpr int64_t kMinTasks = 8;
 constexpr int64_t kChunkBytes = 600 << 10;  // of V and Z, but not less than
-constexpr int64_t kChunkTiles = 64;          // tiles, or Gᵀ D G would take too much of the time
+constexpr int64_t kChunkTiles = 64;         // tiles, or Gᵀ D G would take too much of the time
 
 enum ScratchSlot { kSumSlot, kPatchSlot, kGradientSlot, kProductSlot, kZeroSlot };
 
