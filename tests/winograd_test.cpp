@@ -40,22 +40,37 @@ class WinogradTest : public KernelTest {
  protected:
   ~WinogradTest() override { set_conv_algorithm(ConvAlgorithm::automatic); }
 
+  // A tensor between two images of NaN, `wide` holding them all.
+  static Tensor between_nan(const Shape& shape, DType dtype, Tensor& wide) {
+    wide = poisoned({shape[0] + 2, shape[1], shape[2], shape[3]}, dtype);
+    return wide.rows(1, shape[0] + 1);
+  }
+  static Tensor between_nan(const Tensor& x) {
+    Tensor wide;
+    const Tensor inside = between_nan(x.shape(), x.dtype(), wide);
+    inside.copy_from(x);
+    return inside;
+  }
+  static void expect_nan_around(const Tensor& wide, const std::string& what) {
+    for (int64_t image : {int64_t{0}, wide.dim(0) - 1}) {
+      for (double value : wide.rows(image, image + 1).to_vector())
+        ASSERT_TRUE(std::isnan(value)) << what << " is written beyond its end";
+    }
+  }
+
   // y, dx, dw, written to memory that held NaN, from x and dy that lie between NaN.
   std::vector<Tensor> passes(const Tensor& x, const Tensor& w, const Tensor& dy) const {
     const Tensor x_inside = between_nan(x), dy_inside = between_nan(dy);
-    const Tensor y = poisoned(dy.shape(), x.dtype()), dx = poisoned(x.shape(), x.dtype());
+    Tensor y_wide, dx_wide;
+    const Tensor y = between_nan(dy.shape(), x.dtype(), y_wide);
+    const Tensor dx = between_nan(x.shape(), x.dtype(), dx_wide);
     const Tensor dw = poisoned(w.shape(), x.dtype());
     kernels().conv2d_forward(x_inside, w, kConfig, y);
     kernels().conv2d_backward_data(dy_inside, w, kConfig, dx);
     kernels().conv2d_backward_weight(x_inside, dy_inside, kConfig, dw);
+    expect_nan_around(y_wide, "y");
+    expect_nan_around(dx_wide, "dx");
     return {y, dx, dw};
-  }
-
-  static Tensor between_nan(const Tensor& x) {
-    const Tensor wide = poisoned({x.dim(0) + 2, x.dim(1), x.dim(2), x.dim(3)}, x.dtype());
-    const Tensor inside = wide.rows(1, x.dim(0) + 1);
-    inside.copy_from(x);
-    return inside;
   }
 
   // docs/WINOGRAD.md: the transforms amplify rounding by a constant, and a sum of n products errs

@@ -15,7 +15,10 @@
 // Weight gradient. dw[kh][(kw,c)][oc] = Σ_pixels x[pixel's run kh][(kw,c)] · dy[pixel][oc]: an
 // outer product for each pixel, summed in registers over a block of pixels. Threads share the tiles
 // of dw, not the pixels, so that no sums of threads have to be added.
+//
+// Where it pays (winograd.h), 3×3 convolutions are computed by Winograd's algorithm instead.
 #include "cpu/cpu_backend.h"
+#include "cpu/integers.h"
 #include "cpu/micro_kernel.h"
 #include "cpu/winograd.h"
 
@@ -24,16 +27,6 @@ namespace {
 
 constexpr int64_t kBlockBytes = 192 << 10;  // input with its border; leaves L2 room for the panel
 enum ScratchSlot { kPanelSlot, kInputSlot = 2, kPointerSlot, kGradientSlot };
-
-MOCO_ALWAYS_INLINE int64_t smaller(int64_t a, int64_t b) {
-  return a < b ? a : b;
-}
-MOCO_ALWAYS_INLINE int64_t larger(int64_t a, int64_t b) {
-  return a > b ? a : b;
-}
-MOCO_ALWAYS_INLINE int64_t ceil_div(int64_t a, int64_t b) {
-  return (a + b - 1) / b;
-}
 
 // Output pixel (i, j) of an image reads KH rows of x from top + i·stride on, and KW columns from
 // left + j·stride on.

@@ -5,6 +5,7 @@
 // an image need not be multiples of 4. Tiles are numbered by image, row and column.
 #pragma once
 
+#include "cpu/integers.h"
 #include "cpu/scratch.h"
 #include "cpu/winograd_transforms.h"
 
@@ -12,16 +13,6 @@ namespace mocograd::MOCO_ISA {
 
 constexpr int64_t kPanel =
     2 * kGroup;  // output channels that the products are computed for at once
-
-MOCO_ALWAYS_INLINE int64_t smaller(int64_t a, int64_t b) {
-  return a < b ? a : b;
-}
-MOCO_ALWAYS_INLINE int64_t larger(int64_t a, int64_t b) {
-  return a > b ? a : b;
-}
-MOCO_ALWAYS_INLINE int64_t ceil_div(int64_t a, int64_t b) {
-  return (a + b - 1) / b;
-}
 
 MOCO_ALWAYS_INLINE float* scratch_floats(int slot, int64_t count) {
   return static_cast<float*>(scratch(slot, static_cast<size_t>(count) * sizeof(float)));
