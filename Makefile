@@ -23,7 +23,7 @@ CLI_LDLIBS = -lcurl -larchive -lcrypto
 # ---- sources ---------------------------------------------------------------------------------------
 
 # The kernel families are built once per instruction set, everything else once (src/cpu/cpu_backend.h).
-KERNELS = gemm conv2d batch_norm pointwise rows pool loss optimizer augment peak_loop
+KERNELS = gemm conv2d winograd winograd_weight batch_norm pointwise rows pool loss optimizer augment peak_loop
 ISAS = baseline avx2 avx512
 ISA_FLAGS_baseline =
 ISA_FLAGS_avx2 = -mavx2 -mfma -mprefer-vector-width=256

@@ -1,5 +1,7 @@
 // The three convolution kernels against plain loops in double, on shapes of 1, primes and around
-// the tiles' sizes, with every stride and padding that changes the path through the code.
+// the tiles' sizes, with every stride and padding that changes the path through the code. Always
+// directly: winograd_test.cpp looks at the other algorithm.
+#include "cpu/conv_algorithm.h"
 #include "kernel_cases.h"
 
 namespace mocograd {
@@ -35,6 +37,9 @@ void for_each_product(const Case& s, const F& f) {
 
 class Conv2dTest : public KernelTest {
  protected:
+  Conv2dTest() { set_conv_algorithm(ConvAlgorithm::direct); }
+  ~Conv2dTest() override { set_conv_algorithm(ConvAlgorithm::automatic); }
+
   // A sum of n products by any order of additions errs by at most about n·eps·Σ|terms|.
   void compare(const Tensor& actual, const Values& sum, const Values& magnitude, int64_t terms,
                const std::string& what) {

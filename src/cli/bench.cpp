@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <unordered_set>
 
+#include "cli/bench_layers.h"
 #include "cli/commands.h"
 #include "cli/flags.h"
 #include "cpu/instruction_set.h"
@@ -19,6 +20,7 @@ struct BenchFlags {
   PretrainConfig config;
   ComputeFlags compute;
   int steps = 10;
+  bool layers = false;
   bool json = false;
 };
 
@@ -109,8 +111,10 @@ void run(const BenchFlags& flags, bool all) {
   apply(flags.compute);
   const double peak = measure_peak_flops();
   if (!flags.json)
-    std::printf("%d threads, %s, measured fp32 peak %.1f GFLOP/s; MoCo steps on random images\n",
-                num_threads(), name_of(instruction_set()), peak / 1e9);
+    std::printf("%d threads, %s, measured fp32 peak %.1f GFLOP/s; %s\n", num_threads(),
+                name_of(instruction_set()), peak / 1e9,
+                flags.layers ? "3x3 layers" : "MoCo steps on random images");
+  if (flags.layers) return bench_layers(flags.steps, peak, flags.json);
   if (!all) return print(measure_steps(flags.config, flags.steps), peak, flags.json);
   PretrainConfig config = flags.config;
   for (const auto& [arch, batch] : {std::pair{"resnet18", 64}, std::pair{"resnet20", 128}}) {
@@ -129,6 +133,8 @@ void add_bench_command(CLI::App& app) {
   command->add_option("--steps", flags->steps, "measured steps, after one to warm up")
       ->check(integer_in(1, 1'000'000))
       ->capture_default_str();
+  command->add_flag("--layers", flags->layers,
+                    "the networks' 3x3 convolutions instead: directly, and as --conv auto chooses");
   command->add_flag("--json", flags->json, "one JSON object for each measurement");
   add_training_flags(*command, flags->config);
   command->add_option("--batch", flags->config.batch, "images in a step (default: 64 and 128)")

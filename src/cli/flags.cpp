@@ -6,6 +6,7 @@
 #include <iostream>
 #include <utility>
 
+#include "cpu/conv_algorithm.h"
 #include "cpu/parallel.h"
 #include "nn/schedule.h"
 #include "tensor/error.h"
@@ -99,6 +100,9 @@ void add_compute_flags(CLI::App& command, ComputeFlags& flags) {
   command.add_option("--precision", flags.precision, "of activations and products")
       ->check(CLI::IsMember({"fp32", "tf32", "bf16"}))
       ->capture_default_str();
+  command.add_option("--conv", flags.conv, "3x3 convolutions: Winograd where it pays, or never")
+      ->check(CLI::IsMember({"auto", "direct"}))
+      ->capture_default_str();
 }
 
 void apply(const ComputeFlags& flags) {
@@ -107,6 +111,7 @@ void apply(const ComputeFlags& flags) {
   if (flags.precision != "fp32")
     throw Error("--precision " + flags.precision + ": the CPU computes in fp32");
   if (flags.threads > 0) set_num_threads(flags.threads);
+  set_conv_algorithm(flags.conv == "direct" ? ConvAlgorithm::direct : ConvAlgorithm::automatic);
 }
 
 void add_on_bad_image_flag(CLI::App& command, std::string& on_bad_image) {

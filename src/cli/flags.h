@@ -26,9 +26,10 @@ struct ComputeFlags {
   int threads = 0;  // 0: all cores
   std::string device = "auto";
   std::string precision = "fp32";
+  std::string conv = "auto";  // auto, direct
 };
 void add_compute_flags(CLI::App& command, ComputeFlags& flags);
-// Sets the number of threads; throws where this build lacks the device or the precision.
+// Sets the number of threads and the algorithm of convolutions; throws where this build lacks the device or the precision.
 void apply(const ComputeFlags& flags);
 
 // The data that a command reads. Where an image cannot be decoded: fail, or skip it.

@@ -15,24 +15,18 @@
 // Weight gradient. dw[kh][(kw,c)][oc] = Σ_pixels x[pixel's run kh][(kw,c)] · dy[pixel][oc]: an
 // outer product for each pixel, summed in registers over a block of pixels. Threads share the tiles
 // of dw, not the pixels, so that no sums of threads have to be added.
+//
+// Where it pays (winograd.h), 3×3 convolutions are computed by Winograd's algorithm instead.
 #include "cpu/cpu_backend.h"
+#include "cpu/integers.h"
 #include "cpu/micro_kernel.h"
+#include "cpu/winograd.h"
 
 namespace mocograd::MOCO_ISA {
 namespace {
 
 constexpr int64_t kBlockBytes = 192 << 10;  // input with its border; leaves L2 room for the panel
 enum ScratchSlot { kPanelSlot, kInputSlot = 2, kPointerSlot, kGradientSlot };
-
-MOCO_ALWAYS_INLINE int64_t smaller(int64_t a, int64_t b) {
-  return a < b ? a : b;
-}
-MOCO_ALWAYS_INLINE int64_t larger(int64_t a, int64_t b) {
-  return a > b ? a : b;
-}
-MOCO_ALWAYS_INLINE int64_t ceil_div(int64_t a, int64_t b) {
-  return (a + b - 1) / b;
-}
 
 // Output pixel (i, j) of an image reads KH rows of x from top + i·stride on, and KW columns from
 // left + j·stride on.
@@ -331,16 +325,19 @@ void backward_weight(const Tensor& x, const Tensor& dy, Conv2dConfig config, con
 
 void CpuBackend::conv2d_forward(const Tensor& x, const Tensor& w, Conv2dConfig config,
                                 const Tensor& y) {
+  if (winograd_pays(x, w, config)) return winograd_forward(x, w, y);
   with_float_type(x.dtype(), [&](auto type) { forward<decltype(type)>(x, w, config, y); });
 }
 
 void CpuBackend::conv2d_backward_data(const Tensor& dy, const Tensor& w, Conv2dConfig config,
                                       const Tensor& dx) {
+  if (winograd_pays(dx, w, config)) return winograd_backward_data(dy, w, dx);
   with_float_type(dy.dtype(), [&](auto type) { backward_data<decltype(type)>(dy, w, config, dx); });
 }
 
 void CpuBackend::conv2d_backward_weight(const Tensor& x, const Tensor& dy, Conv2dConfig config,
                                         const Tensor& dw) {
+  if (winograd_pays(x, dw, config)) return winograd_backward_weight(x, dy, dw);
   with_float_type(x.dtype(),
                   [&](auto type) { backward_weight<decltype(type)>(x, dy, config, dw); });
 }

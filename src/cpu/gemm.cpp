@@ -4,6 +4,7 @@
 // B is packed into panels (micro_kernel.h), a transposed A is copied the right way round. C is cut
 // into blocks of rows and groups of panels, one task each.
 #include "cpu/cpu_backend.h"
+#include "cpu/integers.h"
 #include "cpu/micro_kernel.h"
 
 namespace mocograd::MOCO_ISA {
@@ -12,10 +13,6 @@ namespace {
 constexpr int64_t kBlockRows = 8 * kTileRows;
 constexpr int64_t kPanelsPerTask = 8;
 enum ScratchSlot { kPanelSlot, kTransposedSlot };
-
-MOCO_ALWAYS_INLINE int64_t smaller(int64_t a, int64_t b) {
-  return a < b ? a : b;
-}
 
 // a: [K, M] → [M, K], in square pieces, so that both sides are read and written by whole cache
 // lines.

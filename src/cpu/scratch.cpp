@@ -1,5 +1,7 @@
 #include "cpu/scratch.h"
 
+#include <sys/mman.h>
+
 #include <cstdlib>
 #include <memory>
 
@@ -27,6 +29,7 @@ void* scratch(int slot, size_t bytes) {
     const size_t size = (bytes + kHugePage - 1) / kHugePage * kHugePage;
     buffer.memory.reset(std::aligned_alloc(kHugePage, size));
     MOCO_CHECK(buffer.memory, "memory: cannot allocate ", size, " bytes of scratch space");
+    madvise(buffer.memory.get(), size, MADV_HUGEPAGE);  // a wish: refused, it is only slower
     buffer.size = size;
   }
   return buffer.memory.get();

@@ -1,0 +1,370 @@
+// Forward and data gradient of winograd.h.
+//
+//   V = Bᵀ x B    36 × [tiles, C]           transformed patches
+//   U = G w Gᵀ    36 × [C, OC]              transformed weights
+//   M = V U       36 × [tiles, OC]          36 matrix products
+//   y = Aᵀ M A    tile by tile
+//
+// Blocks of tiles outermost, where there are many tiles: U is made once; then for each block of
+// some 28 tiles V of all channels, which stays in the L2 cache, and for one panel of output
+// channels after the other M and y. Panels outermost, where there are more channels than tiles: V
+// of all tiles is made once, and for each panel U, in pieces of 128 channels that stay in the
+// cache, M and y. In both, one task writes only its own pixels or channels of y, and each number of
+// M is summed over c in order, so the result does not depend on the order chosen or the threads.
+#include "cpu/winograd.h"
+
+#include <utility>
+
+#include "cpu/parallel.h"
+#include "cpu/winograd_tiles.h"
+
+namespace mocograd::MOCO_ISA {
+namespace {
+
+#if defined(__AVX512F__)
+constexpr int kRows = 14;  // tiles × two vectors: the products' accumulators, 28 of 32 registers
+#elif defined(__AVX2__)
+constexpr int kRows = 6;
+#else
+constexpr int kRows = 4;
+#endif
+constexpr int64_t kBlockTiles = 28 / kRows * kRows;
+constexpr int64_t kPieceChannels = 128;
+constexpr int64_t kRowsAhead = 8;  // of weights that are prefetched
+
+enum ScratchSlot { kSharedSlot, kPatchSlot, kWeightSlot, kProductSlot, kZeroSlot };
+
+struct Convolution {
+  TileGrid grid;
+  const float* x;
+  int64_t C;
+  const float* w;
+  bool flipped;  // w is [3, 3, OC, C] and its taps are in reverse order: the data gradient's
+  float* y;
+  int64_t OC;
+
+  MOCO_ALWAYS_INLINE int64_t panels() const { return ceil_div(OC, kPanel); }
+  MOCO_ALWAYS_INLINE int64_t width(int64_t panel) const {
+    return smaller(kPanel, OC - panel * kPanel);
+  }
+};
+
+// ---- U -----------------------------------------------------------------------------------------
+
+template <int half, int... lane>
+MOCO_ALWAYS_INLINE Vector interleave(Vector a, Vector b, std::integer_sequence<int, lane...>) {
+  constexpr int L = kLanes<float>;
+  return __builtin_shufflevector(a, b, (half * L / 2 + lane / 2 + lane % 2 * L)...);
+}
+
+// Transposes a square of numbers. Each step interleaves row i with row i + kGroup/2, which moves
+// one bit of the row's number into the lane's, and one of the lane's into the row's.
+MOCO_ALWAYS_INLINE void transpose(Vector (&row)[kGroup]) {
+  constexpr auto lanes = std::make_integer_sequence<int, kLanes<float>>();
+#pragma GCC unroll 4
+  for (int step = 1; step < kGroup; step *= 2) {
+    Vector next[kGroup];
+#pragma GCC unroll 8
+    for (int i = 0; i < kGroup / 2; ++i) {
+      next[2 * i] = interleave<0>(row[i], row[i + kGroup / 2], lanes);
+      next[2 * i + 1] = interleave<1>(row[i], row[i + kGroup / 2], lanes);
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < kGroup; ++i) row[i] = next[i];
+  }
+}
+
+// The nine taps of a square of channels in reverse order, each transposed.
+[[gnu::noinline]] void flip_taps(const float* w, int64_t tap_stride, int64_t row_stride,
+                                 float* flipped) {
+  for (int t = 8; t >= 0; --t, flipped += kGroup * kGroup) {
+    const float* tap = w + t * tap_stride;
+    Vector row[kGroup];
+#pragma GCC unroll 16
+    for (int i = 0; i < kGroup; ++i) {
+      row[i] = load(tap + i * row_stride);
+      __builtin_prefetch(tap + i * row_stride + kGroup);
+    }
+    transpose(row);
+#pragma GCC unroll 16
+    for (int i = 0; i < kGroup; ++i) store(flipped + i * kGroup, row[i]);
+  }
+}
+
+// G w Gᵀ of one vector of output channels: tap t at w + t·tap_stride, element e to u + e·stride.
+MOCO_ALWAYS_INLINE void transform_taps(const float* w, int64_t tap_stride, float* u,
+                                       int64_t stride) {
+  Vector half[3][kPatch];
+#pragma GCC unroll 3
+  for (int i = 0; i < 3; ++i) {
+    Vector row[3];
+#pragma GCC unroll 3
+    for (int j = 0; j < 3; ++j) row[j] = load(w + (i * 3 + j) * tap_stride);
+    weight_transform(row, half[i]);
+  }
+#pragma GCC unroll 6
+  for (int j = 0; j < kPatch; ++j) {
+    const Vector column[3] = {half[0][j], half[1][j], half[2][j]};
+    Vector e[kPatch];
+    weight_transform(column, e);
+#pragma GCC unroll 6
+    for (int i = 0; i < kPatch; ++i) store(u + (i * kPatch + j) * stride, e[i]);
+  }
+}
+
+// U of input channels [begin, end) and one panel: [element][c][width].
+void transform_weights(const Convolution& conv, int64_t panel, int64_t begin, int64_t end,
+                       float* u) {
+  const int64_t width = conv.width(panel), stride = element_stride((end - begin) * width);
+  const int64_t tap_stride = conv.C * conv.OC;
+  alignas(64) float flipped[9 * kGroup * kGroup];
+  for (int64_t c0 = begin; c0 < end; c0 += kGroup) {
+    for (int64_t j = 0; j < width; j += kGroup) {
+      const int64_t oc = panel * kPanel + j;
+      float* target = u + (c0 - begin) * width + j;
+      if (conv.flipped) {
+        flip_taps(conv.w + oc * conv.C + c0, tap_stride, conv.C, flipped);
+        for (int c = 0; c < kGroup; ++c)
+          transform_taps(flipped + c * kGroup, kGroup * kGroup, target + c * width, stride);
+        continue;
+      }
+      const float* w = conv.w + c0 * conv.OC + oc;
+      for (int c = 0; c < kGroup; ++c, w += conv.OC) {
+        // Into L2 only: the rows of all taps may belong to the same few sets of L1.
+        for (int t = 0; t < 9; ++t)
+          __builtin_prefetch(w + t * tap_stride + kRowsAhead * conv.OC, 0, 2);
+        transform_taps(w, tap_stride, target + c * width, stride);
+      }
+    }
+  }
+}
+
+// ---- M -----------------------------------------------------------------------------------------
+
+// m[i][·] (+)= Σ_c v[c][i] · u[c][·] for MR tiles, NV vectors and `groups` groups of channels.
+// v: [group][tile][channel]; u: [c][NV vectors]; m: [tile][NV vectors].
+template <int MR, int NV>
+[[gnu::noinline]] void product_tile(const float* v, int64_t groups, const float* u, float* m,
+                                    bool first) {
+  Vector sum[MR][NV];
+#pragma GCC unroll 16
+  for (int i = 0; i < MR; ++i) {
+#pragma GCC unroll 2
+    for (int j = 0; j < NV; ++j) sum[i][j] = first ? Vector{} : load(m + (i * NV + j) * kGroup);
+  }
+  for (int64_t group = 0; group < groups; ++group, v += MR * kGroup) {
+#pragma GCC unroll 2
+    for (int k = 0; k < kGroup; ++k, u += NV * kGroup) {
+      Vector b[NV];
+#pragma GCC unroll 2
+      for (int j = 0; j < NV; ++j) b[j] = load(u + j * kGroup);
+#pragma GCC unroll 16
+      for (int i = 0; i < MR; ++i) {
+        const Vector factor = broadcast(v[i * kGroup + k]);
+#pragma GCC unroll 2
+        for (int j = 0; j < NV; ++j) sum[i][j] += factor * b[j];
+      }
+    }
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < MR; ++i) {
+#pragma GCC unroll 2
+    for (int j = 0; j < NV; ++j) store(m + (i * NV + j) * kGroup, sum[i][j]);
+  }
+}
+
+// product_tile for a number of tiles that is known only now. Requires: 1 <= tiles <= MR.
+template <int MR, int NV>
+MOCO_ALWAYS_INLINE void product_of(int64_t tiles, const float* v, int64_t groups, const float* u,
+                                   float* m, bool first) {
+  if constexpr (MR > 1) {
+    if (tiles < MR) return product_of<MR - 1, NV>(tiles, v, groups, u, m, first);
+  }
+  product_tile<MR, NV>(v, groups, u, m, first);
+}
+
+// V of a block of tiles, cut into strips as even as can be, of at most kRows, for product_tile:
+// [element][strip][group of C channels][tile][channel].
+struct StripedPatches {
+  int64_t tiles, C, strips, stride;
+  float* v;
+
+  MOCO_ALWAYS_INLINE StripedPatches(int slot, int64_t tiles, int64_t C)
+      : tiles(tiles),
+        C(C),
+        strips(ceil_div(tiles, kRows)),
+        stride(element_stride(tiles * C)),
+        v(scratch_floats(slot, kProducts * stride)) {}
+
+  MOCO_ALWAYS_INLINE int64_t begin(int64_t strip) const { return tiles * strip / strips; }
+  MOCO_ALWAYS_INLINE float* at(int64_t strip) const { return v + begin(strip) * C; }
+
+  // Makes one strip of a block that begins with tile `first`.
+  MOCO_ALWAYS_INLINE void transform(const Convolution& conv, int64_t first, int64_t strip) const {
+    transform_patches(conv.grid, conv.x, C, C / kGroup, first + begin(strip),
+                      first + begin(strip + 1), scratch_zeros(kZeroSlot, C), at(strip), stride);
+  }
+};
+
+// Fetches a panel of y into the cache during the products, a few lines with each step: writing
+// alone would wait for it. As tiles are numbered along the rows, tiles [begin, end) are, but for
+// the ends of the rows, the pixels [16·begin, 16·end).
+class Prefetch {
+ public:
+  MOCO_ALWAYS_INLINE Prefetch() = default;  // of nothing
+  // Of each pixel's OC channels the first `width` from y on, which is in pixel 0, in `steps` steps.
+  MOCO_ALWAYS_INLINE Prefetch(const float* y, int64_t OC, int64_t width, int64_t begin, int64_t end,
+                              int64_t steps)
+      : y_(y + kTile * kTile * begin * OC),
+        OC_(OC),
+        width_(width),
+        pixels_(kTile * kTile * (end - begin)),
+        per_step_(ceil_div(pixels_, steps)) {}
+
+  MOCO_ALWAYS_INLINE void step() {
+    for (int64_t i = smaller(per_step_, pixels_); i > 0; --i, --pixels_, y_ += OC_) {
+      for (int64_t j = 0; j < width_; j += kLine) __builtin_prefetch(y_ + j);
+    }
+  }
+
+ private:
+  static constexpr int64_t kLine = 16;  // numbers in a cache line
+
+  const float* y_ = nullptr;
+  int64_t OC_ = 0, width_ = 0, pixels_ = 0, per_step_ = 0;
+};
+
+// M of all tiles of `patches` and one panel of NV vectors, summed over the channels [c, c + depth);
+// added to what it was unless c is 0. m: [element][tile][NV vectors]. y is fetched meanwhile.
+template <int NV>
+void multiply(const StripedPatches& patches, int64_t c, int64_t depth, const float* u, float* m,
+              Prefetch y) {
+  const int64_t u_stride = element_stride(depth * NV * kGroup);
+  const int64_t m_stride = element_stride(patches.tiles * NV * kGroup);
+  for (int e = 0; e < kProducts; ++e, u += u_stride, m += m_stride) {
+    for (int64_t strip = 0; strip < patches.strips; ++strip) {
+      const int64_t begin = patches.begin(strip), tiles = patches.begin(strip + 1) - begin;
+      y.step();
+      product_of<kRows, NV>(tiles, patches.at(strip) + e * patches.stride + c * tiles,
+                            depth / kGroup, u, m + begin * NV * kGroup, c == 0);
+    }
+  }
+}
+
+MOCO_ALWAYS_INLINE void multiply(const StripedPatches& patches, int64_t c, int64_t depth,
+                                 const float* u, int64_t width, float* m, Prefetch y) {
+  if (width == kPanel) {
+    multiply<2>(patches, c, depth, u, m, y);
+  } else {
+    multiply<1>(patches, c, depth, u, m, y);
+  }
+}
+
+// ---- y -----------------------------------------------------------------------------------------
+
+// Aᵀ m A of one tile and group of channels: element e at m + e·stride, pixel (i, j) to
+// y + i·row_stride + j·OC where it is among the `rows` and `columns` of the image; `whole`: all are.
+template <bool whole>
+[[gnu::noinline]] void output_tile(const float* m, int64_t stride, float* y, int64_t row_stride,
+                                   int64_t OC, int64_t rows, int64_t columns) {
+  Vector half[kTile][kPatch];
+#pragma GCC unroll 6
+  for (int j = 0; j < kPatch; ++j) {
+    Vector e[kPatch], column[kTile];
+#pragma GCC unroll 6
+    for (int i = 0; i < kPatch; ++i) e[i] = load(m + (i * kPatch + j) * stride);
+    output_transform(e, column);
+#pragma GCC unroll 4
+    for (int i = 0; i < kTile; ++i) half[i][j] = column[i];
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < kTile; ++i) {
+    Vector row[kTile];
+    output_transform(half[i], row);
+#pragma GCC unroll 4
+    for (int j = 0; j < kTile; ++j) {
+      if (whole || (i < rows && j < columns)) store(y + i * row_stride + j * OC, row[j]);
+    }
+  }
+}
+
+void transform_outputs(const Convolution& conv, int64_t begin, int64_t end, int64_t panel,
+                       const float* m) {
+  const TileGrid& grid = conv.grid;
+  const int64_t width = conv.width(panel), stride = element_stride((end - begin) * width);
+  for (int64_t tile = begin; tile < end; ++tile) {
+    const TileGrid::Place place = grid.place(tile);
+    float* y = conv.y + grid.pixel(place) * conv.OC + panel * kPanel;
+    for (int64_t j = 0; j < width; j += kGroup, m += kGroup) {
+      if (grid.whole(place)) {
+        output_tile<true>(m, stride, y + j, grid.W * conv.OC, conv.OC, kTile, kTile);
+      } else {
+        output_tile<false>(m, stride, y + j, grid.W * conv.OC, conv.OC, grid.H - place.h,
+                           grid.W - place.w);
+      }
+    }
+  }
+}
+
+// ---- the two orders ----------------------------------------------------------------------------
+
+void blocks_outermost(const Convolution& conv) {
+  const int64_t panel_numel = kProducts * element_stride(conv.C * kPanel);
+  float* u = scratch_floats(kSharedSlot, conv.panels() * panel_numel);
+  parallel_tasks(conv.panels(), [&](int64_t panel) {
+    transform_weights(conv, panel, 0, conv.C, u + panel * panel_numel);
+  });
+  const int64_t blocks = ceil_div(conv.grid.count, kBlockTiles);
+  parallel_tasks(blocks, [&](int64_t block) {
+    const int64_t begin = conv.grid.count * block / blocks;
+    const int64_t end = conv.grid.count * (block + 1) / blocks;
+    const StripedPatches patches(kPatchSlot, end - begin, conv.C);
+    for (int64_t strip = 0; strip < patches.strips; ++strip) patches.transform(conv, begin, strip);
+    float* m = scratch_floats(kProductSlot, kProducts * element_stride(patches.tiles * kPanel));
+    for (int64_t panel = 0; panel < conv.panels(); ++panel) {
+      const int64_t width = conv.width(panel);
+      const Prefetch y(conv.y + panel * kPanel, conv.OC, width, begin, end,
+                       kProducts * patches.strips);
+      multiply(patches, 0, conv.C, u + panel * panel_numel, width, m, y);
+      transform_outputs(conv, begin, end, panel, m);
+    }
+  });
+}
+
+void panels_outermost(const Convolution& conv) {
+  const int64_t tiles = conv.grid.count;
+  const StripedPatches patches(kSharedSlot, tiles, conv.C);
+  parallel_tasks(patches.strips, [&](int64_t strip) { patches.transform(conv, 0, strip); });
+  parallel_tasks(conv.panels(), [&](int64_t panel) {
+    float* u = scratch_floats(kWeightSlot, kProducts * element_stride(kPieceChannels * kPanel));
+    float* m = scratch_floats(kProductSlot, kProducts * element_stride(tiles * kPanel));
+    for (int64_t c = 0; c < conv.C; c += kPieceChannels) {
+      const int64_t end = smaller(conv.C, c + kPieceChannels);
+      transform_weights(conv, panel, c, end, u);
+      multiply(patches, c, end - c, u, conv.width(panel), m, Prefetch());
+    }
+    transform_outputs(conv, 0, tiles, panel, m);
+  });
+}
+
+void convolve(const Convolution& conv) {
+  if (conv.grid.count < conv.OC) {
+    panels_outermost(conv);
+  } else {
+    blocks_outermost(conv);
+  }
+}
+
+}  // namespace
+
+void winograd_forward(const Tensor& x, const Tensor& w, const Tensor& y) {
+  convolve(
+      {TileGrid(x), x.raw<float>(), w.dim(2), w.raw<float>(), false, y.raw<float>(), w.dim(3)});
+}
+
+void winograd_backward_data(const Tensor& dy, const Tensor& w, const Tensor& dx) {
+  convolve(
+      {TileGrid(dx), dy.raw<float>(), w.dim(3), w.raw<float>(), true, dx.raw<float>(), w.dim(2)});
+}
+
+}  // namespace mocograd::MOCO_ISA

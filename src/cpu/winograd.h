@@ -1,0 +1,39 @@
+// Winograd's minimal filtering F(4×4, 3×3) for 3×3 convolutions of stride 1 and padding 1 in f32
+// (Lavin and Gray, arXiv:1509.09308). docs/WINOGRAD.md derives it.
+//
+//   y  = Aᵀ [ Σ_c (G w Gᵀ) ⊙ (Bᵀ x B) ] A           for each 4×4 tile of y and its 6×6 patch of x
+//   dx = the same of dy, with w flipped and c and oc exchanged
+//   dw = Gᵀ [ Σ_tiles (Bᵀ x B) ⊙ (A dy Aᵀ) ] G      the exact adjoint of the first line
+//
+// The sums are 36 matrix products, one for each element of a 6×6 patch, with a quarter of the
+// direct convolution's multiplications.
+//   winograd_transforms.h   Bᵀ, G, Aᵀ and their adjoints, on vectors of channels
+//   winograd_tiles.h        tiles and patches of a batch of images, and Bᵀ x B
+//   winograd.cpp            y and dx
+//   winograd_weight.cpp     dw
+#pragma once
+
+#include "cpu/conv_algorithm.h"
+#include "tensor/backend.h"
+
+namespace mocograd::MOCO_ISA {
+
+// The rule that --conv auto follows: by shape alone, so that results never depend on a timing.
+// x and w may be dx and dw. Channels must fill whole vectors on both sides. Counting in
+// multiplications for a pair of channels, a pixel costs 9 directly; a tile costs 36 that take, with
+// its transforms, the time of about 60, however many of its pixels are in the image; and the
+// transform of the weights takes the time of about 300.
+MOCO_ALWAYS_INLINE bool winograd_pays(const Tensor& x, const Tensor& w, Conv2dConfig config) {
+  if (x.dtype() != DType::f32 || conv_algorithm() == ConvAlgorithm::direct) return false;
+  if (w.dim(0) != 3 || w.dim(1) != 3 || config.stride != 1 || config.padding != 1) return false;
+  if (w.dim(2) % 16 != 0 || w.dim(3) % 16 != 0) return false;
+  const int64_t N = x.dim(0), H = x.dim(1), W = x.dim(2);
+  return 9 * N * H * W >= 60 * N * ((H + 3) / 4) * ((W + 3) / 4) + 300;
+}
+
+// Require: winograd_pays.
+void winograd_forward(const Tensor& x, const Tensor& w, const Tensor& y);
+void winograd_backward_data(const Tensor& dy, const Tensor& w, const Tensor& dx);
+void winograd_backward_weight(const Tensor& x, const Tensor& dy, const Tensor& dw);
+
+}  // namespace mocograd::MOCO_ISA
