@@ -1,9 +1,11 @@
-// moco bench: the throughput of whole training steps, and how near the machine's peak they come.
+// moco bench: how long an augmented view takes; the throughput of whole training steps, and how near
+// the machine's peak they come.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <unordered_set>
 
+#include "cli/bench_augmentation.h"
 #include "cli/commands.h"
 #include "cli/flags.h"
 #include "cpu/instruction_set.h"
@@ -112,6 +114,7 @@ void run(const BenchFlags& flags, bool all) {
     std::printf("%d threads, %s, measured fp32 peak %.1f GFLOP/s; MoCo steps on random images\n",
                 num_threads(), name_of(instruction_set()), peak / 1e9);
   if (!all) return print(measure_steps(flags.config, flags.steps), peak, flags.json);
+  bench_augmentation(flags.config.image_size, flags.json);
   PretrainConfig config = flags.config;
   for (const auto& [arch, batch] : {std::pair{"resnet18", 64}, std::pair{"resnet20", 128}}) {
     config.arch = arch;
