@@ -1,13 +1,17 @@
 #!/usr/bin/env python3
-"""Augmented views by torchvision, float64: the reference that the kernel `augment` is tested against.
+"""Augmentation by torchvision: the reference for the kernel `augment` and for the crops that are drawn.
 
-  make_augmentation_fixtures.py FILE
-      writes for each group of cases GROUP.images (U8 [M, 3, H, W]), GROUP.recipes (F64 [n, 23], one
-      recipe a row, the columns as in RECIPE below) and GROUP.views (F32 [n, 3, S, S])
+  make_augmentation_fixtures.py DIR
+      writes to DIR/views.safetensors, for each group of cases, GROUP.images (U8 [M, 3, H, W]),
+      GROUP.recipes (F64 [n, 23], one recipe a row, the columns as in RECIPE below) and GROUP.views
+      (F32 [n, 3, S, S], computed in float64);
+      and to DIR/crops.safetensors, for images of H×W and a smallest area of A per cent, how often
+      100,000 calls of RandomResizedCrop.get_params gave which box: HxW.A.sizes (I64 [H+1, W+1], by
+      height and width) and HxW.A.places (I64 [H, W], by top and left)
 
 Needs Python 3.9, PyTorch 2 (CPU), torchvision and numpy, for instance
   python3 -m venv venv && venv/bin/pip install torch torchvision numpy
-  venv/bin/python tools/make_augmentation_fixtures.py tests/fixtures/augmentation/views.safetensors
+  venv/bin/python tools/make_augmentation_fixtures.py tests/fixtures/augmentation
 Written with PyTorch 2.15.0, torchvision 0.29.2 and numpy 2.4.6.
 
 The transforms are those of torchvision.transforms.functional on tensors with values in [0, 1].
@@ -25,6 +29,7 @@ import torch
 import torchvision
 import torchvision.transforms._functional_tensor as hsv
 import torchvision.transforms.functional as F
+from torchvision.transforms import RandomResizedCrop
 
 from make_fixtures import write_safetensors
 
@@ -151,13 +156,31 @@ GROUPS = {
 }
 
 
+def count_crops(height, width, smallest_area):
+    image, draws = torch.empty(3, height, width), 100_000
+    sizes = torch.zeros(height + 1, width + 1, dtype=torch.int64)
+    places = torch.zeros(height, width, dtype=torch.int64)
+    for _ in range(draws):
+        top, left, h, w = RandomResizedCrop.get_params(image, (smallest_area, 1.0), (3 / 4, 4 / 3))
+        sizes[h, w] += 1
+        places[top, left] += 1
+    return sizes, places
+
+
+# The last four are too long for most boxes, or for all.
+CROPS = [(32, 32, 8), (32, 32, 20), (40, 28, 8), (5, 4, 20), (48, 16, 8), (10, 60, 20), (2, 50, 8),
+         (50, 2, 8)]
+
+
 def main(words):
     if len(words) != 1 or words[0].startswith("-"):
         print(__doc__, file=sys.stderr)
         return 2
     torch.set_num_threads(1)
+    torch.manual_seed(1)
     print(f"PyTorch {torch.__version__}, torchvision {torchvision.__version__}, "
           f"numpy {np.__version__}, Python {sys.version.split()[0]}")
+    directory = pathlib.Path(words[0])
     generator = np.random.Generator(np.random.PCG64(1))
     tensors = {}
     for name, (count, shape, size, cases) in GROUPS.items():
@@ -166,7 +189,12 @@ def main(words):
         tensors[f"{name}.recipes"] = torch.tensor([list(row.values()) for row in rows]).double()
         tensors[f"{name}.views"] = torch.stack([apply(images, row, size) for row in rows]).float()
         print(f"{name:8} {len(rows):3} views of {size}x{size} from {count} images of {shape}")
-    write_safetensors(pathlib.Path(words[0]), tensors)
+    write_safetensors(directory / "views.safetensors", tensors)
+    tensors = {}
+    for height, width, per_cent in CROPS:
+        name = f"{height}x{width}.{per_cent}"
+        tensors[f"{name}.sizes"], tensors[f"{name}.places"] = count_crops(height, width, per_cent / 100)
+    write_safetensors(directory / "crops.safetensors", tensors)
     return 0
 
 
