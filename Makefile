@@ -65,6 +65,9 @@ $(BUILD)/obj/%.o: %.cpp
 	@mkdir -p $(@D)
 	$(CXX) $(COMMON) -c -o $@ $<
 
+# All machines draw the same pixels, whether or not they have a fused multiply-add.
+$(BUILD)/obj/src/data/shapes.o: override CXXFLAGS += -ffp-contract=off
+
 define kernel_rule
 $(BUILD)/obj/src/cpu/%.$(1).o: src/cpu/%.cpp
 	@mkdir -p $$(@D)
