@@ -127,8 +127,9 @@ void run(const BenchFlags& flags, bool all) {
 
 void add_bench_command(CLI::App& app) {
   auto flags = std::make_shared<BenchFlags>();
-  CLI::App* command = app.add_subcommand(
-      "bench", "training steps: throughput and per cent of this machine's measured peak");
+  CLI::App* command = app.add_subcommand("bench",
+                                         "augmented views and training steps: throughput and per "
+                                         "cent of this machine's measured peak");
   command->add_option("--steps", flags->steps, "measured steps, after one to warm up")
       ->check(integer_in(1, 1'000'000))
       ->capture_default_str();
