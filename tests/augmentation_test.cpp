@@ -253,9 +253,11 @@ TEST_P(AugmentationRecipe, EveryOrderOfTheJitterIsEquallyLikely) {
   expect_chi_square(chi_square, 23, "orders");
 }
 
-// The numbers of recipes that vary, without those that only a jitter or a blur sets.
-std::map<std::string, std::vector<double>> columns_of(const std::vector<ViewRecipe>& views) {
-  std::map<std::string, std::vector<double>> columns;
+using Columns = std::map<std::string, std::vector<double>>;
+
+// The numbers of recipes that vary, without most of those that only a jitter or a blur sets.
+Columns columns_of(const std::vector<ViewRecipe>& views) {
+  Columns columns;
   for (const ViewRecipe& view : views) {
     columns["top"].push_back(view.top);
     columns["left"].push_back(view.left);
@@ -263,7 +265,7 @@ std::map<std::string, std::vector<double>> columns_of(const std::vector<ViewReci
     columns["ratio"].push_back(std::log(double(view.width) / view.height));
     columns["flip"].push_back(view.flip);
     columns["gray"].push_back(view.gray_first || view.gray_last);
-    if (is_jittered(views[0])) columns["brightness"].push_back(view.brightness_factor);
+    columns["brightness"].push_back(view.brightness_factor);
   }
   return columns;
 }
@@ -290,20 +292,32 @@ TEST_P(AugmentationRecipe, ViewsEpochsSamplesAndSeedsAreIndependent) {
   }
 }
 
-TEST_P(AugmentationRecipe, PartsOfAViewAreIndependent) {
-  std::map<std::string, std::vector<double>> columns;
-  for (const ViewRecipe& view : views_) {
-    columns["area"].push_back(view.height * view.width);
-    columns["flip"].push_back(view.flip);
-    columns["gray"].push_back(view.gray_first || view.gray_last);
-    if (GetParam().jitter_probability < 1) columns["jitter"].push_back(is_jittered(view));
-    if (GetParam().blur) columns["blur"].push_back(view.blur_sigma > 0);
-  }
+void expect_uncorrelated_pairs(const Columns& columns) {
   for (const auto& [name_a, a] : columns) {
     for (const auto& [name_b, b] : columns) {
       if (name_a < name_b) expect_uncorrelated(a, b, name_a + " and " + name_b);
     }
   }
+}
+
+TEST_P(AugmentationRecipe, PartsOfAViewAreIndependent) {
+  Columns all, jittered;
+  for (const ViewRecipe& view : views_) {
+    all["area"].push_back(view.height * view.width);
+    all["flip"].push_back(view.flip);
+    all["gray"].push_back(view.gray_first || view.gray_last);
+    if (GetParam().jitter_probability < 1) all["jitter"].push_back(is_jittered(view));
+    if (GetParam().blur) all["blur"].push_back(view.blur_sigma > 0);
+    if (!is_jittered(view)) continue;
+    jittered["first part"].push_back(view.jitter_order[0]);
+    jittered["brightness"].push_back(view.brightness_factor);
+    jittered["contrast"].push_back(view.contrast_factor);
+    jittered["saturation"].push_back(view.saturation_factor);
+    jittered["hue"].push_back(view.hue_shift);
+    jittered["area"].push_back(view.height * view.width);
+  }
+  expect_uncorrelated_pairs(all);
+  expect_uncorrelated_pairs(jittered);
 }
 
 TEST_P(AugmentationRecipe, AreFunctionsOfTheirKey) {
