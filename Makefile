@@ -75,7 +75,10 @@ $(BUILD)/obj/%.o: %.cpp
 
 # On damaged data stb_image lets sums of coefficients overflow, which -fwrapv defines, and shifts a
 # zero by 32 bits and more, which is zero on every machine: that one check is off for this one file.
-$(BUILD)/obj/src/data/image_file.o: CXXFLAGS += -fwrapv -fno-sanitize=shift
+$(BUILD)/obj/src/data/image_file.o: override CXXFLAGS += -fwrapv -fno-sanitize=shift
+
+# All machines draw the same pixels, whether or not they have a fused multiply-add.
+$(BUILD)/obj/src/data/shapes.o: override CXXFLAGS += -ffp-contract=off
 
 define kernel_rule
 $(BUILD)/obj/src/cpu/%.$(1).o: src/cpu/%.cpp

@@ -218,7 +218,8 @@ def state_of(encoders, queue, ptr):
 
 # ---- safetensors ---------------------------------------------------------------------------------
 
-DTYPES = {"F64": np.dtype("<f8"), "F32": np.dtype("<f4"), "I64": np.dtype("<i8")}
+DTYPES = {"F64": np.dtype("<f8"), "F32": np.dtype("<f4"), "I64": np.dtype("<i8"),
+          "U8": np.dtype("u1")}
 
 
 def write_safetensors(path, tensors):

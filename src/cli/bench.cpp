@@ -1,9 +1,11 @@
-// moco bench: the throughput of whole training steps, and how near the machine's peak they come.
+// moco bench: how long an augmented view takes; the throughput of whole training steps, and how near
+// the machine's peak they come.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <unordered_set>
 
+#include "cli/bench_augmentation.h"
 #include "cli/bench_layers.h"
 #include "cli/commands.h"
 #include "cli/flags.h"
@@ -116,6 +118,7 @@ void run(const BenchFlags& flags, bool all) {
                 flags.layers ? "3x3 layers" : "MoCo steps on random images");
   if (flags.layers) return bench_layers(flags.steps, peak, flags.json);
   if (!all) return print(measure_steps(flags.config, flags.steps), peak, flags.json);
+  bench_augmentation(flags.config.image_size, flags.json);
   PretrainConfig config = flags.config;
   for (const auto& [arch, batch] : {std::pair{"resnet18", 64}, std::pair{"resnet20", 128}}) {
     config.arch = arch;
@@ -128,8 +131,9 @@ void run(const BenchFlags& flags, bool all) {
 
 void add_bench_command(CLI::App& app) {
   auto flags = std::make_shared<BenchFlags>();
-  CLI::App* command = app.add_subcommand(
-      "bench", "training steps: throughput and per cent of this machine's measured peak");
+  CLI::App* command = app.add_subcommand("bench",
+                                         "augmented views and training steps: throughput and per "
+                                         "cent of this machine's measured peak");
   command->add_option("--steps", flags->steps, "measured steps, after one to warm up")
       ->check(integer_in(1, 1'000'000))
       ->capture_default_str();

@@ -7,7 +7,8 @@
 //   contrast f        clamp(f·rgb + (1 − f)·mean of gray over the picture)
 //   saturation f      clamp(f·rgb + (1 − f)·gray)
 //   hue d             h ← h + d in HSV, h in turns
-//   blur σ            Gaussian at the integers within 3σ, summing to 1; mirrored at the edges
+//   blur σ            Gaussian at the integers within 3σ (cut to the picture, and to 64), summing to
+//                     1; mirrored at the edges
 //
 // clamp is to [0, 1]. A view is worked on as three planes of floats, which for 32×32 stay in L1;
 // the pointwise passes run over whole planes, padded to whole vectors.
@@ -181,7 +182,7 @@ void saturation(const Workspace& work, float f) {
   });
 }
 
-// One channel of a colour with value `high`, chroma `range` and hue h6 in sixths of a turn, [0, 12):
+// One channel of a colour with value `high`, chroma `range` and hue h6 in sixths of a turn, [-1, 11]:
 //   high − range · clamp(min(k, 4 − k)),  k = (n + h6) mod 6,  n = 5, 3, 1 for red, green, blue
 MOCO_ALWAYS_INLINE V channel_of(V high, V range, V h6, float n) {
   const V six = broadcast(6.0f);
@@ -192,15 +193,14 @@ MOCO_ALWAYS_INLINE V channel_of(V high, V range, V h6, float n) {
 }
 
 void shift_hue(const Workspace& work, float turns) {
-  const float shift = 6 * (turns < 0 ? turns + 1 : turns);  // in sixths, [0, 6)
+  const float shift = 6 * (turns < 0 ? turns + 1 : turns);  // in sixths, [0, 6]
   for_each_pixel(work, [shift](V& r, V& g, V& b) {
     const V high = larger(larger(r, g), b), low = smaller(smaller(r, g), b), range = high - low;
     const V divisor = range == V{} ? broadcast(1.0f) : range;
     const V from_red = (g - b) / divisor, from_green = 2.0f + (b - r) / divisor,
             from_blue = 4.0f + (r - g) / divisor;
-    V hue = high == r ? from_red : high == g ? from_green : from_blue;  // sixths, [-1, 5]
-    hue = hue < V{} ? hue + 6.0f : hue;
-    hue += shift;  // [0, 12)
+    const V before = high == r ? from_red : high == g ? from_green : from_blue;  // sixths, [-1, 5]
+    const V hue = before + shift;
     r = channel_of(high, range, hue, 5);
     g = channel_of(high, range, hue, 3);
     b = channel_of(high, range, hue, 1);

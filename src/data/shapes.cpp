@@ -159,8 +159,8 @@ class Scene {
   // Does the shape lie at that point of the picture?
   bool covers(double x, double y) const {
     const double u = (x - x_) / radius_, v = (y - y_) / radius_;
-    return u * u + v * v < 1 && inside_shape(label_, turn_.cosine * u + turn_.sine * v,
-                                             turn_.cosine * v - turn_.sine * u);
+    return inside_shape(label_, turn_.cosine * u + turn_.sine * v,
+                        turn_.cosine * v - turn_.sine * u);
   }
 
   static Color contrasting_color(const Color& other, RandomStream& random) {
@@ -208,6 +208,7 @@ ImageSet generate(uint32_t split, int64_t count, int64_t size) {
 
 bool inside_shape(int64_t label, double x, double y) {
   const double radius = length(x, y);
+  if (radius >= 1) return false;  // cuts the corners of the hourglass
   switch (label) {
     case 0:  // disc
       return radius < 0.8;
