@@ -4,28 +4,47 @@
 #include "cli/commands.h"
 #include "cli/flags.h"
 #include "cli/progress.h"
+#include "cli/stop_signal.h"
 #include "cpu/instruction_set.h"
 #include "cpu/parallel.h"
 
 namespace mocograd {
 namespace {
 
-constexpr int kLoaderThreads = 2;
-
 struct PretrainFlags {
   PretrainConfig config;
   ComputeFlags compute;
-  std::string out;
+  PretrainOptions options;
 };
 
+// For a shell: as it is where that is safe, in single quotes otherwise.
+std::string shell_quoted(const std::string& text) {
+  const char* safe = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-+=./:,@%";
+  if (!text.empty() && text.find_first_not_of(safe) == std::string::npos) return text;
+  std::string quoted = "'";
+  for (char c : text) quoted += c == '\'' ? "'\\''" : std::string(1, c);
+  return quoted + "'";
+}
+
 // 0, or 128 + the signal that stopped the run.
-int run(const PretrainFlags& flags) {
+int run(const PretrainFlags& flags, const std::string& program) {
   apply(flags.compute);
-  std::cout << "mocograd: " << num_threads() << " threads, " << name_of(instruction_set()) << '\n';
   catch_stop_signals();
-  TerminalProgress progress(flags.config, flags.out);
-  const PretrainEnd end = pretrain(flags.config, flags.out, kLoaderThreads, progress);
-  return end == PretrainEnd::stopped ? 128 + stop_signal() : 0;
+  std::cout << "mocograd: " << num_threads() << " threads, " << flags.options.instruction_set
+            << std::endl;
+  const std::string resume =
+      shell_quoted(program) + " pretrain --resume --out " + shell_quoted(flags.options.out);
+  TerminalProgress progress(flags.options.out);
+  try {
+    if (pretrain(flags.config, flags.options, progress) == PretrainEnd::finished) return 0;
+  } catch (const UsageError&) {
+    throw;
+  } catch (const Error& error) {
+    if (!progress.has_started() || !error.hint().empty()) throw;
+    throw Error(error.what(), error.context(), "to go on from the last checkpoint: " + resume);
+  }
+  progress.line("stopped; to go on: " + resume);
+  return 128 + stop_signal();
 }
 
 }  // namespace
@@ -33,13 +52,27 @@ int run(const PretrainFlags& flags) {
 void add_pretrain_command(CLI::App& app, int& exit_code) {
   auto flags = std::make_shared<PretrainFlags>();
   CLI::App* command = app.add_subcommand("pretrain", "Momentum Contrast pretraining");
-  command->add_option("--data", flags->config.data, "shapes or cifar10:DIR")->required();
-  command->add_option("--out", flags->out, "run directory, made where it does not exist")
+  command->add_option("--data", flags->config.data,
+                      "shapes or cifar10:DIR; needed, unless --resume knows it");
+  command->add_option("--out", flags->options.out, "run directory, made where it does not exist")
       ->required();
+  command
+      ->add_flag("--resume", flags->options.resume,
+                 "go on from the checkpoint in --out; flags left out are taken from it")
+      ->configurable(false);
   add_training_flags(*command, flags->config);
   add_run_flags(*command, flags->config);
   add_compute_flags(*command, flags->compute);
-  command->callback([flags, &exit_code] { exit_code = run(*flags); });
+  command->callback([flags, command, &exit_code] {
+    for (const auto& [name, value] : to_strings(flags->config)) {
+      const CLI::Option* option = command->get_option_no_throw("--" + name);
+      if (option && option->count() > 0) flags->options.given.insert(name);
+    }
+    if (!flags->options.resume && !flags->options.given.contains("data"))
+      throw UsageError("--data is required", "", "shapes is built in");
+    flags->options.instruction_set = name_of(instruction_set());
+    exit_code = run(*flags, command->get_parent()->get_name());
+  });
 }
 
 }  // namespace mocograd

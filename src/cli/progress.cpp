@@ -1,6 +1,6 @@
 #include "cli/progress.h"
 
-#include <signal.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <cstdarg>
@@ -8,14 +8,12 @@
 #include <cstdlib>
 #include <iostream>
 
+#include "cli/stop_signal.h"
+
 namespace mocograd {
 namespace {
 
-volatile sig_atomic_t received_signal = 0;
-
-void on_signal(int signal) {
-  received_signal = signal;
-}
+using Clock = std::chrono::steady_clock;
 
 [[gnu::format(printf, 1, 2)]] std::string format(const char* pattern, ...) {
   char text[512];
@@ -33,55 +31,78 @@ std::string duration(double seconds) {
   return format("%llds", s);
 }
 
+bool colors_are_welcome() {
+  const char* no_color = std::getenv("NO_COLOR");  // no-color.org: present and not empty
+  return !no_color || *no_color == '\0';
+}
+
+// A longer line would wrap, and a carriage return no longer take it back.
+size_t terminal_columns() {
+  struct winsize size = {};
+  return ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
+}
+
 }  // namespace
 
-TerminalProgress::TerminalProgress(const PretrainConfig& config, const std::string& directory)
-    : config_(config),
-      directory_(directory),
+TerminalProgress::TerminalProgress(const std::string& directory)
+    : directory_(directory),
       terminal_(isatty(STDOUT_FILENO)),
-      color_(terminal_ && !std::getenv("NO_COLOR")) {}
+      color_(terminal_ && colors_are_welcome()) {}
 
 void TerminalProgress::warning(const std::string& text) {
   line("warning: " + text);
 }
 
-void TerminalProgress::started(const DataSet& data, int64_t steps_per_epoch) {
+void TerminalProgress::started(const RunStart& start) {
+  defer_stop_signals();
+  epochs_ = start.config.epochs;
+  last_step_ = start.last_step;
   line(format("%s: %lld training images, %lld test images; %lld epochs of %lld steps",
-              data.name.c_str(), static_cast<long long>(data.train.size()),
-              static_cast<long long>(data.test ? data.test->size() : 0),
-              static_cast<long long>(config_.epochs), static_cast<long long>(steps_per_epoch)));
-  line("the loss rises at first, while real keys replace the random ones of the queue");
-  last_step_ = std::chrono::steady_clock::now();
+              start.data.name.c_str(), static_cast<long long>(start.data.train.size()),
+              static_cast<long long>(start.data.test ? start.data.test->size() : 0),
+              static_cast<long long>(epochs_), static_cast<long long>(start.steps_per_epoch)));
+  if (start.steps_done > 0)
+    line(format("resumed at step %lld, going on to step %lld",
+                static_cast<long long>(start.steps_done), static_cast<long long>(last_step_)));
+  else
+    line("the loss rises at first, while real keys replace the random ones of the queue");
+  step_end_ = Clock::now();
 }
 
 void TerminalProgress::step(const StepEvent& event) {
-  const auto now = std::chrono::steady_clock::now();
-  const double seconds = std::chrono::duration<double>(now - last_step_).count();
-  last_step_ = now;
-  seconds_per_step_ = seconds_per_step_ == 0 ? seconds : 0.9 * seconds_per_step_ + 0.1 * seconds;
+  const auto now = Clock::now();
+  const double seconds = std::chrono::duration<double>(now - step_end_).count();
+  step_end_ = now;
+  // The first step warms up, and counts only until there is a second.
+  seconds_per_step_ = ++steps_seen_ <= 2 ? seconds : 0.9 * seconds_per_step_ + 0.1 * seconds;
   data_wait_s_ += event.data_wait_s;
-  const int64_t all_steps = config_.epochs * event.steps_per_epoch;
-  rewrite(format(
-      "epoch %lld/%lld step %lld/%lld  loss %.4f  top1 %5.1f%%  lr %.5f  %.0f images/s"
-      "  waited %.1fs  ETA %s",
-      static_cast<long long>(event.epoch), static_cast<long long>(config_.epochs),
+  const std::string eta =
+      duration(static_cast<double>(last_step_ - event.step) * seconds_per_step_);
+  const std::string text = format(
+      "epoch %lld/%lld step %lld/%lld  loss %.4f  top1 %5.1f%%  %.0f images/s  ETA %s"
+      "  lr %.5f  waited %.1fs",
+      static_cast<long long>(event.epoch), static_cast<long long>(epochs_),
       static_cast<long long>(event.step_in_epoch), static_cast<long long>(event.steps_per_epoch),
-      event.loss, event.top1, event.lr, event.images_per_s, data_wait_s_,
-      duration(static_cast<double>(all_steps - event.step) * seconds_per_step_).c_str()));
+      event.loss, event.top1, event.images_per_s, eta.c_str(), event.lr, data_wait_s_);
+  if (terminal_) return rewrite(text);
+  const bool first = steps_seen_ == 2;
+  if (!first && (steps_seen_ < 2 || now - estimate_shown_ < std::chrono::minutes(1))) return;
+  estimate_shown_ = now;
+  line(text);
 }
 
 void TerminalProgress::epoch(const EpochEvent& event) {
   data_wait_s_ = 0;
   line(format("epoch %lld/%lld  loss %.4f  top1 %5.1f%%  lr %.5f  %.0f images/s  waited %.1fs  %s",
-              static_cast<long long>(event.epoch), static_cast<long long>(config_.epochs),
-              event.loss, event.top1, event.lr, event.images_per_s, event.data_wait_s,
+              static_cast<long long>(event.epoch), static_cast<long long>(epochs_), event.loss,
+              event.top1, event.lr, event.images_per_s, event.data_wait_s,
               duration(event.seconds).c_str()));
 }
 
 void TerminalProgress::knn(int64_t epoch, double top1) {
   line(format("epoch %lld/%lld  kNN %.2f%%", static_cast<long long>(epoch),
-              static_cast<long long>(config_.epochs), top1));
-  last_step_ = std::chrono::steady_clock::now();
+              static_cast<long long>(epochs_), top1));
+  step_end_ = Clock::now();
 }
 
 void TerminalProgress::saved(const std::string& path, int64_t step) {
@@ -89,7 +110,7 @@ void TerminalProgress::saved(const std::string& path, int64_t step) {
 }
 
 bool TerminalProgress::stop_requested() {
-  return received_signal != 0;
+  return stop_signal() != 0;
 }
 
 void TerminalProgress::line(const std::string& text) {
@@ -98,26 +119,13 @@ void TerminalProgress::line(const std::string& text) {
   const bool highlighted = color_ && text.find("kNN") != std::string::npos;
   std::cout << (highlighted ? "\033[1;32m" : "") << text << (highlighted ? "\033[0m" : "")
             << std::endl;
-  if (!log_.is_open()) log_.open(directory_ + "/log.txt", std::ios::app);
-  log_ << text << std::endl;
+  if (!log_) log_.emplace(directory_ + "/log.txt");
+  log_->append_line(text);
 }
 
 void TerminalProgress::rewrite(const std::string& text) {
-  if (!terminal_) return;
-  std::cout << '\r' << text << "\033[K" << std::flush;
+  std::cout << '\r' << text.substr(0, terminal_columns() - 1) << "\033[K" << std::flush;
   line_is_open_ = true;
-}
-
-void catch_stop_signals() {
-  struct sigaction action = {};
-  action.sa_handler = on_signal;
-  action.sa_flags = SA_RESETHAND | SA_RESTART;
-  sigaction(SIGINT, &action, nullptr);
-  sigaction(SIGTERM, &action, nullptr);
-}
-
-int stop_signal() {
-  return received_signal;
 }
 
 }  // namespace mocograd

@@ -1,45 +1,47 @@
 // What a person sees of a run: on a terminal one line that is rewritten; otherwise plain lines, one
-// an epoch. The plain lines also go to the run's log.txt.
+// an epoch, with an estimate of the time that is left soon after the beginning and every minute.
+// The plain lines also go to the run's log.txt.
 #pragma once
 
 #include <chrono>
-#include <fstream>
+#include <optional>
 #include <string>
 
+#include "io/line_file.h"
 #include "moco/pretrain.h"
 
 namespace mocograd {
 
 class TerminalProgress : public PretrainObserver {
  public:
-  // Writes to stdout. total_epochs: of the run, for the estimate of the time that is left.
-  TerminalProgress(const PretrainConfig& config, const std::string& directory);
+  // Writes to stdout and to the log in `directory`, which is there when the run has started.
+  // From then on it defers signals (cli/stop_signal.h).
+  explicit TerminalProgress(const std::string& directory);
 
   void warning(const std::string& text) override;
-  void started(const DataSet& data, int64_t steps_per_epoch) override;
+  void started(const RunStart& start) override;
   void step(const StepEvent& event) override;
   void epoch(const EpochEvent& event) override;
   void knn(int64_t epoch, double top1) override;
   void saved(const std::string& path, int64_t step) override;
   bool stop_requested() override;  // after SIGINT or SIGTERM
 
+  void line(const std::string& text);  // one that stays, also in the log
+  bool has_started() const { return last_step_ >= 0; }
+
  private:
-  void line(const std::string& text);     // a line that stays, also in the log
   void rewrite(const std::string& text);  // the line that changes, on a terminal only
 
-  const PretrainConfig config_;
   const std::string directory_;
   const bool terminal_;
   const bool color_;
-  std::ofstream log_;
+  std::optional<LineFile> log_;
+  int64_t epochs_ = 0, last_step_ = -1;
   bool line_is_open_ = false;
+  int64_t steps_seen_ = 0;
   double seconds_per_step_ = 0;  // smoothed
   double data_wait_s_ = 0;       // in this epoch
-  std::chrono::steady_clock::time_point last_step_;
+  std::chrono::steady_clock::time_point step_end_, estimate_shown_;
 };
-
-// From now on SIGINT and SIGTERM ask the run to stop after its step; a second one kills as usual.
-void catch_stop_signals();
-int stop_signal();  // the one that came, or 0
 
 }  // namespace mocograd

@@ -17,6 +17,7 @@ namespace mocograd {
 namespace {
 
 constexpr mode_t kMode = 0644;
+constexpr char kTemporary[] = ".tmp-XXXXXX";  // the X are replaced
 
 std::string directory_of(const std::string& path) {
   const std::filesystem::path parent = std::filesystem::path(path).parent_path();
@@ -51,7 +52,7 @@ DurableFile::DurableFile(const std::string& path) : path_(path), target_(resolve
     if (descriptor_ < 0) fail("cannot be opened for writing");
     return;
   }
-  temporary_ = target_ + ".tmp-XXXXXX";
+  temporary_ = target_ + kTemporary;
   descriptor_ = mkostemp(temporary_.data(), O_CLOEXEC);
   if (descriptor_ < 0) {
     temporary_.clear();
@@ -109,6 +110,18 @@ void DurableFile::fail(const std::string& action) const {
 
 void DurableFile::close_descriptor() {
   if (descriptor_ >= 0) close(std::exchange(descriptor_, -1));
+}
+
+void remove_leftovers(const std::string& path) {
+  const std::filesystem::path target = resolved(path);
+  const std::string pattern = target.filename().string() + kTemporary;
+  const size_t fixed = pattern.find_last_not_of('X') + 1;
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(directory_of(target), error)) {
+    const std::string name = entry.path().filename();
+    if (name.size() == pattern.size() && name.compare(0, fixed, pattern, 0, fixed) == 0)
+      unlink(entry.path().c_str());
+  }
 }
 
 }  // namespace mocograd

@@ -35,4 +35,7 @@ class DurableFile {
   int descriptor_ = -1;
 };
 
+// Removes the temporary files of writers of `path` that were killed. Requires: nobody writes it now.
+void remove_leftovers(const std::string& path);
+
 }  // namespace mocograd

@@ -1,26 +1,16 @@
-// A file of JSON objects, one a line, that others read while it grows.
+// A file of JSON objects, one a line.
 #pragma once
 
-#include <string>
-
 #include "io/json.h"
+#include "io/line_file.h"
 
 namespace mocograd {
 
-class JsonLinesFile {
+class JsonLinesFile : public LineFile {
  public:
-  // Appends to the file, which is made where it does not exist.
-  explicit JsonLinesFile(const std::string& path);
-  ~JsonLinesFile();
-  JsonLinesFile(const JsonLinesFile&) = delete;
-  JsonLinesFile& operator=(const JsonLinesFile&) = delete;
+  using LineFile::LineFile;
 
-  // By one write, so that a reader sees whole lines. Throws Error naming the file.
-  void append(const JsonObject& object);
-
- private:
-  std::string path_;
-  int descriptor_;
+  void append(const JsonObject& object) { append_line(object.text()); }
 };
 
 }  // namespace mocograd

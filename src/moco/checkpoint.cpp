@@ -1,6 +1,6 @@
 #include "moco/checkpoint.h"
 
-#include <charconv>
+#include "io/text.h"
 
 namespace mocograd {
 namespace {
@@ -18,15 +18,28 @@ const Tensor& find(const StateDict& state, const std::string& name, const Shape&
   return found->second;
 }
 
-int64_t metadata_number(const NamedTensors& checkpoint, const std::string& name) {
-  const auto found = checkpoint.metadata.find(name);
-  int64_t value = 0;
-  if (found != checkpoint.metadata.end()) {
-    const std::string& text = found->second;
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-    if (error == std::errc() && end == text.data() + text.size() && value >= 0) return value;
-  }
-  throw Error("checkpoint: the metadata have no usable " + name);
+// Calls visit(metadata key, field) for every field.
+template <class AnyProgress, class Visit>
+void for_each_field(AnyProgress& progress, const Visit& visit) {
+  visit("epoch", progress.epoch);
+  visit("step", progress.step);
+  visit("events", progress.events);
+  visit("knn_epoch", progress.knn_epoch);
+  visit("epoch_loss", progress.epoch_loss);
+  visit("epoch_top1", progress.epoch_top1);
+}
+
+template <class AnyProvenance, class Visit>
+void for_each_text(AnyProvenance& provenance, const Visit& visit) {
+  visit("data_fingerprint", provenance.data_fingerprint);
+  visit("instruction_set", provenance.instruction_set);
+  visit("version", provenance.version);
+}
+
+const std::string& metadata_text(const NamedTensors& checkpoint, const std::string& key) {
+  const auto found = checkpoint.metadata.find(key);
+  if (found == checkpoint.metadata.end()) throw Error("checkpoint: the metadata have no " + key);
+  return found->second;
 }
 
 }  // namespace
@@ -73,13 +86,16 @@ void restore_state(const StateDict& state, Moco& moco, Sgd* optimizer) {
 }
 
 void save_checkpoint(const std::string& path, const PretrainConfig& config, Progress progress,
-                     Moco& moco, const Sgd& optimizer) {
+                     Moco& moco, const Sgd& optimizer, const Provenance& provenance) {
   NamedTensors checkpoint;
   checkpoint.tensors = checkpoint_state(moco, &optimizer);
   for (const auto& [name, value] : to_strings(config))
     checkpoint.metadata["config." + name] = value;
-  checkpoint.metadata["epoch"] = std::to_string(progress.epoch);
-  checkpoint.metadata["step"] = std::to_string(progress.step);
+  for_each_field(progress, [&](const char* key, const auto& field) {
+    checkpoint.metadata[key] = to_text(field);
+  });
+  for_each_text(provenance,
+                [&](const char* key, const std::string& text) { checkpoint.metadata[key] = text; });
   write_safetensors(path, checkpoint);
 }
 
@@ -96,7 +112,20 @@ PretrainConfig checkpoint_config(const NamedTensors& checkpoint) {
 }
 
 Progress checkpoint_progress(const NamedTensors& checkpoint) {
-  return {metadata_number(checkpoint, "epoch"), metadata_number(checkpoint, "step")};
+  Progress progress;
+  for_each_field(progress, [&](const char* key, auto& field) {
+    const std::string& text = metadata_text(checkpoint, key);
+    if (!from_text(text, field) || !(field >= (key == std::string("knn_epoch") ? -1 : 0)))
+      throw Error(std::string("checkpoint: ") + key + " has the unusable value '" + text + "'");
+  });
+  return progress;
+}
+
+Provenance checkpoint_provenance(const NamedTensors& checkpoint) {
+  Provenance provenance;
+  for_each_text(provenance,
+                [&](const char* key, std::string& text) { text = metadata_text(checkpoint, key); });
+  return provenance;
 }
 
 }  // namespace mocograd

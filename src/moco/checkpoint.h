@@ -4,9 +4,10 @@
 //   queue [dim, K], queue_ptr i64 [1]
 //   optimizer.<name>.momentum_buffer
 //
-// Metadata (strings): the configuration under its flags' names with the prefix "config.", and
-// epoch, step. All random numbers are functions of (seed, epoch, sample, …), so epoch and step are
-// the random state.
+// Metadata (strings): the configuration under its flags' names with the prefix "config.", and the
+// fields of Progress and Provenance. All random numbers are functions of (seed, epoch, sample, …),
+// so epoch and step are the random state. Nothing in it depends on the clock: two runs that computed
+// the same have equal checkpoints.
 #pragma once
 
 #include "io/safetensors.h"
@@ -15,9 +16,20 @@
 
 namespace mocograd {
 
+// How far a run has come.
 struct Progress {
-  int64_t epoch = 0;  // epochs finished
-  int64_t step = 0;   // steps finished, from the run's beginning
+  int64_t epoch = 0;                      // epochs finished
+  int64_t step = 0;                       // steps finished, from the run's beginning
+  int64_t events = 0;                     // lines of metrics.jsonl
+  int64_t knn_epoch = -1;                 // the last epoch whose kNN was taken, -1: none yet
+  double epoch_loss = 0, epoch_top1 = 0;  // sums over the steps of the epoch that is not finished
+};
+
+// What computed a checkpoint, and from which data.
+struct Provenance {
+  std::string data_fingerprint;  // data/fingerprint.h
+  std::string instruction_set;   // results are bitwise equal on the same one only
+  std::string version;           // of the program
 };
 
 // The tensors of a checkpoint. Without an optimizer its buffers are left out.
@@ -29,10 +41,11 @@ StateDict checkpoint_state(Moco& moco, const Sgd* optimizer);
 void restore_state(const StateDict& state, Moco& moco, Sgd* optimizer);
 
 void save_checkpoint(const std::string& path, const PretrainConfig& config, Progress progress,
-                     Moco& moco, const Sgd& optimizer);
+                     Moco& moco, const Sgd& optimizer, const Provenance& provenance = {});
 
-// The configuration and progress that a checkpoint's metadata tell. Throws where it holds none.
+// What a checkpoint's metadata tell. Throws where they do not.
 PretrainConfig checkpoint_config(const NamedTensors& checkpoint);
 Progress checkpoint_progress(const NamedTensors& checkpoint);
+Provenance checkpoint_provenance(const NamedTensors& checkpoint);
 
 }  // namespace mocograd

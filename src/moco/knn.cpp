@@ -65,12 +65,14 @@ double knn_accuracy(const Tensor& bank, const Tensor& bank_labels, const Tensor&
   return 100.0 * static_cast<double>(right) / static_cast<double>(features.dim(0));
 }
 
-Tensor embed(ResNet& encoder, const DataSet& data, const ImageSet& images, int64_t image_size) {
+Tensor embed(ResNet& encoder, const DataSet& data, const ImageSet& images, int64_t image_size,
+             const std::function<void()>& before_batch) {
   const EvaluationMode evaluation(encoder);
   const NoGrad no_grad;
   const TensorOptions options = encoder.config().options;
   const Tensor all = Tensor::empty({images.size(), encoder.config().dim}, options);
   for (int64_t begin = 0; begin < images.size(); begin += kBatch) {
+    if (before_batch) before_batch();
     const int64_t end = std::min(begin + kBatch, images.size());
     const Tensor batch = evaluation_batch(images, begin, end, image_size, data.mean, data.std)
                              .to(options.dtype)
@@ -81,10 +83,10 @@ Tensor embed(ResNet& encoder, const DataSet& data, const ImageSet& images, int64
 }
 
 double knn_monitor(ResNet& encoder, const DataSet& data, int64_t image_size,
-                   const KnnConfig& config) {
+                   const KnnConfig& config, const std::function<void()>& before_batch) {
   MOCO_CHECK(data.test, "knn: ", data.name, " has no test images");
-  const Tensor bank = embed(encoder, data, data.train, image_size);
-  const Tensor features = embed(encoder, data, *data.test, image_size);
+  const Tensor bank = embed(encoder, data, data.train, image_size, before_batch);
+  const Tensor features = embed(encoder, data, *data.test, image_size, before_batch);
   return knn_accuracy(bank, data.train.labels, features, data.test->labels,
                       static_cast<int64_t>(data.classes.size()), config);
 }

@@ -5,6 +5,8 @@
 //   score_ic = Σ over the k nearest j with label c of exp(s_ij / T);   prediction = argmax_c
 #pragma once
 
+#include <functional>
+
 #include "data/dataset.h"
 #include "nn/resnet.h"
 
@@ -21,11 +23,13 @@ double knn_accuracy(const Tensor& bank, const Tensor& bank_labels, const Tensor&
                     const Tensor& labels, int64_t classes, const KnnConfig& config = {});
 
 // The encoder's output for every image, unaugmented, rows normalised: [M, dim]. In evaluation mode,
-// without a graph; the encoder's mode is put back, nothing in it changes.
-Tensor embed(ResNet& encoder, const DataSet& data, const ImageSet& images, int64_t image_size);
+// without a graph; the encoder's mode is put back, nothing in it changes. before_batch is called
+// before each batch, and gives up by throwing.
+Tensor embed(ResNet& encoder, const DataSet& data, const ImageSet& images, int64_t image_size,
+             const std::function<void()>& before_batch = {});
 
 // kNN of the test images against the training images. Requires: data.test.
 double knn_monitor(ResNet& encoder, const DataSet& data, int64_t image_size,
-                   const KnnConfig& config = {});
+                   const KnnConfig& config = {}, const std::function<void()>& before_batch = {});
 
 }  // namespace mocograd

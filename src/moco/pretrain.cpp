@@ -1,15 +1,20 @@
 #include "moco/pretrain.h"
 
+#include <algorithm>
 #include <chrono>
-#include <filesystem>
 #include <optional>
+#include <utility>
 
 #include "data/augmentation.h"
+#include "data/fingerprint.h"
 #include "data/loader.h"
+#include "io/durable_file.h"
 #include "io/json_lines.h"
 #include "moco/checkpoint.h"
 #include "moco/knn.h"
+#include "moco/run_directory.h"
 #include "nn/schedule.h"
+#include "tensor/version.h"
 
 namespace mocograd {
 namespace {
@@ -27,48 +32,104 @@ Tensor key_shuffle(const PretrainConfig& config, int64_t step, uint16_t directio
   return Tensor::from({order.begin(), order.end()}, {config.batch}, {.dtype = DType::i64});
 }
 
+void check_configuration(const PretrainConfig& config, const DataSet& data) {
+  if (config.batch % config.bn_splits != 0)
+    throw UsageError(detail::concatenate("--bn-splits ", config.bn_splits,
+                                         " does not divide --batch ", config.batch));
+  if (config.batch > data.train.size())
+    throw UsageError(detail::concatenate("--batch ", config.batch, ": ", data.name, " has only ",
+                                         data.train.size(), " training images"));
+}
+
+struct StopRequested {};  // thrown out of a kNN evaluation
+
 class PretrainRun {
  public:
-  PretrainRun(const PretrainConfig& config, const std::string& out, int loader_threads,
+  PretrainRun(RunDirectory& directory, const PretrainConfig& config, const PretrainOptions& options,
               PretrainObserver& observer)
-      : config_(config),
+      : directory_(directory),
+        config_(config),
+        options_(options),
         observer_(observer),
-        directory_(out),
         schedule_(Schedule::parse(config.schedule)),
         data_(open_data_set(config.data, config.image_size)),
-        moco_((check_configuration(), config.moco()), static_cast<uint64_t>(config.seed)),
-        optimizer_(moco_.encoder_q(), config.sgd()) {
-    create_directory();
-    metrics_.emplace(directory_ + "/metrics.jsonl");
-    loader_.emplace(data_, config.image_size, parse_augmentation(config.augment),
-                    static_cast<uint64_t>(config.seed), config.batch, loader_threads);
+        moco_((check_configuration(config, data_), config.moco()),
+              static_cast<uint64_t>(config.seed)),
+        optimizer_(moco_.encoder_q(), config.sgd()),
+        provenance_{fingerprint(data_), options.instruction_set, kVersion} {}
+
+  // Goes on from there instead of the beginning. Nothing is written yet.
+  void restore(const NamedTensors& checkpoint) {
+    const Provenance saved = checkpoint_provenance(checkpoint);
+    if (saved.data_fingerprint != provenance_.data_fingerprint)
+      throw Error("--resume: " + data_.name +
+                  " is not the checkpoint's data: their fingerprint was " + saved.data_fingerprint +
+                  ", now " + provenance_.data_fingerprint);
+    progress_ = checkpoint_progress(checkpoint);
+    if (progress_.epoch != progress_.step / steps_per_epoch())
+      throw Error(detail::concatenate("checkpoint: ", progress_.step, " steps are not ",
+                                      progress_.epoch, " epochs of ", steps_per_epoch()));
+    if (config_.max_steps > 0 && config_.max_steps < progress_.step)
+      throw UsageError(detail::concatenate("--max-steps ", config_.max_steps,
+                                           ": the run is at step ", progress_.step, " already"));
+    restore_state(checkpoint.tensors, moco_, &optimizer_);
+    if (saved.instruction_set != provenance_.instruction_set)
+      warnings_.push_back("the checkpoint was computed with " + saved.instruction_set +
+                          ", this run computes with " + provenance_.instruction_set +
+                          ": it will not end bit for bit where it would have ended there");
+    if (saved.version != provenance_.version)
+      warnings_.push_back("the checkpoint was written by version " + saved.version + ", this is " +
+                          provenance_.version);
+    saved_ = to_strings(checkpoint_config(checkpoint)) == to_strings(config_);
   }
 
   PretrainEnd run() {
-    warn_of_surprises();
-    observer_.started(data_, loader_->steps_per_epoch());
-    if (monitored()) monitor(0);
-    step_end_ = Clock::now();
-    while (progress_.epoch < config_.epochs) {
-      const bool whole = run_epoch();
+    open();
+    step_end_ = epoch_begin_ = Clock::now();
+    for (;;) {
+      if (knn_is_due()) monitor();
+      if (progress_.step >= last_step() && !knn_is_due()) break;
       if (observer_.stop_requested()) return save(), PretrainEnd::stopped;
-      if (!whole) break;  // max_steps
+      run_step();
+      if (config_.save_every > 0 && progress_.step % config_.save_every == 0) save();
     }
     save();
     return PretrainEnd::finished;
   }
 
  private:
-  void check_configuration() const {
-    if (config_.batch % config_.bn_splits != 0)
-      throw UsageError(detail::concatenate("--bn-splits ", config_.bn_splits,
-                                           " does not divide --batch ", config_.batch));
-    if (config_.batch > data_.train.size())
-      throw UsageError(detail::concatenate("--batch ", config_.batch, ": ", data_.name,
-                                           " has only ", data_.train.size(), " training images"));
+  int64_t steps_per_epoch() const { return data_.train.size() / config_.batch; }
+
+  int64_t last_step() const {
+    const int64_t all = config_.epochs * steps_per_epoch();
+    return config_.max_steps > 0 ? std::min(all, config_.max_steps) : all;
+  }
+
+  // The run directory, and all that is in it from the beginning: what cannot be written is told
+  // before anything is computed.
+  void open() {
+    directory_.open();
+    observer_.started({config_, data_, steps_per_epoch(), progress_.step, last_step()});
+    warn_of_surprises();
+    DurableFile recipe(directory_.config());
+    const std::string text = to_recipe(config_);
+    recipe.write(text.data(), text.size());
+    recipe.commit();
+    if (!options_.resume) save();
+    const int64_t kept = keep_lines(directory_.metrics(), progress_.events);
+    if (kept < progress_.events)
+      observer_.warning(detail::concatenate(directory_.metrics(), " has lost ",
+                                            progress_.events - kept, " of its ", progress_.events,
+                                            " lines"));
+    progress_.events = kept;
+    metrics_.emplace(directory_.metrics());
+    loader_.emplace(data_, config_.image_size, parse_augmentation(config_.augment),
+                    static_cast<uint64_t>(config_.seed), config_.batch, options_.loader_threads,
+                    progress_.step);
   }
 
   void warn_of_surprises() {
+    for (const std::string& warning : warnings_) observer_.warning(warning);
     if (config_.queue > data_.train.size())
       observer_.warning(detail::concatenate(
           "the queue of ", config_.queue, " keys is longer than the ", data_.train.size(),
@@ -77,121 +138,148 @@ class PretrainRun {
       observer_.warning(data_.name + " has no test images: no kNN");
   }
 
-  void create_directory() const {
-    const std::string checkpoint = directory_ + "/checkpoint.safetensors";
-    for (const char* file : {"checkpoint.safetensors", "metrics.jsonl"}) {
-      if (std::filesystem::exists(directory_ + "/" + file))
-        throw Error(directory_ + " already holds a run (" + file + ")", "", "choose another --out");
-    }
-    std::error_code error;
-    std::filesystem::create_directories(directory_, error);
-    if (error) throw Error(directory_ + ": cannot be created: " + error.message());
-  }
-
-  bool monitored() const { return config_.knn_every > 0 && data_.test; }
-
-  // True if the epoch was run to its end.
-  bool run_epoch() {
-    const auto begin = Clock::now();
-    const int64_t epoch = progress_.epoch + 1;
-    EpochEvent summary{.epoch = epoch,
-                       .lr = schedule_.learning_rate(config_.lr, epoch, config_.epochs)};
-    const int64_t steps = loader_->steps_per_epoch();
-    for (int64_t i = 1; i <= steps; ++i) {
-      const StepEvent event = run_step(i, summary.lr);
-      summary.loss += event.loss / static_cast<double>(steps);
-      summary.top1 += event.top1 / static_cast<double>(steps);
-      summary.data_wait_s += event.data_wait_s;
-      if (i == steps) ++progress_.epoch;
-      if (config_.save_every > 0 && progress_.step % config_.save_every == 0) save();
-      const bool last = config_.max_steps > 0 && progress_.step >= config_.max_steps;
-      if ((last || observer_.stop_requested()) && i < steps) return false;
-    }
-    summary.seconds = seconds_since(begin);
-    summary.images_per_s = static_cast<double>(steps * config_.batch) / summary.seconds;
-    record(summary);
-    if (monitored() && (epoch % config_.knn_every == 0 || epoch == config_.epochs)) monitor(epoch);
-    return !(config_.max_steps > 0 && progress_.step >= config_.max_steps);
-  }
-
-  StepEvent run_step(int64_t step_in_epoch, double learning_rate) {
+  void run_step() {
     const auto waiting = Clock::now();
     const ViewBatch batch = loader_->next();
+    const int64_t epoch = progress_.epoch + 1;
     StepEvent event{.step = progress_.step + 1,
-                    .epoch = progress_.epoch + 1,
-                    .step_in_epoch = step_in_epoch,
-                    .steps_per_epoch = loader_->steps_per_epoch(),
-                    .lr = learning_rate,
+                    .epoch = epoch,
+                    .step_in_epoch = progress_.step % steps_per_epoch() + 1,
+                    .steps_per_epoch = steps_per_epoch(),
+                    .lr = schedule_.learning_rate(config_.lr, epoch, config_.epochs),
                     .data_wait_s = seconds_since(waiting)};
     ViewPair views{batch.im_q, batch.im_k, key_shuffle(config_, progress_.step, 0), {}};
     if (config_.symmetric) views.shuffle_sym = key_shuffle(config_, progress_.step, 1);
-    const StepResult result = moco_.train_step(views, optimizer_, learning_rate);
+    const StepResult result = moco_.train_step(views, optimizer_, event.lr);
+    saved_ = false;
     ++progress_.step;
     event.loss = result.loss;
     event.top1 = result.top1;
     event.images_per_s = static_cast<double>(config_.batch) / seconds_since(step_end_);
     step_end_ = Clock::now();
     record(event);
-    return event;
+    progress_.epoch_loss += event.loss;
+    progress_.epoch_top1 += event.top1;
+    epoch_wait_s_ += event.data_wait_s;
+    ++epoch_steps_;
+    if (event.step_in_epoch == event.steps_per_epoch) end_epoch(event.lr);
   }
 
-  void monitor(int64_t epoch) {
-    const double top1 = knn_monitor(moco_.encoder_q(), data_, config_.image_size);
-    metrics_->append(JsonObject().add("event", "knn").add("epoch", epoch).add("top1", top1));
-    observer_.knn(epoch, top1);
-    step_end_ = Clock::now();  // the next step's rate is its own
+  void end_epoch(double learning_rate) {
+    const double steps = static_cast<double>(steps_per_epoch());
+    const double seconds = seconds_since(epoch_begin_);
+    ++progress_.epoch;
+    record(EpochEvent{.epoch = progress_.epoch,
+                      .loss = std::exchange(progress_.epoch_loss, 0) / steps,
+                      .top1 = std::exchange(progress_.epoch_top1, 0) / steps,
+                      .lr = learning_rate,
+                      .images_per_s = static_cast<double>(epoch_steps_ * config_.batch) / seconds,
+                      .seconds = seconds,
+                      .data_wait_s = std::exchange(epoch_wait_s_, 0)});
+    epoch_steps_ = 0;
+    epoch_begin_ = Clock::now();
+  }
+
+  // After the epochs that --knn-every names, before the first and after the last.
+  bool knn_is_due() const {
+    const int64_t epoch = progress_.epoch;
+    return config_.knn_every > 0 && data_.test && progress_.step == epoch * steps_per_epoch() &&
+           progress_.knn_epoch < epoch &&
+           (epoch % config_.knn_every == 0 || epoch == config_.epochs);
+  }
+
+  // Gives up, and stays due, when a stop is asked for.
+  void monitor() {
+    const auto give_up_on_request = [this] {
+      if (observer_.stop_requested()) throw StopRequested();
+    };
+    try {
+      const double top1 =
+          knn_monitor(moco_.encoder_q(), data_, config_.image_size, {}, give_up_on_request);
+      record(JsonObject().add("event", "knn").add("epoch", progress_.epoch).add("top1", top1));
+      progress_.knn_epoch = progress_.epoch;
+      saved_ = false;
+      observer_.knn(progress_.epoch, top1);
+    } catch (const StopRequested&) {
+    }
+    step_end_ = epoch_begin_ = Clock::now();  // the next step's rate is its own
+  }
+
+  void record(const JsonObject& event) {
+    metrics_->append(event);
+    ++progress_.events;
   }
 
   void record(const StepEvent& event) {
-    metrics_->append(JsonObject()
-                         .add("event", "step")
-                         .add("step", event.step)
-                         .add("epoch", event.epoch)
-                         .add("loss", event.loss)
-                         .add("top1", event.top1)
-                         .add("lr", event.lr)
-                         .add("images_per_s", event.images_per_s)
-                         .add("data_wait_s", event.data_wait_s));
+    record(JsonObject()
+               .add("event", "step")
+               .add("step", event.step)
+               .add("epoch", event.epoch)
+               .add("loss", event.loss)
+               .add("top1", event.top1)
+               .add("lr", event.lr)
+               .add("images_per_s", event.images_per_s)
+               .add("data_wait_s", event.data_wait_s));
     observer_.step(event);
   }
 
   void record(const EpochEvent& event) {
-    metrics_->append(JsonObject()
-                         .add("event", "epoch")
-                         .add("epoch", event.epoch)
-                         .add("loss", event.loss)
-                         .add("top1", event.top1)
-                         .add("lr", event.lr)
-                         .add("images_per_s", event.images_per_s)
-                         .add("seconds", event.seconds)
-                         .add("data_wait_s", event.data_wait_s));
+    record(JsonObject()
+               .add("event", "epoch")
+               .add("epoch", event.epoch)
+               .add("loss", event.loss)
+               .add("top1", event.top1)
+               .add("lr", event.lr)
+               .add("images_per_s", event.images_per_s)
+               .add("seconds", event.seconds)
+               .add("data_wait_s", event.data_wait_s));
     observer_.epoch(event);
   }
 
   void save() {
-    const std::string path = directory_ + "/checkpoint.safetensors";
-    save_checkpoint(path, config_, progress_, moco_, optimizer_);
-    observer_.saved(path, progress_.step);
+    if (saved_) return;
+    if (metrics_) metrics_->sync();
+    save_checkpoint(directory_.checkpoint(), config_, progress_, moco_, optimizer_, provenance_);
+    saved_ = true;
+    observer_.saved(directory_.checkpoint(), progress_.step);
   }
 
+  RunDirectory& directory_;
   const PretrainConfig config_;
+  const PretrainOptions& options_;
   PretrainObserver& observer_;
-  const std::string directory_;
   const Schedule schedule_;
   const DataSet data_;
   Moco moco_;
   Sgd optimizer_;
+  const Provenance provenance_;
+  std::vector<std::string> warnings_;  // of the checkpoint
   std::optional<JsonLinesFile> metrics_;
   std::optional<ViewLoader> loader_;
   Progress progress_;
-  Clock::time_point step_end_;
+  bool saved_ = false;       // is the checkpoint the present state?
+  int64_t epoch_steps_ = 0;  // of this epoch, here: without those before a resume
+  double epoch_wait_s_ = 0;
+  Clock::time_point step_end_, epoch_begin_;
 };
 
 }  // namespace
 
-PretrainEnd pretrain(const PretrainConfig& config, const std::string& out, int loader_threads,
+PretrainEnd pretrain(const PretrainConfig& config, const PretrainOptions& options,
                      PretrainObserver& observer) {
-  return PretrainRun(config, out, loader_threads, observer).run();
+  RunDirectory directory(options.out, options.resume);
+  if (!options.resume) return PretrainRun(directory, config, options, observer).run();
+
+  directory.open();
+  std::optional<NamedTensors> checkpoint = read_safetensors(directory.checkpoint());
+  PretrainConfig resumed = resumed_config(checkpoint_config(*checkpoint), config, options.given);
+  // A limit that was reached has done its work: without a new one the run goes on to its epochs.
+  const bool limit_is_spent = checkpoint_progress(*checkpoint).step >= resumed.max_steps;
+  if (limit_is_spent && !options.given.contains("max-steps")) resumed.max_steps = 0;
+  PretrainRun run(directory, resumed, options, observer);
+  run.restore(*checkpoint);
+  checkpoint.reset();
+  return run.run();
 }
 
 }  // namespace mocograd

@@ -1,8 +1,11 @@
 // The pretraining job: data, views, steps, schedule, kNN monitor, metrics and checkpoints.
 //
-// The run directory holds config.toml, metrics.jsonl (one event a line, flushed) and
-// checkpoint.safetensors (the newest state, replaced atomically).
+// A checkpoint holds everything that the rest of the run depends on, so a run that was killed,
+// stopped or cut short ends, resumed, bit for bit where it would have ended uninterrupted. Its
+// files: moco/run_directory.h.
 #pragma once
+
+#include <set>
 
 #include "data/dataset.h"
 #include "moco/pretrain_config.h"
@@ -22,7 +25,17 @@ struct StepEvent {
 struct EpochEvent {
   int64_t epoch = 0;
   double loss = 0, top1 = 0;  // means over the epoch's steps
-  double lr = 0, images_per_s = 0, seconds = 0, data_wait_s = 0;
+  double lr = 0;
+  double images_per_s = 0, seconds = 0, data_wait_s = 0;  // since the resume, if one was within
+};
+
+// Told when the run directory is open and everything is ready.
+struct RunStart {
+  const PretrainConfig& config;  // of a resumed run: the checkpoint's and what was changed
+  const DataSet& data;
+  int64_t steps_per_epoch;
+  int64_t steps_done;  // 0 in a new run
+  int64_t last_step;   // where the run ends
 };
 
 // Who watches a run: a terminal, a test. Called on the training thread.
@@ -30,19 +43,29 @@ class PretrainObserver {
  public:
   virtual ~PretrainObserver() = default;
   virtual void warning(const std::string&) {}
-  virtual void started(const DataSet&, int64_t /*steps_per_epoch*/) {}
+  virtual void started(const RunStart&) {}
   virtual void step(const StepEvent&) {}
   virtual void epoch(const EpochEvent&) {}
   virtual void knn(int64_t /*epoch*/, double /*top1*/) {}
   virtual void saved(const std::string& /*path*/, int64_t /*step*/) {}
-  virtual bool stop_requested() { return false; }  // asked after every step
+  // Asked after every step and all through a kNN evaluation. The state is then saved.
+  virtual bool stop_requested() { return false; }
 };
 
 enum class PretrainEnd { finished, stopped };  // stopped: by the observer
 
-// Runs it in the new directory `out`. Throws UsageError for a configuration that cannot be run,
-// Error for data that cannot be used and for an `out` that already holds a run.
-PretrainEnd pretrain(const PretrainConfig& config, const std::string& out, int loader_threads,
+struct PretrainOptions {
+  std::string out;              // the run directory
+  bool resume = false;          // go on from its checkpoint
+  std::set<std::string> given;  // flags that were given, by name, and so must be the checkpoint's
+  int loader_threads = 2;
+  std::string instruction_set;  // what computes, for the checkpoint
+};
+
+// Throws UsageError for a configuration that cannot be run or is not the checkpoint's, Error for
+// data that cannot be used or are not the checkpoint's, for an `out` that already holds a run (or
+// none, to resume), and for what cannot be written: the checkpoint is then as it was last saved.
+PretrainEnd pretrain(const PretrainConfig& config, const PretrainOptions& options,
                      PretrainObserver& observer);
 
 }  // namespace mocograd

@@ -1,6 +1,11 @@
 #include "moco/pretrain_config.h"
 
-#include <charconv>
+#include <algorithm>
+#include <tuple>
+#include <type_traits>
+
+#include "io/json.h"
+#include "io/text.h"
 
 namespace mocograd {
 namespace {
@@ -33,32 +38,23 @@ void for_each_field(Config& config, const Visit& visit) {
   visit("max-steps", config.max_steps);
 }
 
-std::string to_text(const std::string& value) {
-  return value;
-}
-std::string to_text(bool value) {
-  return value ? "true" : "false";
-}
-template <class Number>
-std::string to_text(Number value) {
-  char buffer[32];
-  const auto [end, error] = std::to_chars(buffer, buffer + sizeof buffer, value);  // shortest exact
-  return std::string(buffer, end);
-}
-
-bool parse(const std::string& text, std::string& value) {
-  value = text;
-  return true;
-}
-bool parse(const std::string& text, bool& value) {
-  value = text == "true";
-  return text == "true" || text == "false";
-}
-template <class Number>
-bool parse(const std::string& text, Number& value) {
-  const char* end = text.data() + text.size();
-  const auto [rest, error] = std::from_chars(text.data(), end, value);
-  return error == std::errc() && rest == end;
+// What the flags' validators see to on the command line, for configurations from files.
+void check_ranges(const PretrainConfig& c) {
+  constexpr int64_t kMost = int64_t{1} << 24;
+  for (const auto& [name, value, low] : {std::tuple("width", c.width, 0),
+                                         {"dim", c.dim, 1},
+                                         {"queue", c.queue, 1},
+                                         {"bn-splits", c.bn_splits, 1},
+                                         {"batch", c.batch, 1},
+                                         {"epochs", c.epochs, 0},
+                                         {"image-size", c.image_size, 1}}) {
+    if (value < low || value > kMost)
+      throw Error(detail::concatenate("configuration: ", name, " ", value, " is not from ", low,
+                                      " to ", kMost));
+  }
+  if (!(c.temperature > 0)) throw Error("configuration: temperature is not above 0");
+  if (std::min({c.seed, c.knn_every, c.save_every, c.max_steps}) < 0)
+    throw Error("configuration: seed, knn-every, save-every and max-steps are never negative");
 }
 
 }  // namespace
@@ -92,11 +88,49 @@ PretrainConfig config_from_strings(const std::map<std::string, std::string>& str
   PretrainConfig config;
   for_each_field(config, [&](const char* name, auto& field) {
     const auto found = strings.find(name);
-    if (found != strings.end() && !parse(found->second, field))
+    if (found != strings.end() && !from_text(found->second, field))
       throw Error(std::string("configuration: ") + name + " has the unusable value '" +
                   found->second + "'");
   });
+  check_ranges(config);
   return config;
+}
+
+std::string to_recipe(const PretrainConfig& config) {
+  std::string recipe = "[pretrain]\n";
+  const auto add = [&](const std::string& name, const std::string& value) {
+    recipe += name + " = " + value + "\n";
+  };
+  for_each_field(config, [&](const std::string& name, const auto& field) {
+    using Field = std::decay_t<decltype(field)>;
+    if constexpr (std::is_same_v<Field, std::string>) {
+      add(name, json_quoted(field));  // JSON's strings are TOML's basic strings
+    } else {
+      const bool unset = (name == "width" || name == "max-steps") && field == 0;
+      if (!unset) add(name, to_text(field));
+    }
+  });
+  return recipe;
+}
+
+PretrainConfig resumed_config(const PretrainConfig& saved, const PretrainConfig& asked,
+                              const std::set<std::string>& given) {
+  static const std::set<std::string> free = {"data", "knn-every", "save-every", "max-steps"};
+  std::map<std::string, std::string> merged = to_strings(saved);
+  std::string differences;
+  for (const auto& [name, value] : to_strings(asked)) {
+    if (!given.contains(name) || value == merged[name]) continue;
+    if (free.contains(name)) {
+      merged[name] = value;
+    } else {
+      differences += differences.empty() ? "" : "; ";
+      differences += "--" + name + " was " + merged[name] + ", now " + value;
+    }
+  }
+  if (!differences.empty())
+    throw UsageError("--resume: another configuration than the checkpoint's: " + differences, "",
+                     "flags that are left out are taken from the checkpoint");
+  return config_from_strings(merged);
 }
 
 }  // namespace mocograd

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <map>
+#include <set>
 #include <string>
 
 #include "moco/moco.h"
@@ -30,9 +31,9 @@ struct PretrainConfig {
   std::string augment = "demo";
   int64_t seed = 0;
   int64_t image_size = 32;
-  int64_t knn_every = 10;  // epochs, 0 never
-  int64_t save_every = 0;  // steps, 0 never; the last state is always saved
-  int64_t max_steps = 0;   // from the run's beginning, 0: no limit
+  int64_t knn_every = 10;    // epochs, 0 never
+  int64_t save_every = 100;  // steps, 0 never; the last state is always saved
+  int64_t max_steps = 0;     // from the run's beginning, 0: no limit
 
   ResNetConfig encoder(TensorOptions options = {}) const;
   MocoConfig moco(TensorOptions options = {}) const;
@@ -44,5 +45,16 @@ std::map<std::string, std::string> to_strings(const PretrainConfig& config);
 // Names that are missing keep their defaults. Throws, naming the field, where a value does not
 // parse.
 PretrainConfig config_from_strings(const std::map<std::string, std::string>& strings);
+
+// A recipe that gives this configuration: TOML under [pretrain], as --recipe reads it.
+std::string to_recipe(const PretrainConfig& config);
+
+// The configuration of a resumed run: the checkpoint's, but for the flags `given` now. Those must
+// equal the checkpoint's, or the run would not end where it would have ended uninterrupted; free to
+// change are what only decides when it is watched, saved and left: knn-every, save-every,
+// max-steps; and data, which is told by its fingerprint. Throws UsageError that lists the
+// differences.
+PretrainConfig resumed_config(const PretrainConfig& saved, const PretrainConfig& asked,
+                              const std::set<std::string>& given);
 
 }  // namespace mocograd

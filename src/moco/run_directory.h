@@ -1,0 +1,38 @@
+// RunDirectory: the folder of one run, and that only one process works in it.
+//
+//   config.toml             the resolved configuration, a recipe
+//   checkpoint.safetensors  the newest state; there from the beginning, of step 0 then
+//   metrics.jsonl           one event a line
+//   log.txt                 what the terminal showed
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "io/directory_lock.h"
+
+namespace mocograd {
+
+class RunDirectory {
+ public:
+  // Throws Error where `resume` finds no checkpoint, or where without it the folder holds a run.
+  // Nothing is made or changed yet.
+  RunDirectory(const std::string& path, bool resume);
+
+  // Makes the folder, locks it until the end of this object, looks at it again and removes what
+  // killed writers left. Throws Error where it cannot.
+  void open();
+
+  std::string checkpoint() const { return path_ + "/checkpoint.safetensors"; }
+  std::string metrics() const { return path_ + "/metrics.jsonl"; }
+  std::string config() const { return path_ + "/config.toml"; }
+
+ private:
+  void check() const;
+
+  std::string path_;
+  bool resume_;
+  std::optional<DirectoryLock> lock_;
+};
+
+}  // namespace mocograd
