@@ -13,7 +13,6 @@
 #pragma once
 
 #include <chrono>
-#include <fstream>
 #include <map>
 #include <string>
 
@@ -69,7 +68,7 @@ class Tracer : public OperationObserver {
   Clock::time_point previous_end_ = Clock::now();
 };
 
-// The records as JSON lines; hash() is over the names and all numbers that were written.
+// The records as JSON lines.
 class JsonTrace : public TraceSink {
  public:
   JsonTrace(const std::string& path, TraceLevel level) : file_(path), level_(level) {}

@@ -6,7 +6,7 @@
 namespace mocograd {
 
 struct TensorStatistics {
-  int64_t finite = 0, nan = 0, infinite = 0;       // how many are of each kind
+  int64_t finite = 0, nan = 0, infinite = 0;           // how many are of each kind
   double min = 0, max = 0, mean = 0, std = 0, l2 = 0;  // of the finite ones; 0 where there are none
 
   bool all_finite() const { return nan == 0 && infinite == 0; }
