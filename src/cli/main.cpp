@@ -31,6 +31,7 @@ int run(int argc, char** argv) {
   add_gradcheck_command(app, exit_code);
   add_inspect_command(app);
   add_bench_command(app);
+  add_debug_command(app, exit_code);
   if (argc == 1) {
     std::cerr << app.help();
     return kWrongCall;
