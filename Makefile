@@ -30,7 +30,7 @@ ISA_FLAGS_avx2 = -mavx2 -mfma -mprefer-vector-width=256
 ISA_FLAGS_avx512 = -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mprefer-vector-width=512
 
 KERNEL_SOURCES = $(KERNELS:%=src/cpu/%.cpp)
-LIB_FLOORS = tensor cpu autograd autograd/ops nn data moco io
+LIB_FLOORS = tensor cpu autograd autograd/ops nn data moco io debug
 LIB_SOURCES = $(filter-out $(KERNEL_SOURCES),$(foreach floor,$(LIB_FLOORS),$(wildcard src/$(floor)/*.cpp)))
 CLI_SOURCES = $(wildcard src/cli/*.cpp)
 TEST_SOURCES = $(wildcard tests/*.cpp)

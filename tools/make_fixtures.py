@@ -159,21 +159,32 @@ def make_encoder(flags):
     return ResNet(flags.arch, flags.stem, flags.width, flags.dim, flags.head, norm).double()
 
 
-def contrast(encoder_q, encoder_k, queue, im_q, im_k, order, temperature):
+def unobserved(name, tensor):
+    """observe(name, tensor) sees the operations outside of the encoders; this one looks away."""
+    return tensor
+
+
+def contrast(encoder_q, encoder_k, queue, im_q, im_k, order, temperature, observe=unobserved):
     """One direction: loss, logits [N, 1+K], q [N, dim], k [N, dim].
 
-    Row i of the key encoder's batch is row order[i] of im_k."""
+    Row i of the key encoder's batch is row order[i] of im_k; None: as it is."""
     with torch.no_grad():
-        k = torch.empty(len(im_k), queue.shape[0], dtype=queue.dtype)
-        k[order] = F.normalize(encoder_k(im_k[order]), eps=1e-12)
-    q = F.normalize(encoder_q(im_q), eps=1e-12)
-    l_pos = (q * k).sum(1, keepdim=True)
-    logits = torch.cat([l_pos, q @ queue], 1) / temperature
-    return F.cross_entropy(logits, torch.zeros(len(q), dtype=torch.long)), logits, q, k
+        seen = im_k if order is None else observe("gather_rows", im_k[order])
+        k = observe("l2_normalize", F.normalize(encoder_k(seen), eps=1e-12))
+        if order is not None:
+            k = observe("gather_rows", k[order.argsort()])
+    q = observe("l2_normalize", F.normalize(encoder_q(im_q), eps=1e-12))
+    l_pos = observe("row_dot", (q * k).sum(1, keepdim=True))
+    l_neg = observe("matmul_transposed", q @ queue)
+    logits = observe("scale", observe("concat_columns", torch.cat([l_pos, l_neg], 1)) / temperature)
+    loss = F.cross_entropy(logits, torch.zeros(len(q), dtype=torch.long))
+    return observe("cross_entropy", loss), logits, q, k
 
 
-def moco_steps(flags, init, views):
-    """What `moco step` dumps: loss, logits, q, k, gradients of each step; the final state."""
+def moco_steps(flags, init, views, observe=unobserved, watch=lambda step, encoders: None):
+    """What `moco step` dumps: loss, logits, q, k, gradients of each step; the final state.
+
+    watch(step, encoders) is called before each step."""
     encoders = {name: make_encoder(flags) for name in ("encoder_q", "encoder_k")}
     for name, encoder in encoders.items():
         encoder.load_state_dict({key[len(name) + 1:]: value for key, value in init.items()
@@ -184,6 +195,7 @@ def moco_steps(flags, init, views):
                           weight_decay=flags.weight_decay)
     dump = {}
     for step in range(sum(name.startswith("im_q.") for name in views)):
+        watch(step, encoders)
         with torch.no_grad():  # theta_k <- m theta_k + (1 - m) theta_q
             for theta_k, theta_q in zip(encoder_k.parameters(), encoder_q.parameters()):
                 theta_k.copy_(flags.momentum * theta_k + (1 - flags.momentum) * theta_q)
@@ -191,10 +203,12 @@ def moco_steps(flags, init, views):
         directions = [(im_q, im_k, f"shuffle.{step}")]
         if flags.symmetric:
             directions.append((im_k, im_q, f"shuffle_sym.{step}"))
-        results = [contrast(encoder_q, encoder_k, queue, to_query, to_key,
-                            views.get(order, torch.arange(len(to_key))), flags.temperature)
+        results = [contrast(encoder_q, encoder_k, queue.clone(), to_query, to_key,
+                            views.get(order), flags.temperature, observe)
                    for to_query, to_key, order in directions]
-        loss = sum(result[0] for result in results)
+        loss = results[0][0]
+        if flags.symmetric:
+            loss = observe("add", loss + results[1][0])
         keys = torch.cat([result[3] for result in results])
         _, logits, q, k = results[0]
         sgd.zero_grad()

@@ -19,9 +19,6 @@
 
 namespace mocograd {
 
-// Requires: deterministic, differentiable near the inputs; keep them off kinks by more than h.
-using DifferentiableFunction = std::function<Variable(const std::vector<Variable>& inputs)>;
-
 struct GradcheckOptions {
   double step = 1e-6;
   double rtol = 1e-5;
@@ -37,7 +34,8 @@ struct GradcheckResult {
   std::string failure;   // empty, or input, index, analytic, numeric, tolerance
 };
 
-// inputs: f64, all of them checked.
+// inputs: f64, all of them checked. Requires: f is differentiable near them; keep them off kinks by
+// more than h.
 GradcheckResult gradcheck(const DifferentiableFunction& f, const std::vector<Tensor>& inputs,
                           const GradcheckOptions& options = {});
 

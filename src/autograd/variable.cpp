@@ -2,6 +2,7 @@
 
 #include <unordered_set>
 
+#include "autograd/observer.h"
 #include "tensor/backend.h"
 
 namespace mocograd {
@@ -39,6 +40,7 @@ bool InputGradients::needed(int input) const {
 
 void InputGradients::add(int input, const Tensor& dx) {
   if (!needed(input)) return;
+  if (seen_) (*seen_)[input] = dx;
   Node& target = *node_.inputs[input];
   MOCO_CHECK(dx.shape() == target.shape, "backward of ", node_.op, ": gradient ",
              dx.shape().to_string(), " for input ", input, " of shape ", target.shape.to_string());
@@ -49,6 +51,14 @@ void InputGradients::add(int input, const Tensor& dx) {
   // Not in place: two inputs may have been given the same tensor.
   Tensor sum = Tensor::empty_like(dx);
   dx.backend().add(target.grad, dx, sum);
+  if (observed()) [[unlikely]]
+    notify({.phase = Phase::backward,
+            .op = "accumulate",
+            .module = target.module,
+            .where = target.where,
+            .inputs = {target.grad, dx},
+            .outputs = {sum},
+            .node = &target});
   target.grad = sum;
 }
 
@@ -103,23 +113,56 @@ void Variable::backward(const Tensor& dy) const {
     if (!arrived.defined()) continue;
     const ModuleScope scope(node.module);
     InputGradients gradients(node);
+    if (!observed()) [[likely]] {
+      function(arrived, gradients);
+      continue;
+    }
+    std::vector<Tensor> seen(node.inputs.size());
+    gradients.seen_ = &seen;
     function(arrived, gradients);
+    notify({.phase = Phase::backward,
+            .op = node.op,
+            .module = node.module,
+            .where = node.where,
+            .inputs = {arrived},
+            .outputs = seen,
+            .node = &node});
   }
 }
 
 Variable make_result(const char* op, const Tensor& y, const std::vector<Variable>& inputs,
-                     BackwardFunction backward) {
+                     const OperationDetails& details, BackwardFunction backward,
+                     std::source_location where) {
   Variable result(y);
   bool needed = false;
   for (const Variable& input : inputs) needed |= input.requires_grad();
-  if (!needed || !recording) return result;
-  result.node_ = std::make_shared<Node>();
-  result.node_->op = op;
-  result.node_->module = ModuleScope::path();
-  result.node_->shape = y.shape();
-  for (const Variable& input : inputs) result.node_->inputs.push_back(input.node());
-  result.node_->backward = std::move(backward);
+  if (needed && recording) {
+    result.node_ = std::make_shared<Node>();
+    result.node_->op = op;
+    result.node_->module = ModuleScope::path();
+    result.node_->where = where;
+    result.node_->shape = y.shape();
+    for (const Variable& input : inputs) result.node_->inputs.push_back(input.node());
+    result.node_->backward = std::move(backward);
+  }
+  if (observed()) [[unlikely]] {
+    Operation operation{.phase = Phase::forward,
+                        .op = op,
+                        .module = ModuleScope::path(),
+                        .where = where,
+                        .inputs = {},
+                        .outputs = {y},
+                        .node = result.node_.get(),
+                        .details = &details};
+    for (const Variable& input : inputs) operation.inputs.push_back(input.data());
+    notify(operation);
+  }
   return result;
+}
+
+Variable make_result(const char* op, const Tensor& y, const std::vector<Variable>& inputs,
+                     BackwardFunction backward, std::source_location where) {
+  return make_result(op, y, inputs, OperationDetails(), std::move(backward), where);
 }
 
 NoGrad::NoGrad() : before_(recording) {

@@ -12,6 +12,7 @@
 
 #include <functional>
 #include <memory>
+#include <source_location>
 #include <string>
 #include <vector>
 
@@ -30,7 +31,10 @@ class InputGradients {
   void add(int input, const Tensor& dx);  // ∂L/∂input += dx; ignored for a constant
 
  private:
+  friend class Variable;
+
   const Node& node_;
+  std::vector<Tensor>* seen_ = nullptr;  // where an observer wants them: by position
 };
 
 // dy is ∂L/∂(the operation's result). Called once.
@@ -39,6 +43,7 @@ using BackwardFunction = std::function<void(const Tensor& dy, InputGradients& dx
 struct Node {
   const char* op = "leaf";
   std::string module;                         // "encoder_q.layer1.0.conv1", where it was made
+  std::source_location where;                 // in the operation's file
   std::vector<std::shared_ptr<Node>> inputs;  // null for a constant
   BackwardFunction backward;                  // empty for a leaf, and after use
   Shape shape;                                // of the result
@@ -49,6 +54,8 @@ struct Node {
   Node(const Node&) = delete;
   Node& operator=(const Node&) = delete;
 };
+
+struct OperationDetails;
 
 class Variable {
  public:
@@ -77,16 +84,30 @@ class Variable {
 
  private:
   friend Variable make_result(const char*, const Tensor&, const std::vector<Variable>&,
-                              BackwardFunction);
+                              const OperationDetails&, BackwardFunction, std::source_location);
 
   Tensor data_;
   std::shared_ptr<Node> node_;
 };
 
+// A function of variables: deterministic, and the same for any dtype of its inputs.
+using DifferentiableFunction = std::function<Variable(const std::vector<Variable>& inputs)>;
+
+// What an operation tells of itself to whoever observes (autograd/observer.h); nothing else uses it.
+struct OperationDetails {
+  std::vector<Tensor> saved;     // the tensors that its backward captured; some may be undefined
+  DifferentiableFunction again;  // the same operation on other inputs: gradcheck of a live node
+};
+
 // The result y of an operation on `inputs`. Where no input needs a gradient, or within NoGrad, it
 // is a constant and `backward` is dropped with all that it captured.
 Variable make_result(const char* op, const Tensor& y, const std::vector<Variable>& inputs,
-                     BackwardFunction backward);
+                     const OperationDetails& details, BackwardFunction backward,
+                     std::source_location where = std::source_location::current());
+// For an operation that tells nothing of itself.
+Variable make_result(const char* op, const Tensor& y, const std::vector<Variable>& inputs,
+                     BackwardFunction backward,
+                     std::source_location where = std::source_location::current());
 
 // While one exists, operations of this thread record nothing.
 class NoGrad {

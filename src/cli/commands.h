@@ -17,6 +17,7 @@ void add_gradcheck_command(CLI::App& app, int& exit_code);
 void add_inspect_command(CLI::App& app);
 void add_bench_command(CLI::App& app);
 void add_data_command(CLI::App& app, int& exit_code);
+void add_debug_command(CLI::App& app, int& exit_code);
 
 // Those of `moco data`.
 void add_data_info_command(CLI::App& data);

@@ -281,6 +281,20 @@ std::string json_quoted(std::string_view text) {
   return quoted + '"';
 }
 
+namespace {
+
+template <class T, class ToText>
+std::string array_text(const std::vector<T>& values, const ToText& to_text) {
+  std::string json = "[";
+  for (const T& value : values) {
+    if (json.size() > 1) json += ',';
+    json += to_text(value);
+  }
+  return json + "]";
+}
+
+}  // namespace
+
 JsonObject& JsonObject::add_raw(std::string_view key, std::string_view json) {
   if (!members_.empty()) members_ += ',';
   members_ += json_quoted(key);
@@ -302,9 +316,13 @@ JsonObject& JsonObject::add(std::string_view key, bool value) {
   return add_raw(key, value ? "true" : "false");
 }
 JsonObject& JsonObject::add(std::string_view key, const std::vector<double>& values) {
-  std::string json = "[";
-  for (double value : values) json += (json.size() > 1 ? "," : "") + number_text(value);
-  return add_raw(key, json + "]");
+  return add_raw(key, array_text(values, number_text));
+}
+JsonObject& JsonObject::add(std::string_view key, const std::vector<int64_t>& values) {
+  return add_raw(key, array_text(values, [](int64_t value) { return std::to_string(value); }));
+}
+JsonObject& JsonObject::add(std::string_view key, const std::vector<JsonObject>& values) {
+  return add_raw(key, array_text(values, [](const JsonObject& value) { return value.text(); }));
 }
 
 }  // namespace mocograd

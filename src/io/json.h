@@ -1,4 +1,4 @@
-// JSON (RFC 8259): a strict reader, and a writer of one flat object a line.
+// JSON (RFC 8259): a strict reader, and a writer of one object a line.
 //
 // The reader is stricter than general libraries, because checkpoint headers are read with it:
 // duplicate keys, invalid UTF-8, numbers out of range and anything after the value are errors, and
@@ -45,6 +45,9 @@ class JsonObject {
   JsonObject& add(std::string_view key, int value) { return add(key, int64_t{value}); }
   JsonObject& add(std::string_view key, bool value);
   JsonObject& add(std::string_view key, const std::vector<double>& values);
+  JsonObject& add(std::string_view key, const std::vector<int64_t>& values);
+  JsonObject& add(std::string_view key, const std::vector<JsonObject>& values);
+  JsonObject& add_null(std::string_view key) { return add_raw(key, "null"); }
 
   std::string text() const { return "{" + members_ + "}"; }
 

@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "autograd/observer.h"
 #include "autograd/ops/cross_entropy.h"
 #include "autograd/ops/linear.h"
 #include "autograd/ops/pointwise.h"
@@ -29,6 +30,7 @@ Tensor inverse_permutation(const Tensor& shuffle, int64_t n) {
 Tensor gather_rows(const Tensor& x, const Tensor& index) {
   const Tensor y = Tensor::empty_like(x);
   x.backend().gather_rows(x, index, y);
+  observe_update(Phase::forward, "gather_rows", "", {x, index}, {y});
   return y;
 }
 
@@ -85,6 +87,8 @@ void Moco::update_key_encoder() {
   for (size_t i = 0; i < theta_q.size(); ++i) {
     const Tensor& target = theta_k[i].variable->data();
     target.backend().ema(theta_q[i].variable->data(), config_.momentum, target);
+    observe_update(Phase::ema, "ema", encoder_k_.name() + "." + theta_k[i].name,
+                   {theta_q[i].variable->data()}, {target});
   }
 }
 

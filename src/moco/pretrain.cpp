@@ -7,7 +7,6 @@
 
 #include "data/augmentation.h"
 #include "data/fingerprint.h"
-#include "data/loader.h"
 #include "io/durable_file.h"
 #include "io/json_lines.h"
 #include "moco/checkpoint.h"
@@ -31,16 +30,6 @@ Tensor key_shuffle(const PretrainConfig& config, int64_t step, uint16_t directio
                       static_cast<uint32_t>(step), 0, direction);
   const std::vector<int64_t> order = random_permutation(config.batch, random);
   return Tensor::from({order.begin(), order.end()}, {config.batch}, {.dtype = DType::i64});
-}
-
-void check_configuration(const PretrainConfig& config, const DataSet& data) {
-  if (config.batch % config.bn_splits != 0)
-    throw UsageError(detail::concatenate("--bn-splits ", config.bn_splits,
-                                         " does not divide --batch ", config.batch));
-  const int64_t images = data.pretraining_images().dim(0);
-  if (config.batch > images)
-    throw UsageError(detail::concatenate("--batch ", config.batch, ": ", data.name, " has only ",
-                                         images, " training images"));
 }
 
 struct StopRequested {};  // thrown out of a kNN evaluation
@@ -156,8 +145,7 @@ class PretrainRun {
                     .steps_per_epoch = steps_per_epoch(),
                     .lr = schedule_.learning_rate(config_.lr, epoch, config_.epochs),
                     .data_wait_s = seconds_since(waiting)};
-    ViewPair views{batch.im_q, batch.im_k, key_shuffle(config_, progress_.step, 0), {}};
-    if (config_.symmetric) views.shuffle_sym = key_shuffle(config_, progress_.step, 1);
+    const ViewPair views = step_views(config_, batch, progress_.step);
     const StepResult result = moco_.train_step(views, optimizer_, event.lr);
     saved_ = false;
     ++progress_.step;
@@ -273,6 +261,22 @@ class PretrainRun {
 };
 
 }  // namespace
+
+void check_configuration(const PretrainConfig& config, const DataSet& data) {
+  if (config.batch % config.bn_splits != 0)
+    throw UsageError(detail::concatenate("--bn-splits ", config.bn_splits,
+                                         " does not divide --batch ", config.batch));
+  const int64_t images = data.pretraining_images().dim(0);
+  if (config.batch > images)
+    throw UsageError(detail::concatenate("--batch ", config.batch, ": ", data.name, " has only ",
+                                         images, " training images"));
+}
+
+ViewPair step_views(const PretrainConfig& config, const ViewBatch& batch, int64_t step) {
+  ViewPair views{batch.im_q, batch.im_k, key_shuffle(config, step, 0), {}};
+  if (config.symmetric) views.shuffle_sym = key_shuffle(config, step, 1);
+  return views;
+}
 
 PretrainEnd pretrain(const PretrainConfig& config, const PretrainOptions& options,
                      PretrainObserver& observer) {

@@ -7,7 +7,7 @@
 
 #include <set>
 
-#include "data/dataset.h"
+#include "data/loader.h"
 #include "moco/pretrain_config.h"
 
 namespace mocograd {
@@ -62,6 +62,12 @@ struct PretrainOptions {
   int loader_threads = 2;
   std::string instruction_set;  // what computes, for the checkpoint
 };
+
+// Throws UsageError where the batch and the splits or the data do not go together.
+void check_configuration(const PretrainConfig& config, const DataSet& data);
+
+// What step `step` (from 0) trains on: the batch's views, with the orders of the key encoder.
+ViewPair step_views(const PretrainConfig& config, const ViewBatch& batch, int64_t step);
 
 // Throws UsageError for a configuration that cannot be run or is not the checkpoint's, Error for
 // data that cannot be used or are not the checkpoint's, for an `out` that already holds a run (or

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "autograd/observer.h"
+
 namespace mocograd {
 
 KeyQueue::KeyQueue(int64_t size, int64_t dim, RandomStream random, TensorOptions options) {
@@ -24,7 +26,9 @@ void KeyQueue::enqueue(const Tensor& keys) {
              "queue: keys must be [N, ", keys_.dim(1), "], got ", keys.describe());
   for (int64_t done = 0; done < keys.dim(0);) {
     const int64_t count = std::min(keys.dim(0) - done, size() - pointer_);  // up to the queue's end
-    keys_.rows(pointer_, pointer_ + count).copy_from(keys.rows(done, done + count));
+    const Tensor replaced = keys_.rows(pointer_, pointer_ + count);
+    replaced.copy_from(keys.rows(done, done + count));
+    observe_update(Phase::queue, "enqueue", "queue", {keys.rows(done, done + count)}, {replaced});
     pointer_ = (pointer_ + count) % size();
     done += count;
   }

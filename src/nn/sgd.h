@@ -28,6 +28,7 @@ class Sgd {
 
  private:
   SgdConfig config_;
+  std::string module_;  // whose parameters they are
   std::vector<Slot> slots_;
 };
 

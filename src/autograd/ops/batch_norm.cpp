@@ -32,7 +32,7 @@ Variable normalize(const char* op, const Variable& x, const Variable* residual,
                    const Variable& gamma, const Variable& beta, const BatchNormConfig& config,
                    const BatchNormStatistics& statistics) {
   const Tensor saved_x = x.data(), saved_gamma = gamma.data();
-  const auto [mean, var] = statistics;
+  const Tensor mean = statistics.mean, var = statistics.var;
   check_arguments(op, saved_x, saved_gamma, beta.data(), config, statistics);
   const Tensor shortcut = residual ? residual->data() : Tensor();
   MOCO_CHECK(!residual || (shortcut.defined() && shortcut.shape() == x.shape()), op, ": residual ",
@@ -43,21 +43,25 @@ Variable normalize(const char* op, const Variable& x, const Variable* residual,
   std::vector<Variable> inputs = {x, gamma, beta};
   if (residual) inputs.push_back(*residual);
   const Tensor saved_y = config.relu ? y : Tensor();
-  return make_result(
-      op, y, inputs,
-      [=, has_residual = residual != nullptr, mean = mean, var = var](const Tensor& dy,
-                                                                      InputGradients& dx) {
-        const Tensor x_gradient = Tensor::empty_like(saved_x);
-        const Tensor dgamma = Tensor::empty_like(saved_gamma),
-                     dbeta = Tensor::empty_like(saved_gamma);
-        const Tensor dresidual = has_residual ? Tensor::empty_like(saved_x) : Tensor();
-        dy.backend().batch_norm_backward(dy, saved_x, saved_y, saved_gamma, config, mean, var,
-                                         x_gradient, dgamma, dbeta, dresidual);
-        dx.add(0, x_gradient);
-        dx.add(1, dgamma);
-        dx.add(2, dbeta);
-        if (has_residual) dx.add(3, dresidual);
-      });
+  const bool has_residual = residual != nullptr;
+  const auto again = [=](const std::vector<Variable>& in) {
+    // Statistics of its own: in training they are written, and the graph still reads these.
+    const DType dtype = in[0].data().dtype();
+    return normalize(op, in[0], has_residual ? &in[3] : nullptr, in[1], in[2], config,
+                     {mean.clone().to(dtype), var.clone().to(dtype)});
+  };
+  const OperationDetails details{{saved_x, saved_gamma, mean, var, saved_y}, again};
+  return make_result(op, y, inputs, details, [=](const Tensor& dy, InputGradients& dx) {
+    const Tensor x_gradient = Tensor::empty_like(saved_x);
+    const Tensor dgamma = Tensor::empty_like(saved_gamma), dbeta = Tensor::empty_like(saved_gamma);
+    const Tensor dresidual = has_residual ? Tensor::empty_like(saved_x) : Tensor();
+    dy.backend().batch_norm_backward(dy, saved_x, saved_y, saved_gamma, config, mean, var,
+                                     x_gradient, dgamma, dbeta, dresidual);
+    dx.add(0, x_gradient);
+    dx.add(1, dgamma);
+    dx.add(2, dbeta);
+    if (has_residual) dx.add(3, dresidual);
+  });
 }
 
 // Draws x, gamma, beta and groups; `call` is one of the three operations.

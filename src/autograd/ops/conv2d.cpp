@@ -27,7 +27,9 @@ Variable conv2d(const Variable& x, const Variable& w, Conv2dConfig config) {
   const int64_t ow = (x.dim(2) + 2 * config.padding - w.dim(1)) / config.stride + 1;
   const Tensor y = Tensor::empty({x.dim(0), oh, ow, w.dim(3)}, saved_x.options());
   y.backend().conv2d_forward(saved_x, saved_w, config, y);
-  return make_result("conv2d", y, {x, w}, [=](const Tensor& dy, InputGradients& dx) {
+  const OperationDetails details{{saved_x, saved_w},
+                                 [=](const auto& in) { return conv2d(in[0], in[1], config); }};
+  return make_result("conv2d", y, {x, w}, details, [=](const Tensor& dy, InputGradients& dx) {
     if (dx.needed(0)) {
       const Tensor data_gradient = Tensor::empty_like(saved_x);
       dy.backend().conv2d_backward_data(dy, saved_w, config, data_gradient);

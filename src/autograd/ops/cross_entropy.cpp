@@ -17,7 +17,9 @@ Variable cross_entropy(const Variable& x, const Tensor& label) {
   const Tensor p = Tensor::empty_like(x.data());
   const Tensor y = Tensor::empty({}, p.options());
   p.backend().cross_entropy_forward(x.data(), label, p, y);
-  return make_result("cross_entropy", y, {x}, [=](const Tensor& dy, InputGradients& dx) {
+  const OperationDetails details{{p, label},
+                                 [label](const auto& in) { return cross_entropy(in[0], label); }};
+  return make_result("cross_entropy", y, {x}, details, [=](const Tensor& dy, InputGradients& dx) {
     const Tensor x_gradient = Tensor::empty_like(p);
     dy.backend().cross_entropy_backward(p, label, dy, x_gradient);
     dx.add(0, x_gradient);

@@ -37,8 +37,10 @@ void product_backward(const Tensor& a, const Tensor& b, const Tensor& dy, InputG
 Variable matmul_transposed(const Variable& a, const Variable& b) {
   check_product("matmul_transposed", a.data(), b.data());
   const Tensor saved_a = a.data(), saved_b = b.data();
+  const OperationDetails details{{saved_a, saved_b},
+                                 [](const auto& in) { return matmul_transposed(in[0], in[1]); }};
   return make_result(
-      "matmul_transposed", product_transposed(saved_a, saved_b), {a, b},
+      "matmul_transposed", product_transposed(saved_a, saved_b), {a, b}, details,
       [=](const Tensor& dy, InputGradients& dx) { product_backward(saved_a, saved_b, dy, dx); });
 }
 
@@ -56,7 +58,9 @@ Variable linear(const Variable& x, const Variable& w, const Variable& b) {
   const Tensor saved_x = x.data(), saved_w = w.data();
   const Tensor y = product_transposed(saved_x, saved_w);
   y.backend().add_bias(y, b.data(), y);
-  return make_result("linear", y, {x, w, b}, [=](const Tensor& dy, InputGradients& dx) {
+  const OperationDetails details{{saved_x, saved_w},
+                                 [](const auto& in) { return linear(in[0], in[1], in[2]); }};
+  return make_result("linear", y, {x, w, b}, details, [=](const Tensor& dy, InputGradients& dx) {
     product_backward(saved_x, saved_w, dy, dx);
     const Tensor db = Tensor::empty({dy.dim(1)}, dy.options());
     dy.backend().sum_rows(dy, db);

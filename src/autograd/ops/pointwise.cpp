@@ -24,7 +24,8 @@ Variable add(const Variable& a, const Variable& b) {
   check_same("add", a.data(), b.data());
   const Tensor y = Tensor::empty_like(a.data());
   y.backend().add(a.data(), b.data(), y);
-  return make_result("add", y, {a, b}, [](const Tensor& dy, InputGradients& dx) {
+  const OperationDetails details{{}, [](const auto& in) { return add(in[0], in[1]); }};
+  return make_result("add", y, {a, b}, details, [](const Tensor& dy, InputGradients& dx) {
     dx.add(0, dy);
     dx.add(1, dy);
   });
@@ -41,7 +42,9 @@ Variable multiply(const Variable& a, const Variable& b) {
   const Tensor y = Tensor::empty_like(a.data());
   y.backend().multiply(a.data(), b.data(), y);
   const Tensor saved_a = a.data(), saved_b = b.data();
-  return make_result("multiply", y, {a, b}, [=](const Tensor& dy, InputGradients& dx) {
+  const OperationDetails details{{saved_a, saved_b},
+                                 [](const auto& in) { return multiply(in[0], in[1]); }};
+  return make_result("multiply", y, {a, b}, details, [=](const Tensor& dy, InputGradients& dx) {
     const Tensor da = Tensor::empty_like(dy), db = Tensor::empty_like(dy);
     dy.backend().multiply(dy, saved_b, da);
     dy.backend().multiply(dy, saved_a, db);
@@ -59,7 +62,8 @@ const GradcheckCase multiply_case("multiply", [](RandomStream& random) -> Gradch
 Variable scale(const Variable& x, double factor) {
   const Tensor y = Tensor::empty_like(x.data());
   y.backend().scale(x.data(), factor, y);
-  return make_result("scale", y, {x}, [factor](const Tensor& dy, InputGradients& dx) {
+  const OperationDetails details{{}, [factor](const auto& in) { return scale(in[0], factor); }};
+  return make_result("scale", y, {x}, details, [factor](const Tensor& dy, InputGradients& dx) {
     const Tensor scaled = Tensor::empty_like(dy);
     dy.backend().scale(dy, factor, scaled);
     dx.add(0, scaled);
@@ -75,7 +79,8 @@ const GradcheckCase scale_case("scale", [](RandomStream& random) -> GradcheckIns
 Variable relu(const Variable& x) {
   const Tensor y = Tensor::empty_like(x.data());
   y.backend().relu_forward(x.data(), y);
-  return make_result("relu", y, {x}, [y](const Tensor& dy, InputGradients& dx) {
+  const OperationDetails details{{y}, [](const auto& in) { return relu(in[0]); }};
+  return make_result("relu", y, {x}, details, [y](const Tensor& dy, InputGradients& dx) {
     const Tensor masked = Tensor::empty_like(dy);
     dy.backend().relu_backward(y, dy, masked);
     dx.add(0, masked);
@@ -92,7 +97,8 @@ Variable sum(const Variable& x) {
   const Tensor y = Tensor::empty({1}, x.data().options());
   y.backend().sum_rows(x.data().reshape({x.data().numel(), 1}), y);
   const Shape shape = x.shape();
-  return make_result("sum", y.reshape({}), {x}, [=](const Tensor& dy, InputGradients& dx) {
+  const OperationDetails details{{}, [](const auto& in) { return sum(in[0]); }};
+  return make_result("sum", y.reshape({}), {x}, details, [=](const Tensor& dy, InputGradients& dx) {
     dx.add(0, Tensor::full(shape, dy.item(), dy.options()));
   });
 }
@@ -104,8 +110,9 @@ const GradcheckCase sum_case("sum", [](RandomStream& random) -> GradcheckInstanc
 
 Variable reshape(const Variable& x, const Shape& shape) {
   const Shape before = x.shape();
+  const OperationDetails details{{}, [shape](const auto& in) { return reshape(in[0], shape); }};
   return make_result(
-      "reshape", x.data().reshape(shape), {x},
+      "reshape", x.data().reshape(shape), {x}, details,
       [before](const Tensor& dy, InputGradients& dx) { dx.add(0, dy.reshape(before)); });
 }
 

@@ -20,7 +20,8 @@ Variable max_pool(const Variable& x) {
   const Tensor y = Tensor::empty(pooled, x.data().options());
   const Tensor tap = Tensor::empty(pooled, {DType::u8, y.device()});
   y.backend().max_pool_forward(x.data(), y, tap);
-  return make_result("max_pool", y, {x}, [=](const Tensor& dy, InputGradients& dx) {
+  const OperationDetails details{{tap}, [](const auto& in) { return max_pool(in[0]); }};
+  return make_result("max_pool", y, {x}, details, [=](const Tensor& dy, InputGradients& dx) {
     const Tensor spread = Tensor::empty(shape, dy.options());
     dy.backend().max_pool_backward(dy, tap, spread);
     dx.add(0, spread);
@@ -43,7 +44,8 @@ Variable global_avg_pool(const Variable& x) {
   const Shape shape = x.shape();
   const Tensor y = Tensor::empty({shape[0], shape[3]}, x.data().options());
   y.backend().global_avg_pool_forward(x.data(), y);
-  return make_result("global_avg_pool", y, {x}, [=](const Tensor& dy, InputGradients& dx) {
+  const OperationDetails details{{}, [](const auto& in) { return global_avg_pool(in[0]); }};
+  return make_result("global_avg_pool", y, {x}, details, [=](const Tensor& dy, InputGradients& dx) {
     const Tensor spread = Tensor::empty(shape, dy.options());
     dy.backend().global_avg_pool_backward(dy, spread);
     dx.add(0, spread);

@@ -11,7 +11,9 @@ Variable l2_normalize(const Variable& x, double eps) {
   const Tensor y = Tensor::empty_like(x.data());
   const Tensor norm = Tensor::empty({x.dim(0)}, y.options());
   y.backend().l2_normalize_forward(x.data(), eps, y, norm);
-  return make_result("l2_normalize", y, {x}, [=](const Tensor& dy, InputGradients& dx) {
+  const OperationDetails details{{y, norm},
+                                 [eps](const auto& in) { return l2_normalize(in[0], eps); }};
+  return make_result("l2_normalize", y, {x}, details, [=](const Tensor& dy, InputGradients& dx) {
     const Tensor x_gradient = Tensor::empty_like(dy);
     dy.backend().l2_normalize_backward(y, norm, eps, dy, x_gradient);
     dx.add(0, x_gradient);
@@ -34,7 +36,9 @@ Variable row_dot(const Variable& a, const Variable& b) {
              saved_b.describe());
   const Tensor y = Tensor::empty({a.dim(0), 1}, saved_a.options());
   y.backend().row_dot(saved_a, saved_b, y);
-  return make_result("row_dot", y, {a, b}, [=](const Tensor& dy, InputGradients& dx) {
+  const OperationDetails details{{saved_a, saved_b},
+                                 [](const auto& in) { return row_dot(in[0], in[1]); }};
+  return make_result("row_dot", y, {a, b}, details, [=](const Tensor& dy, InputGradients& dx) {
     if (dx.needed(0)) {
       const Tensor da = Tensor::empty_like(saved_a);
       dy.backend().scale_rows(saved_b, dy, da);
@@ -62,13 +66,15 @@ Variable concat_columns(const Variable& a, const Variable& b) {
   const int64_t rows = a.dim(0), left = a.dim(1), right = b.dim(1);
   const Tensor y = Tensor::empty({rows, left + right}, a.data().options());
   y.backend().concat_columns(a.data(), b.data(), y);
-  return make_result("concat_columns", y, {a, b}, [=](const Tensor& dy, InputGradients& dx) {
-    const Tensor da = Tensor::empty({rows, left}, dy.options());
-    const Tensor db = Tensor::empty({rows, right}, dy.options());
-    dy.backend().split_columns(dy, da, db);
-    dx.add(0, da);
-    dx.add(1, db);
-  });
+  const OperationDetails details{{}, [](const auto& in) { return concat_columns(in[0], in[1]); }};
+  return make_result("concat_columns", y, {a, b}, details,
+                     [=](const Tensor& dy, InputGradients& dx) {
+                       const Tensor da = Tensor::empty({rows, left}, dy.options());
+                       const Tensor db = Tensor::empty({rows, right}, dy.options());
+                       dy.backend().split_columns(dy, da, db);
+                       dx.add(0, da);
+                       dx.add(1, db);
+                     });
 }
 
 const GradcheckCase concat_case("concat_columns", [](RandomStream& random) -> GradcheckInstance {

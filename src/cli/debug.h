@@ -1,0 +1,11 @@
+// The subcommands of moco debug, one file each.
+#pragma once
+
+#include <CLI/CLI.hpp>
+
+namespace mocograd {
+
+void add_trace_command(CLI::App& debug);
+void add_diff_command(CLI::App& debug, int& exit_code);
+
+}  // namespace mocograd

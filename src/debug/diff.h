@@ -1,0 +1,47 @@
+// Diff: where do two dumps part? (debug/dump.h; any two safetensors files will do)
+//
+// For two tensors a and b of equal shape:
+//   max abs   max |a − b|, and where
+//   max rel   max |a − b| / max |b|               what a tolerance is compared with
+//   nmse      Σ(a − b)² / Σ b²
+//   ulps      the most representable numbers between an a and its b, in the narrower dtype
+// A NaN equals a NaN, and nothing else.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "io/safetensors.h"
+
+namespace mocograd {
+
+struct TensorDifference {
+  std::string name;
+  Shape shape_a, shape_b;  // where they differ nothing else was compared
+  double max_abs = 0, max_rel = 0, nmse = 0;
+  double ulps = 0;
+  std::vector<int64_t> index;  // of max abs
+  double a = 0, b = 0;         // the numbers there
+  bool comparable() const { return shape_a == shape_b; }
+  // A NaN in a measure is a difference.
+  bool within(double tolerance) const { return comparable() && max_rel <= tolerance; }
+};
+
+TensorDifference compare(const std::string& name, const Tensor& a, const Tensor& b);
+
+struct DumpDifference {
+  std::vector<TensorDifference> tensors;  // of both, in the order in which a's operations ran
+  std::vector<std::string> only_a, only_b;
+};
+
+// names: as in a's order (debug/dump.h), then the others by name.
+DumpDifference compare(const NamedTensors& a, const NamedTensors& b);
+
+// The first tensor in order that is not within the tolerance, a table by module, what is missing
+// on one side. all: a line for each tensor too.
+std::string diff_text(const DumpDifference& difference, double tolerance, bool all);
+
+// Was everything that both have within the tolerance, and is there anything that both have?
+bool agree(const DumpDifference& difference, double tolerance);
+
+}  // namespace mocograd

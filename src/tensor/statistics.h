@@ -1,0 +1,21 @@
+// What the numbers of a tensor are like, for inspection and tracing.
+#pragma once
+
+#include "tensor/tensor.h"
+
+namespace mocograd {
+
+struct TensorStatistics {
+  int64_t finite = 0, nan = 0, infinite = 0;           // how many are of each kind
+  double min = 0, max = 0, mean = 0, std = 0, l2 = 0;  // of the finite ones; 0 where there are none
+
+  bool all_finite() const { return nan == 0 && infinite == 0; }
+};
+
+// std is √(Σ(x − mean)²/n), l2 is √Σx². From any device and dtype.
+TensorStatistics statistics_of(const Tensor& tensor);
+
+// Is every number finite? For floating-point tensors in any memory; stops at the first that is not.
+bool all_finite(const Tensor& tensor);
+
+}  // namespace mocograd
