@@ -10,6 +10,7 @@
 #include <limits>
 
 #include "nn/layers.h"
+#include "tensor/backend.h"
 #include "tensor/statistics.h"
 
 namespace mocograd {
@@ -158,7 +159,9 @@ const Place kPlaces[] = {
 
 TEST_P(NanGuard, NamesTheOperationThatWasTheFirst) {
   use_fused_operations(false);
+  const StateDict before = checkpoint_state(moco_, &optimizer_);
   for (const Place& place : kPlaces) {
+    restore_state(before, moco_, &optimizer_);  // the running statistics of the place before
     SCOPED_TRACE(place.name + " " + name_of(place.phase));
     Injector injector(place, GetParam());
     const ObserverScope scope(injector);
@@ -216,6 +219,20 @@ TEST_P(NanGuard, NamesAKeyParameterTheQueueAndAView) {
   }
 }
 
+TEST_P(NanGuard, NamesABatchNormWhoseVarianceOverflows) {
+  if (std::isnan(GetParam())) return;  // the one case is an infinity
+  // Images of the size 1e30 have finite means; the layers behind see zeros, and the loss is finite.
+  for (const Tensor& view : {views_.im_q, views_.im_k}) view.backend().scale(view, 1e30, view);
+  const Error error = failed_step();
+  EXPECT_EQ(std::string(error.what())
+                .rfind("step 2: encoder_k.bn1.batch_norm (forward) wrote f32 [2, 2], 0 NaN, 4 Inf "
+                       "for its backward, and all that it read is finite",
+                       0),
+            0u)
+      << error.what();
+  expect_identical_replay("encoder_k.bn1.batch_norm");
+}
+
 INSTANTIATE_TEST_SUITE_P(Values, NanGuard,
                          testing::Values(std::numeric_limits<double>::quiet_NaN(),
                                          std::numeric_limits<double>::infinity()),
@@ -261,6 +278,45 @@ TEST_P(NanGuardOnce, SaysWhyThereIsNoReplay) {
     EXPECT_NE(told.hint().find("no replay: /nowhere/replay.safetensors"), std::string::npos)
         << told.hint();
   }
+}
+
+// Overwrites what the optimizer of one step wrote.
+class SpoiltOptimizer : public OperationObserver, public PretrainObserver {
+ public:
+  explicit SpoiltOptimizer(int64_t step) : spoilt_(step) {}
+  void before_step(int64_t step, Moco&) override { step_ = step; }
+  void operation(const Operation& operation) override {
+    if (step_ == spoilt_ && operation.phase == Phase::optimizer)
+      overwrite(operation.outputs[1], INFINITY);
+  }
+
+ private:
+  const int64_t spoilt_;
+  int64_t step_ = 0;
+};
+
+TEST(Pretrain, NeverSavesWeightsThatAreNotFinite) {
+  const std::string out = testing::TempDir() + "/nan_guard_test_run";
+  std::filesystem::remove_all(out);
+  PretrainConfig config = tiny();
+  config.knn_every = 0;
+  config.save_every = 2;
+  config.max_steps = 5;
+  SpoiltOptimizer observer(4);
+  const ObserverScope scope(observer);
+  try {
+    PretrainOptions options;
+    options.out = out;
+    pretrain(config, options, observer);
+    FAIL();
+  } catch (const NonFiniteError& error) {
+    EXPECT_EQ(std::string(error.what()).rfind("step 4: the optimizer wrote encoder_q.", 0), 0u)
+        << error.what();
+  }
+  const NamedTensors checkpoint = read_safetensors(out + "/checkpoint.safetensors");
+  EXPECT_EQ(checkpoint_progress(checkpoint).step, 2);
+  for (const auto& [name, tensor] : checkpoint.tensors) EXPECT_TRUE(all_finite(tensor)) << name;
+  std::filesystem::remove_all(out);
 }
 
 TEST(AllFinite, SeesEveryPosition) {

@@ -11,20 +11,23 @@ namespace {
 constexpr const char* kViewNames[] = {"im_q", "im_k"};
 constexpr const char* kShuffleNames[] = {"shuffle", "shuffle_sym"};
 
-// What a forward pass changes beside gradients, put back at the end.
-class KeepBuffers {
+// The buffers of both encoders begin at 0 and are put back at the end: a forward pass in training
+// does not read them, and the failed one has left in them what was not finite.
+class FreshBuffers {
  public:
-  explicit KeepBuffers(Moco& moco) {
+  explicit FreshBuffers(Moco& moco) {
     for (const Module* encoder : {&moco.encoder_q(), &moco.encoder_k()}) {
-      for (const NamedBuffer& buffer : encoder->named_buffers())
+      for (const NamedBuffer& buffer : encoder->named_buffers()) {
         kept_.emplace_back(*buffer.tensor, buffer.tensor->clone());
+        buffer.tensor->fill(0);
+      }
     }
   }
-  ~KeepBuffers() {
+  ~FreshBuffers() {
     for (const auto& [buffer, before] : kept_) buffer.copy_from(before);
   }
-  KeepBuffers(const KeepBuffers&) = delete;
-  KeepBuffers& operator=(const KeepBuffers&) = delete;
+  FreshBuffers(const FreshBuffers&) = delete;
+  FreshBuffers& operator=(const FreshBuffers&) = delete;
 
  private:
   std::vector<std::pair<Tensor, Tensor>> kept_;
@@ -90,7 +93,7 @@ Rerun rerun(Moco& moco, const ViewPair& views, bool fused, int64_t step, TraceSi
   tracer.names().add_parameters(moco.encoder_q());
   tracer.begin_step(step);
   {
-    const KeepBuffers buffers(moco);
+    const FreshBuffers buffers(moco);
     const FusedOperations operations(fused);
     const ObserverScope scope(tracer);
     try {

@@ -1,7 +1,7 @@
 // Replay: one training step in a file, to be computed again, elsewhere and as often as it takes.
 //
 // The file is a checkpoint (moco/checkpoint.h) of the moment between the moving average and the
-// forward pass, and holds besides:
+// forward pass (but for running statistics, which the forward pass does not read), and besides:
 //   im_q, im_k [N, 3, H, W]; shuffle, shuffle_sym i64 [N], where the step had them
 //   metadata: learning_rate; fused; trace_hash, of the step's operations (TraceHash); origin, who
 //   wrote the first number that was not finite

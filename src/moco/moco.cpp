@@ -52,6 +52,10 @@ double percent_positive_first(const Tensor& logits) {
                        "a smaller --lr may help; the last checkpoint is unharmed");
 }
 
+void require_finite(const Tensor& tensor, const char* what, const std::string& name) {
+  if (!all_finite(tensor)) fail_non_finite(what + name + " is not finite");
+}
+
 }  // namespace
 
 Moco::Moco(const MocoConfig& config, uint64_t seed)
@@ -81,15 +85,19 @@ StepResult Moco::forward_backward(const ViewPair& views) {
   result.loss = loss.data().item();
   result.top1 = percent_positive_first(result.contrast.logits.data());
   if (!std::isfinite(result.loss)) fail_non_finite("the loss is " + std::to_string(result.loss));
+  // A variance that overflows leaves zeros behind, and the loss finite.
+  for (const ResNet* encoder : {&encoder_q_, &encoder_k_}) {
+    for (const NamedBuffer& buffer : encoder->named_buffers())
+      require_finite(*buffer.tensor, "", encoder->name() + "." + buffer.name);
+  }
 
   const std::vector<NamedParameter> parameters = encoder_q_.named_parameters();
   encoder_q_.zero_grad();
   loss.backward();
   for (const NamedParameter& parameter : parameters) {
     const Tensor gradient = parameter.variable->grad();
-    if (gradient.defined() && !all_finite(gradient))
-      fail_non_finite("the gradient of " + encoder_q_.name() + "." + parameter.name +
-                      " is not finite");
+    if (gradient.defined())
+      require_finite(gradient, "the gradient of ", encoder_q_.name() + "." + parameter.name);
   }
   return result;
 }

@@ -42,7 +42,7 @@ struct StepResult {
   Contrast swapped;   // of the second, with symmetric
 };
 
-// The loss or a gradient of a step is not finite.
+// The loss, a gradient or a running statistic of a step is not finite.
 class NonFiniteError : public Error {
  public:
   using Error::Error;
@@ -55,7 +55,7 @@ class Moco {
 
   // One training step; `optimizer` holds encoder_q's parameters. Their gradients stay readable
   // until the next step. Throws NonFiniteError before the optimizer and the queue are touched if
-  // the loss or a gradient is not finite.
+  // the loss, a running statistic or a gradient is not finite.
   StepResult train_step(const ViewPair& views, Sgd& optimizer, double learning_rate);
 
   // The parts of the step.

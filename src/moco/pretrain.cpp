@@ -166,8 +166,7 @@ class PretrainRun {
     }
   }
 
-  // The loss and the gradients of a step tell of everything but what its optimizer wrote, which the
-  // next step will read.
+  // A step checks everything but what its optimizer writes, which the next step reads.
   void require_finite_weights() const {
     for (const Sgd::Slot& slot : optimizer_.slots()) {
       if (!all_finite(slot.parameter.variable->data()))

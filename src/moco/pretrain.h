@@ -38,8 +38,8 @@ struct RunStart {
   int64_t last_step;   // where the run ends
 };
 
-// A step whose loss or gradients are not finite: all that they depend on. θk is averaged already;
-// the optimizer and the queue are as the step before left them.
+// A step that is not finite, and all that it depends on. θk is averaged already and the running
+// statistics are the step's; the optimizer and the queue are as the step before left them.
 struct NonFiniteStep {
   const NonFiniteError& error;
   const PretrainConfig& config;

@@ -21,20 +21,20 @@ void for_each_number(const Tensor& tensor, F f) {
   }
 }
 
-// By the bits, because a loop over integers is vectorised: the exponent is all ones in an infinity
-// and in a NaN, and in nothing else.
+// By the bits, because a loop over integers is vectorised. In an infinity and in a NaN, and in
+// nothing else, the exponent is all ones: adding a one to it then carries into the sign's place.
 template <class Float, class Bits>
 bool all_finite_on_host(const Tensor& tensor) {
   constexpr Bits kExponent = std::bit_cast<Bits>(std::numeric_limits<Float>::infinity());
+  constexpr Bits kOne = kExponent & (~kExponent + 1), kSign = kExponent + kOne;
   constexpr int64_t kPart = 4096;
   const Float* x = tensor.raw<Float>();
   const int64_t n = tensor.numel();
   for (int64_t begin = 0; begin < n; begin += kPart) {
     const int64_t end = std::min(n, begin + kPart);
-    Bits found = 0;
-    for (int64_t i = begin; i < end; ++i)
-      found |= Bits{(std::bit_cast<Bits>(x[i]) & kExponent) == kExponent};
-    if (found) return false;
+    Bits carries = 0;
+    for (int64_t i = begin; i < end; ++i) carries |= (std::bit_cast<Bits>(x[i]) & kExponent) + kOne;
+    if (carries & kSign) return false;
   }
   return true;
 }
