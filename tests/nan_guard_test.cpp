@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <limits>
 
+#include "cpu/parallel.h"
 #include "nn/layers.h"
 #include "tensor/backend.h"
 #include "tensor/statistics.h"
@@ -65,9 +66,13 @@ class Injector : public OperationObserver {
 // A step that was trained until it failed, and the file that the guard left.
 class NanGuard : public testing::TestWithParam<double> {
  protected:
-  NanGuard() { moco_.train_step(views_, optimizer_, 0.1); }  // so that θk ≠ θq, and v ≠ 0
+  NanGuard() {
+    set_num_threads(1);
+    moco_.train_step(views_, optimizer_, 0.1);  // so that θk ≠ θq, and v ≠ 0
+  }
   ~NanGuard() override {
     use_fused_operations(true);
+    set_num_threads(threads_);
     std::filesystem::remove(path_);
   }
 
@@ -108,6 +113,7 @@ class NanGuard : public testing::TestWithParam<double> {
     EXPECT_EQ(again.origin->name, name);
   }
 
+  const int threads_ = num_threads();
   const std::string path_ = testing::TempDir() + "/nan_guard_test.safetensors";
   const PretrainConfig config_ = tiny();
   const Progress progress_{.step = 1};

@@ -67,4 +67,9 @@ for flags in '' '--symmetric'; do
 done
 check 'and checking changes nothing' same "$plain" "$scratch/checked"
 
+fixture=tests/fixtures/symmetric
+# shellcheck disable=SC2046  # the file holds flags
+check 'in moco step too' "$moco" step --init $fixture.init.safetensors \
+  --views $fixture.views.safetensors $(cat $fixture.flags) --dump "$scratch/dump" --check-invariants
+
 finish
