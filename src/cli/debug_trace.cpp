@@ -1,6 +1,4 @@
 // moco debug trace: every operation of training steps, as a table or as JSON lines.
-#include <filesystem>
-
 #include "cli/debug.h"
 #include "cli/step_source.h"
 #include "debug/trace.h"
@@ -22,9 +20,7 @@ void run(const TraceFlags& flags) {
   if (flags.out.empty()) {
     sink = std::make_unique<TraceTable>(level);
   } else {
-    if (std::filesystem::exists(flags.out) && std::filesystem::is_regular_file(flags.out))
-      throw Error(flags.out + " exists already", "", "choose another --out");
-    sink = std::make_unique<JsonTrace>(flags.out, level);
+    sink = trace_file(flags.out, level);
   }
   Tracer tracer(*sink);
   tracer.names().add_parameters(source->moco().encoder_q());

@@ -1,5 +1,6 @@
 // moco pretrain: the main job.
 #include <iostream>
+#include <optional>
 
 #include "cli/commands.h"
 #include "cli/flags.h"
@@ -7,6 +8,8 @@
 #include "cli/stop_signal.h"
 #include "cpu/instruction_set.h"
 #include "cpu/parallel.h"
+#include "debug/invariants.h"
+#include "debug/nan_guard.h"
 
 namespace mocograd {
 namespace {
@@ -15,6 +18,44 @@ struct PretrainFlags {
   PretrainConfig config;
   ComputeFlags compute;
   PretrainOptions options;
+  std::string nan_guard = "on";
+  bool check_invariants = false;
+};
+
+// What the terminal shows, and what looks into the steps.
+class Watch : public TerminalProgress {
+ public:
+  explicit Watch(const PretrainFlags& flags)
+      : TerminalProgress(flags.options.out), guard_(flags.nan_guard == "on") {
+    if (flags.check_invariants) scope_.emplace(checker_);
+  }
+
+  void before_step(int64_t step, Moco& moco) override {
+    if (scope_) checker_.before_step(step, moco);
+  }
+  void after_step(Moco& moco, const StepResult& result) override {
+    if (scope_) checker_.after_step(moco, result);
+  }
+  void step(const StepEvent& event) override {
+    TerminalProgress::step(event);
+    previous_learning_rate_ = event.lr;
+  }
+  void before_knn(Moco& moco) override {
+    if (scope_) checker_.before_evaluation(moco);
+  }
+  void after_knn(Moco& moco) override {
+    if (scope_) checker_.after_evaluation(moco);
+  }
+  void non_finite(const NonFiniteStep& step) override {
+    scope_.reset();  // the step is computed again
+    if (guard_) throw explain(step, previous_learning_rate_);
+  }
+
+ private:
+  const bool guard_;
+  InvariantChecker checker_;
+  std::optional<ObserverScope> scope_;  // where invariants are checked
+  std::optional<double> previous_learning_rate_;
 };
 
 // For a shell: as it is where that is safe, in single quotes otherwise.
@@ -34,7 +75,7 @@ int run(const PretrainFlags& flags, const std::string& program) {
             << std::endl;
   const std::string resume =
       shell_quoted(program) + " pretrain --resume --out " + shell_quoted(flags.options.out);
-  TerminalProgress progress(flags.options.out);
+  Watch progress(flags);
   try {
     if (pretrain(flags.config, flags.options, progress) == PretrainEnd::finished) return 0;
   } catch (const UsageError&) {
@@ -63,6 +104,17 @@ void add_pretrain_command(CLI::App& app, int& exit_code) {
       ->check(true_or_false());
   command->add_option("--init", flags->config.init,
                       "weights to start from: torchvision's names, or a checkpoint");
+  command
+      ->add_option("--nan-guard", flags->nan_guard,
+                   "where the loss is not finite, say who made it so, and save the step")
+      ->check(CLI::IsMember({"on", "off"}))
+      ->capture_default_str()
+      ->configurable(false);
+  command
+      ->add_flag("--check-invariants", flags->check_invariants,
+                 "assert in every step what implementers of MoCo get wrong; slower")
+      ->configurable(false)
+      ->check(true_or_false());
   add_training_flags(*command, flags->config);
   add_run_flags(*command, flags->config);
   add_compute_flags(*command, flags->compute);

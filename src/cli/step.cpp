@@ -5,6 +5,7 @@
 #include "cli/commands.h"
 #include "cli/step_source.h"
 #include "debug/dump.h"
+#include "debug/invariants.h"
 #include "debug/trace.h"
 #include "moco/checkpoint.h"
 
@@ -14,7 +15,7 @@ namespace {
 struct StepFlags {
   StepSourceFlags source;
   std::string dump, trace;
-  bool operations = false;
+  bool operations = false, check_invariants = false;
 };
 
 void dump_step(int64_t step, const StepResult& result, const Sgd& optimizer, StateDict& dump) {
@@ -36,19 +37,23 @@ void run(const StepFlags& flags) {
   Dumper dumper(dump);
   std::optional<JsonTrace> trace;
   std::optional<Tracer> tracer;
-  std::vector<std::unique_ptr<ObserverScope>> scopes;
+  InvariantChecker checker;
+  std::optional<ObserverScope> tracing, dumping, checking;
   if (!flags.trace.empty()) {
     trace.emplace(flags.trace, TraceLevel::statistics);
     tracer.emplace(*trace);
-    scopes.push_back(std::make_unique<ObserverScope>(*tracer));
+    tracing.emplace(*tracer);
   }
-  if (flags.operations) scopes.push_back(std::make_unique<ObserverScope>(dumper));
-  use_fused_operations(scopes.empty());
+  if (flags.operations) dumping.emplace(dumper);
+  if (flags.check_invariants) checking.emplace(checker);
+  use_fused_operations(!tracing && !dumping);
   for (int64_t s = 0; s < source->steps(); ++s) {
     if (tracer) tracer->begin_step(s);
     dumper.begin_step(s);
+    if (checking) checker.before_step(s, source->moco());
     const StepResult result =
         source->moco().train_step(source->views(s), source->optimizer(), source->learning_rate());
+    if (checking) checker.after_step(source->moco(), result);
     dump_step(s, result, source->optimizer(), dump.tensors);
   }
   dump.tensors.merge(checkpoint_state(source->moco(), &source->optimizer()));
@@ -68,6 +73,8 @@ void add_step_command(CLI::App& app) {
   command->add_flag("--operations", flags->operations,
                     "dump every operation's result and gradient too, for moco debug diff");
   command->add_option("--trace", flags->trace, "file for one JSON line an operation");
+  command->add_flag("--check-invariants", flags->check_invariants,
+                    "assert what implementers of MoCo get wrong");
   CLI::App* unused = command->add_option_group("Of a run, without effect on given views");
   add_run_flags(*unused, flags->source.config);
   command->callback([flags] { run(*flags); });

@@ -85,8 +85,8 @@ void restore_state(const StateDict& state, Moco& moco, Sgd* optimizer) {
   }
 }
 
-void save_checkpoint(const std::string& path, const PretrainConfig& config, Progress progress,
-                     Moco& moco, const Sgd& optimizer, const Provenance& provenance) {
+NamedTensors make_checkpoint(const PretrainConfig& config, Progress progress, Moco& moco,
+                             const Sgd& optimizer, const Provenance& provenance) {
   NamedTensors checkpoint;
   checkpoint.tensors = checkpoint_state(moco, &optimizer);
   for (const auto& [name, value] : to_strings(config))
@@ -96,7 +96,12 @@ void save_checkpoint(const std::string& path, const PretrainConfig& config, Prog
   });
   for_each_text(provenance,
                 [&](const char* key, const std::string& text) { checkpoint.metadata[key] = text; });
-  write_safetensors(path, checkpoint);
+  return checkpoint;
+}
+
+void save_checkpoint(const std::string& path, const PretrainConfig& config, Progress progress,
+                     Moco& moco, const Sgd& optimizer, const Provenance& provenance) {
+  write_safetensors(path, make_checkpoint(config, progress, moco, optimizer, provenance));
 }
 
 PretrainConfig checkpoint_config(const NamedTensors& checkpoint) {

@@ -40,6 +40,8 @@ StateDict checkpoint_state(Moco& moco, const Sgd* optimizer);
 // changed half.
 void restore_state(const StateDict& state, Moco& moco, Sgd* optimizer);
 
+NamedTensors make_checkpoint(const PretrainConfig& config, Progress progress, Moco& moco,
+                             const Sgd& optimizer, const Provenance& provenance = {});
 void save_checkpoint(const std::string& path, const PretrainConfig& config, Progress progress,
                      Moco& moco, const Sgd& optimizer, const Provenance& provenance = {});
 

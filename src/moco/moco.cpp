@@ -9,6 +9,7 @@
 #include "autograd/ops/rows.h"
 #include "nn/state_dict.h"
 #include "tensor/backend.h"
+#include "tensor/statistics.h"
 
 namespace mocograd {
 namespace {
@@ -46,6 +47,15 @@ double percent_positive_first(const Tensor& logits) {
   return 100.0 * static_cast<double>(first) / static_cast<double>(logits.dim(0));
 }
 
+[[noreturn]] void fail_non_finite(const std::string& what) {
+  throw NonFiniteError("moco: " + what, "",
+                       "a smaller --lr may help; the last checkpoint is unharmed");
+}
+
+void require_finite(const Tensor& tensor, const char* what, const std::string& name) {
+  if (!all_finite(tensor)) fail_non_finite(what + name + " is not finite");
+}
+
 }  // namespace
 
 Moco::Moco(const MocoConfig& config, uint64_t seed)
@@ -57,27 +67,38 @@ Moco::Moco(const MocoConfig& config, uint64_t seed)
 
 StepResult Moco::train_step(const ViewPair& views, Sgd& optimizer, double learning_rate) {
   update_key_encoder();
+  const StepResult result = forward_backward(views);
+  optimizer.step(learning_rate);
+  queue_.enqueue(result.contrast.k);
+  if (config_.symmetric) queue_.enqueue(result.swapped.k);
+  return result;
+}
 
+StepResult Moco::forward_backward(const ViewPair& views) {
   StepResult result;
   result.contrast = contrast(views.im_q, views.im_k, views.shuffle);
   Variable loss = result.contrast.loss;
-  Contrast swapped;
   if (config_.symmetric) {
-    swapped = contrast(views.im_k, views.im_q, views.shuffle_sym);  // the queue is as it was
-    loss = add(loss, swapped.loss);
+    result.swapped = contrast(views.im_k, views.im_q, views.shuffle_sym);  // the queue is as it was
+    loss = add(loss, result.swapped.loss);
   }
   result.loss = loss.data().item();
   result.top1 = percent_positive_first(result.contrast.logits.data());
-  if (!std::isfinite(result.loss))
-    throw Error("moco: the loss is not finite: " + std::to_string(result.loss), "",
-                "a smaller --lr may help; the last checkpoint is unharmed");
+  if (!std::isfinite(result.loss)) fail_non_finite("the loss is " + std::to_string(result.loss));
+  // A variance that overflows leaves zeros behind, and the loss finite.
+  for (const ResNet* encoder : {&encoder_q_, &encoder_k_}) {
+    for (const NamedBuffer& buffer : encoder->named_buffers())
+      require_finite(*buffer.tensor, "", encoder->name() + "." + buffer.name);
+  }
 
-  optimizer.zero_grad();
+  const std::vector<NamedParameter> parameters = encoder_q_.named_parameters();
+  encoder_q_.zero_grad();
   loss.backward();
-  optimizer.step(learning_rate);
-
-  queue_.enqueue(result.contrast.k);
-  if (config_.symmetric) queue_.enqueue(swapped.k);
+  for (const NamedParameter& parameter : parameters) {
+    const Tensor gradient = parameter.variable->grad();
+    if (gradient.defined())
+      require_finite(gradient, "the gradient of ", encoder_q_.name() + "." + parameter.name);
+  }
   return result;
 }
 

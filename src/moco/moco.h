@@ -39,6 +39,13 @@ struct StepResult {
   double loss = 0;
   double top1 = 0;    // per cent of the rows whose positive wins over the whole queue
   Contrast contrast;  // of the first direction; its graph is used up
+  Contrast swapped;   // of the second, with symmetric
+};
+
+// The loss, a gradient or a running statistic of a step is not finite.
+class NonFiniteError : public Error {
+ public:
+  using Error::Error;
 };
 
 class Moco {
@@ -47,12 +54,15 @@ class Moco {
   Moco(const MocoConfig& config, uint64_t seed);
 
   // One training step; `optimizer` holds encoder_q's parameters. Their gradients stay readable
-  // until the next step. Throws before the optimizer and the queue are touched if the loss is not
-  // finite.
+  // until the next step. Throws NonFiniteError before the optimizer and the queue are touched if
+  // the loss, a running statistic or a gradient is not finite.
   StepResult train_step(const ViewPair& views, Sgd& optimizer, double learning_rate);
 
   // The parts of the step.
   void update_key_encoder();  // θk ← m·θk + (1 − m)·θq, all parameters, no buffers
+  // The losses, and encoder_q's gradients in place of those it had. Beside them only the running
+  // statistics of the batch norms change. Throws NonFiniteError, naming the first that is not finite.
+  StepResult forward_backward(const ViewPair& views);
   Variable queries(const Tensor& images);
   Tensor keys(const Tensor& images, const Tensor& shuffle);
   Contrast contrast(const Tensor& im_q, const Tensor& im_k, const Tensor& shuffle);

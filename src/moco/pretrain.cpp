@@ -9,11 +9,11 @@
 #include "data/fingerprint.h"
 #include "io/durable_file.h"
 #include "io/json_lines.h"
-#include "moco/checkpoint.h"
 #include "moco/init_weights.h"
 #include "moco/knn.h"
 #include "moco/run_directory.h"
 #include "nn/schedule.h"
+#include "tensor/statistics.h"
 #include "tensor/version.h"
 
 namespace mocograd {
@@ -146,7 +146,9 @@ class PretrainRun {
                     .lr = schedule_.learning_rate(config_.lr, epoch, config_.epochs),
                     .data_wait_s = seconds_since(waiting)};
     const ViewPair views = step_views(config_, batch, progress_.step);
-    const StepResult result = moco_.train_step(views, optimizer_, event.lr);
+    observer_.before_step(event.step, moco_);
+    const StepResult result = train_step(views, event.lr);
+    observer_.after_step(moco_, result);
     saved_ = false;
     ++progress_.step;
     event.loss = result.loss;
@@ -159,6 +161,27 @@ class PretrainRun {
     epoch_wait_s_ += event.data_wait_s;
     ++epoch_steps_;
     if (event.step_in_epoch == event.steps_per_epoch) end_epoch(event.lr);
+  }
+
+  StepResult train_step(const ViewPair& views, double learning_rate) {
+    try {
+      return moco_.train_step(views, optimizer_, learning_rate);
+    } catch (const NonFiniteError& error) {
+      observer_.non_finite({error, config_, progress_, provenance_, moco_, optimizer_, views,
+                            learning_rate, directory_.replay()});
+      throw;
+    }
+  }
+
+  // A step checks everything but what its optimizer writes, which the next step reads.
+  void require_finite_weights() const {
+    for (const Sgd::Slot& slot : optimizer_.slots()) {
+      if (!all_finite(slot.parameter.variable->data()))
+        throw NonFiniteError(
+            detail::concatenate("step ", progress_.step, ": the optimizer wrote ", "encoder_q.",
+                                slot.parameter.name, ", which is no longer finite"),
+            "", "a smaller --lr may help; the last checkpoint is unharmed");
+    }
   }
 
   void end_epoch(double learning_rate) {
@@ -186,12 +209,15 @@ class PretrainRun {
 
   // Gives up, and stays due, when a stop is asked for.
   void monitor() {
+    require_finite_weights();
     const auto give_up_on_request = [this](int64_t, int64_t) {
       if (observer_.stop_requested()) throw StopRequested();
     };
     try {
+      observer_.before_knn(moco_);
       const double top1 =
           knn_monitor(moco_.encoder_q(), data_, config_.image_size, {}, give_up_on_request);
+      observer_.after_knn(moco_);
       record(JsonObject().add("event", "knn").add("epoch", progress_.epoch).add("top1", top1));
       progress_.knn_epoch = progress_.epoch;
       saved_ = false;
@@ -234,6 +260,7 @@ class PretrainRun {
 
   void save() {
     if (saved_) return;
+    require_finite_weights();
     if (metrics_) metrics_->sync();
     save_checkpoint(directory_.checkpoint(), config_, progress_, moco_, optimizer_, provenance_);
     saved_ = true;

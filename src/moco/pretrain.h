@@ -8,7 +8,7 @@
 #include <set>
 
 #include "data/loader.h"
-#include "moco/pretrain_config.h"
+#include "moco/checkpoint.h"
 
 namespace mocograd {
 
@@ -38,6 +38,20 @@ struct RunStart {
   int64_t last_step;   // where the run ends
 };
 
+// A step that is not finite, and all that it depends on. θk is averaged already and the running
+// statistics are the step's; the optimizer and the queue are as the step before left them.
+struct NonFiniteStep {
+  const NonFiniteError& error;
+  const PretrainConfig& config;
+  const Progress& progress;  // before the step
+  const Provenance& provenance;
+  Moco& moco;
+  const Sgd& optimizer;
+  const ViewPair& views;
+  double learning_rate;
+  std::string replay;  // where to save it
+};
+
 // Who watches a run: a terminal, a test. Called on the training thread.
 class PretrainObserver {
  public:
@@ -45,8 +59,14 @@ class PretrainObserver {
   virtual void notice(const std::string&) {}
   virtual void warning(const std::string&) {}
   virtual void started(const RunStart&) {}
+  virtual void before_step(int64_t /*step*/, Moco&) {}  // from 1
+  virtual void after_step(Moco&, const StepResult&) {}
   virtual void step(const StepEvent&) {}
+  // The run ends, by the step's error unless this throws a better one.
+  virtual void non_finite(const NonFiniteStep&) {}
   virtual void epoch(const EpochEvent&) {}
+  virtual void before_knn(Moco&) {}
+  virtual void after_knn(Moco&) {}
   virtual void knn(int64_t /*epoch*/, double /*top1*/) {}
   virtual void saved(const std::string& /*path*/, int64_t /*step*/) {}
   // Asked after every step and all through a kNN evaluation. The state is then saved.

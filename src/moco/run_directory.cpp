@@ -17,7 +17,8 @@ void RunDirectory::open() {
   if (error) throw Error(path_ + ": cannot be created: " + error.message());
   if (!lock_) lock_.emplace(path_);
   check();
-  for (const std::string& file : {checkpoint(), metrics(), config()}) remove_leftovers(file);
+  for (const std::string& file : {checkpoint(), metrics(), config(), replay()})
+    remove_leftovers(file);
 }
 
 void RunDirectory::check() const {

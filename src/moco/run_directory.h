@@ -4,6 +4,7 @@
 //   checkpoint.safetensors  the newest state; there from the beginning, of step 0 then
 //   metrics.jsonl           one event a line
 //   log.txt                 what the terminal showed
+//   replay.safetensors      after a step that was not finite: that step (debug/replay.h)
 #pragma once
 
 #include <optional>
@@ -26,6 +27,7 @@ class RunDirectory {
   std::string checkpoint() const { return path_ + "/checkpoint.safetensors"; }
   std::string metrics() const { return path_ + "/metrics.jsonl"; }
   std::string config() const { return path_ + "/config.toml"; }
+  std::string replay() const { return path_ + "/replay.safetensors"; }
 
  private:
   void check() const;

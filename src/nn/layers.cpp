@@ -94,8 +94,8 @@ Variable BatchNorm2d::add_relu(const Variable& x, const Variable& residual) {
   });
 }
 
-void use_fused_operations(bool fused) {
-  fused_operations = fused;
+bool use_fused_operations(bool fused) {
+  return fused_operations.exchange(fused);
 }
 
 }  // namespace mocograd

@@ -60,7 +60,7 @@ class BatchNorm2d : public Module {
 };
 
 // Fused operations are the default; without them each operation is a node of its own, for reading,
-// tracing and as the reference of the fused ones.
-void use_fused_operations(bool fused);
+// tracing and as the reference of the fused ones. Returns what it was before.
+bool use_fused_operations(bool fused);
 
 }  // namespace mocograd

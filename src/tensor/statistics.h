@@ -15,7 +15,7 @@ struct TensorStatistics {
 // std is √(Σ(x − mean)²/n), l2 is √Σx². From any device and dtype.
 TensorStatistics statistics_of(const Tensor& tensor);
 
-// Is every number finite? For floating-point tensors in any memory; stops at the first that is not.
+// Is every number finite? From any device and dtype; fast enough for every step of a training.
 bool all_finite(const Tensor& tensor);
 
 }  // namespace mocograd

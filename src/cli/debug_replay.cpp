@@ -1,0 +1,59 @@
+// moco debug replay: the step that a NaN guard saved, computed again.
+#include <iostream>
+
+#include "cli/debug.h"
+#include "cli/flags.h"
+#include "cpu/instruction_set.h"
+#include "debug/replay.h"
+
+namespace mocograd {
+namespace {
+
+struct ReplayFlags {
+  std::string file, out, level = "statistics";
+  ComputeFlags compute;
+};
+
+// 0 where every operation computed the very numbers that it computed then, 1 where not.
+int run(const ReplayFlags& flags) {
+  apply(flags.compute);
+  Replay replay(flags.file);
+  std::unique_ptr<TraceSink> trace;
+  if (!flags.out.empty()) trace = trace_file(flags.out, parse_trace_level(flags.level));
+  const Rerun rerun = replay.rerun(trace.get());
+  std::cout << "step " << replay.step() << ", learning rate " << replay.learning_rate() << ", "
+            << (rerun.fused ? "fused" : "unfused") << " operations\n";
+  if (rerun.origin) {
+    std::cout << rerun.origin->message << '\n';
+    if (!rerun.origin->context.empty()) std::cout << "  " << rerun.origin->context << '\n';
+  } else {
+    std::cout << "every number is finite\n";
+  }
+  if (rerun.hash == replay.hash()) {
+    std::cout << "trace hash " << rerun.hash << ": identical\n";
+    return 0;
+  }
+  std::cout << "trace hash " << rerun.hash << ": not identical, it was " << replay.hash() << '\n';
+  const std::string then = replay.provenance().instruction_set, now = name_of(instruction_set());
+  if (then != now)
+    std::cout << "  computed with " << then << " then and with " << now
+              << " now, whose sums round differently\n";
+  return 1;
+}
+
+}  // namespace
+
+void add_replay_command(CLI::App& debug, int& exit_code) {
+  auto flags = std::make_shared<ReplayFlags>();
+  CLI::App* command =
+      debug.add_subcommand("replay", "compute a step again that was not finite, bit for bit");
+  command->add_option("FILE", flags->file, "replay.safetensors of a run directory")->required();
+  command->add_option("--out", flags->out, "file for one JSON line an operation");
+  command->add_option("--level", flags->level, "how much to tell there")
+      ->check(CLI::IsMember({"statistics", "shapes", "names"}))
+      ->capture_default_str();
+  add_compute_flags(*command, flags->compute);
+  command->callback([flags, &exit_code] { exit_code = run(*flags); });
+}
+
+}  // namespace mocograd
