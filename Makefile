@@ -52,7 +52,7 @@ $(BUILD)/libmocograd.a: $(LIB_OBJECTS)
 	ar rcs $@ $^
 
 $(BUILD)/moco: $(CLI_OBJECTS) $(BUILD)/libmocograd.a
-	$(CXX) $(COMMON) -o $@ $(CLI_OBJECTS) $(WHOLE_LIB) $(LDLIBS)
+	$(CXX) $(COMMON) -o $@ $(CLI_OBJECTS) $(WHOLE_LIB) -ledit $(LDLIBS)
 
 $(BUILD)/tests: $(TEST_OBJECTS) $(BUILD)/libmocograd.a
 	$(CXX) $(COMMON) -o $@ $(TEST_OBJECTS) $(WHOLE_LIB) -lgtest $(LDLIBS)

@@ -9,6 +9,7 @@ g++           command g++            C++20 compiler, 12 or newer; binutils with 
 make          command make           the build
 libgtest-dev  header gtest/gtest.h   tests
 libcli11-dev  header CLI/CLI.hpp     command line and recipes
+libedit-dev   header histedit.h      line editing of moco debug console (BSD; GNU readline is GPL)
 '
 
 is_there() {

@@ -8,6 +8,7 @@ void add_debug_command(CLI::App& app, int& exit_code) {
   debug->require_subcommand(1);
   add_trace_command(*debug);
   add_diff_command(*debug, exit_code);
+  add_console_command(*debug, exit_code);
 }
 
 }  // namespace mocograd

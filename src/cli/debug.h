@@ -7,5 +7,6 @@ namespace mocograd {
 
 void add_trace_command(CLI::App& debug);
 void add_diff_command(CLI::App& debug, int& exit_code);
+void add_console_command(CLI::App& debug, int& exit_code);
 
 }  // namespace mocograd
