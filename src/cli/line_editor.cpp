@@ -44,6 +44,7 @@ std::optional<std::string> LineEditor::read(const std::string& prompt) {
   for (;;) {
     interrupted_ = false;
     int length = 0;
+    el_set(editor_, EL_PREP_TERM, 1);  // before the prompt, which invites Ctrl-C
     const char* text = el_gets(editor_, &length);
     if (interrupted_) continue;
     if (!text || length <= 0) {
