@@ -1,7 +1,7 @@
 // Console: stepping through the operations of a training step, as gdb steps through lines.
 //
 //   Console console(input, std::cout);
-//   const ObserverScope scope(console);  …is what run() does around the step
+//   console.run(moco_step(moco, optimizer, 0.06, views));
 //
 // It stops right after an operation, reads commands, and goes on; `help` lists them (the table in
 // console_commands.cpp). A step is first run once to see what is in it, and its state put back. An

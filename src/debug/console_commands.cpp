@@ -62,7 +62,8 @@ const std::vector<Console::Command>& Console::commands() {
       {"stats", "stats TENSOR", 1, "shape, least, greatest, mean, deviation, length, NaN, Inf",
        "TENSOR as in help print.", &Console::stats},
       {"show", "show TENSOR [IMAGE [CHANNEL]]", 3, "an image of a tensor [N, H, W, C]",
-       "A view in its colours, with the normalisation undone; of others a channel in grey.",
+       "A view of a data set in its colours, the normalisation undone; of others a channel in "
+       "grey.",
        &Console::show},
       {"list", "list [N]", 1, "the N operations around the current one (10)", "", &Console::list},
       {"check", "check [NAME] [ELEMENTS] | check all [ELEMENTS]", 2,

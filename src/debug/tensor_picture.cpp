@@ -60,7 +60,7 @@ std::string picture(const Tensor& x, int64_t image, int64_t channel,
     text += detail::concatenate(", channel ", channel, " of ", channels, ", from ", low,
                                 " (black) to ", high, " (white)");
   }
-  if (every > 1) text += detail::concatenate(", every ", every, "th pixel");
+  if (every > 1) text += detail::concatenate(", one pixel in ", every, " each way");
   const auto drawn = [every](int64_t size) { return (size + every - 1) / every; };
   return text + "\n" + half_blocks(rgb.data(), drawn(height), drawn(width));
 }
