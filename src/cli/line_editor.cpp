@@ -26,10 +26,11 @@ LineEditor::LineEditor(std::vector<std::string> first_words)
   history(history_, &event, H_SETSIZE, 1000);
   history(history_, &event, H_SETUNIQUE, 1);
   el_set(editor_, EL_HIST, history, history_);
-  el_set(editor_, EL_ADDFN, "complete", "complete a command", &LineEditor::complete);
+  // el_wset keeps these names as they are; el_set would copy them and never free the copies.
+  el_wset(editor_, EL_ADDFN, L"complete", L"complete a command", &LineEditor::complete);
+  el_wset(editor_, EL_ADDFN, L"interrupt", L"drop the line", &LineEditor::interrupt);
   el_set(editor_, EL_BIND, "^I", "complete", nullptr);
   // While a line is edited Ctrl-C is a key like any other, not a signal.
-  el_set(editor_, EL_ADDFN, "interrupt", "drop the line", &LineEditor::interrupt);
   el_set(editor_, EL_BIND, "^C", "interrupt", nullptr);
   el_set(editor_, EL_SETTY, "-d", "-isig", nullptr);
 }
