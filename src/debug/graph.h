@@ -29,7 +29,7 @@ TensorSummary summary_of(const Tensor& tensor);
 
 // A tensor that an operation captured for its backward.
 struct SavedTensor {
-  int node = -1;  // whose output it is; -1: the operation wrote it beside its output
+  int node = -1;  // whose output it is; -1: no node's (statistics, labels)
   Shape shape;
   DType dtype = DType::f32;
   int64_t bytes = 0;

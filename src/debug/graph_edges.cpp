@@ -19,8 +19,10 @@ class Router {
   EdgePath route(const GraphEdge& edge) {
     const Rectangle &from = nodes_[edge.from], &to = nodes_[edge.to];
     const bool leaf = graph_.nodes[edge.from].kind != GraphNodeKind::operation;
-    if (leaf && from.right() < to.x && from.y < to.bottom() && to.y < from.bottom() + kTurn)
-      return beside(from, to);
+    if (leaf && from.right() < to.x && from.y < to.bottom() && to.y < from.bottom() + kTurn) {
+      const EdgePath line = beside(from, to);
+      if (clear(line, edge)) return line;
+    }
     const Point start{from.x + from.width / 2, from.bottom()}, end{to.x + to.width / 2, to.y};
     if (end.y > start.y) {
       if (std::fabs(start.x - end.x) < 1) {

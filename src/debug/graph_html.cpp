@@ -81,25 +81,44 @@ std::string path_text(const EdgePath& path) {
 
 // What a module holds at any depth.
 struct ModuleTotals {
-  int operations = 0;
+  int operations = 0, direct_operations = 0;  // the latter not within a module of its own
   int64_t saved_bytes = 0;
 };
 
 std::vector<ModuleTotals> totals_of(const Graph& graph, const GraphModules& modules) {
   std::vector<ModuleTotals> totals(modules.modules.size());
   for (size_t i = 0; i < graph.nodes.size(); ++i) {
+    const int operations = graph.nodes[i].kind == GraphNodeKind::operation;
+    totals[modules.module_of[i]].direct_operations += operations;
     for (int m = modules.module_of[i]; m >= 0; m = modules.modules[m].parent) {
-      totals[m].operations += graph.nodes[i].kind == GraphNodeKind::operation;
+      totals[m].operations += operations;
       totals[m].saved_bytes += graph.nodes[i].saved_bytes;
     }
   }
   return totals;
 }
 
+// Where a module's label stands when the picture is too small for nodes: in the middle of the
+// largest ones that are mostly operations of their own (the blocks of a ResNet), in a corner of the
+// outermost, nowhere else.
+std::vector<std::string> overview_labels(const GraphModules& modules,
+                                         const std::vector<ModuleTotals>& totals) {
+  std::vector<std::string> labels(modules.modules.size());
+  for (size_t m = 1; m < modules.modules.size(); ++m) {
+    int outer = modules.modules[m].parent;
+    if (outer == 0) labels[m] = "corner";
+    if (2 * totals[m].direct_operations < totals[m].operations) continue;
+    while (outer > 0 && labels[outer] != "middle") outer = modules.modules[outer].parent;
+    if (outer <= 0) labels[m] = "middle";
+  }
+  return labels;
+}
+
 std::string json_text(const Graph& graph, const std::string& title) {
   const GraphModules modules = modules_of(graph);
   const GraphLayout layout = lay_out(graph, modules);
   const std::vector<ModuleTotals> totals = totals_of(graph, modules);
+  const std::vector<std::string> overview = overview_labels(modules, totals);
   std::vector<JsonObject> nodes, edges, boxes;
   for (size_t i = 0; i < graph.nodes.size(); ++i)
     nodes.push_back(
@@ -116,7 +135,7 @@ std::string json_text(const Graph& graph, const std::string& title) {
     JsonObject json;
     json.add("path", module.path)
         .add("name", module.name)
-        .add("innermost", module.modules.empty())
+        .add("overview", overview[m])
         .add("operations", totals[m].operations)
         .add("saved_bytes", totals[m].saved_bytes);
     boxes.push_back(add_place(json, layout.modules[m]));
