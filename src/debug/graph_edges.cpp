@@ -9,7 +9,8 @@ namespace {
 
 constexpr double kClearance = 4;  // between an edge and a node that it passes
 constexpr double kTurn = 12;      // from a node to where its edge turns aside
-constexpr double kLaneStep = 9;   // between detours side by side
+constexpr double kArc = 40;
+constexpr double kLaneStep = 9;  // between detours side by side
 constexpr int kCurveSamples = 32;
 
 class Router {
@@ -21,7 +22,7 @@ class Router {
     const bool leaf = graph_.nodes[edge.from].kind != GraphNodeKind::operation;
     if (leaf && from.right() < to.x && from.y < to.bottom() && to.y < from.bottom() + kTurn) {
       const EdgePath line = beside(from, to);
-      if (clear(line, edge)) return line;
+      return clear(line, edge) ? line : arc_below(line);
     }
     const Point start{from.x + from.width / 2, from.bottom()}, end{to.x + to.width / 2, to.y};
     if (end.y > start.y) {
@@ -40,6 +41,13 @@ class Router {
   static EdgePath beside(const Rectangle& from, const Rectangle& to) {
     const double y = from.y + from.height / 2;
     return {false, {{from.right(), y}, {to.x, std::clamp(y, to.y + 6, to.bottom() - 6)}}};
+  }
+
+  // For a parameter that several operations side by side read.
+  static EdgePath arc_below(const EdgePath& line) {
+    const Point start = line.points[0], end = line.points[1];
+    const double y = std::max(start.y, end.y) + kArc;
+    return {true, {start, {start.x + kArc, y}, {end.x - kArc, y}, end}};
   }
 
   // Down or up in a lane to the right of everything between, and into the right side of `to`.
