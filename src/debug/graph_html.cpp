@@ -3,7 +3,7 @@
 
 #include "debug/graph_files.h"
 #include "debug/graph_layout.h"
-#include "io/json.h"
+#include "debug/statistics_json.h"
 
 namespace mocograd {
 namespace {
@@ -13,18 +13,9 @@ constexpr std::string_view kPage =
     ;
 
 JsonObject json_of(const TensorSummary& summary) {
-  const TensorStatistics& s = summary.statistics;
   JsonObject json;
-  return json.add("shape", summary.shape.to_vector())
-      .add("dtype", name_of(summary.dtype))
-      .add("min", s.min)
-      .add("max", s.max)
-      .add("mean", s.mean)
-      .add("std", s.std)
-      .add("l2", s.l2)
-      .add("nan", s.nan)
-      .add("inf", s.infinite)
-      .add("histogram", summary.histogram);
+  json.add("shape", summary.shape.to_vector()).add("dtype", name_of(summary.dtype));
+  return add_statistics(json, summary.statistics).add("histogram", summary.histogram);
 }
 
 JsonObject json_of(const SavedTensor& saved) {
