@@ -14,7 +14,7 @@ FLAGS_tsan = -O1 -g -fno-omit-frame-pointer -fsanitize=thread
 
 # -ffp-contract=fast is GCC's default for a*b + c; it is written out because results depend on it.
 # -ffile-prefix-map is not needed: sources are compiled by their path from this folder.
-COMMON = -std=c++20 -Wall -Wextra -Wno-restrict -Isrc -MMD -MP -pthread -ffp-contract=fast -fno-math-errno \
+COMMON = -std=c++20 -Wall -Wextra -Wno-restrict -Isrc -I$(BUILD)/embedded -MMD -MP -pthread -ffp-contract=fast -fno-math-errno \
          $(FLAGS_$(MODE)) $(CXXFLAGS)
 LDLIBS += -lz -pthread
 # Of the program alone, not of who links the library: downloading and unpacking, line editing.
@@ -72,6 +72,13 @@ $(BUILD)/examples/%: $(BUILD)/obj/examples/%.o $(BUILD)/libmocograd.a
 $(BUILD)/obj/%.o: %.cpp
 	@mkdir -p $(@D)
 	$(CXX) $(COMMON) -c -o $@ $<
+
+# A page for the browser becomes a string of the program.
+$(BUILD)/embedded/%.inc: src/%
+	@mkdir -p $(@D)
+	{ printf 'R"page('; cat $<; printf ')page"'; } >$@
+
+$(BUILD)/obj/src/debug/graph_html.o: $(BUILD)/embedded/debug/html/graph.html.inc
 
 # On damaged data stb_image lets sums of coefficients overflow, which -fwrapv defines, and shifts a
 # zero by 32 bits and more, which is zero on every machine: that one check is off for this one file.

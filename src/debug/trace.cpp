@@ -2,8 +2,7 @@
 
 #include <cstdio>
 
-#include "io/json.h"
-#include "tensor/statistics.h"
+#include "debug/statistics_json.h"
 
 namespace mocograd {
 namespace {
@@ -24,17 +23,9 @@ JsonObject json_of(const TraceTensor& traced, bool with_statistics) {
       .add("shape", traced.tensor.shape().to_vector())
       .add("dtype", name_of(traced.tensor.dtype()));
   if (!with_statistics) return json;
-  const TensorStatistics s = statistics_of(traced.tensor);
   Hash64 hash;
   add_numbers(hash, traced.tensor);
-  return json.add("min", s.min)
-      .add("max", s.max)
-      .add("mean", s.mean)
-      .add("std", s.std)
-      .add("l2", s.l2)
-      .add("nan", s.nan)
-      .add("inf", s.infinite)
-      .add("hash", hash.text());
+  return add_statistics(json, statistics_of(traced.tensor)).add("hash", hash.text());
 }
 
 std::vector<JsonObject> json_of(const std::vector<TraceTensor>& tensors, bool with_statistics) {

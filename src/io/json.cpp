@@ -321,6 +321,9 @@ JsonObject& JsonObject::add(std::string_view key, const std::vector<double>& val
 JsonObject& JsonObject::add(std::string_view key, const std::vector<int64_t>& values) {
   return add_raw(key, array_text(values, [](int64_t value) { return std::to_string(value); }));
 }
+JsonObject& JsonObject::add(std::string_view key, const JsonObject& value) {
+  return add_raw(key, value.text());
+}
 JsonObject& JsonObject::add(std::string_view key, const std::vector<JsonObject>& values) {
   return add_raw(key, array_text(values, [](const JsonObject& value) { return value.text(); }));
 }

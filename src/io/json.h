@@ -47,6 +47,7 @@ class JsonObject {
   JsonObject& add(std::string_view key, const std::vector<double>& values);
   JsonObject& add(std::string_view key, const std::vector<int64_t>& values);
   JsonObject& add(std::string_view key, const std::vector<JsonObject>& values);
+  JsonObject& add(std::string_view key, const JsonObject& value);
   JsonObject& add_null(std::string_view key) { return add_raw(key, "null"); }
 
   std::string text() const { return "{" + members_ + "}"; }

@@ -70,6 +70,17 @@ TensorStatistics statistics_of(const Tensor& tensor) {
   return result;
 }
 
+std::vector<int64_t> histogram_of(const Tensor& tensor, double min, double max, int bins) {
+  std::vector<int64_t> counts(static_cast<size_t>(bins));
+  const double half_bin = (0.5 * max - 0.5 * min) / bins;  // max − min may overflow
+  for_each_number(tensor, [&](double value) {
+    if (!std::isfinite(value) || value < min || value > max) return;
+    const int bin = half_bin > 0 ? static_cast<int>((0.5 * value - 0.5 * min) / half_bin) : 0;
+    ++counts[static_cast<size_t>(std::min(bin, bins - 1))];
+  });
+  return counts;
+}
+
 bool all_finite(const Tensor& tensor) {
   const Tensor host = tensor.to(Device::cpu);
   if (host.dtype() == DType::f32) return all_finite_on_host<float, uint32_t>(host);

@@ -15,6 +15,9 @@ struct TensorStatistics {
 // std is √(Σ(x − mean)²/n), l2 is √Σx². From any device and dtype.
 TensorStatistics statistics_of(const Tensor& tensor);
 
+// How many of the finite numbers lie in each of `bins` equal parts of [min, max].
+std::vector<int64_t> histogram_of(const Tensor& tensor, double min, double max, int bins);
+
 // Is every number finite? From any device and dtype; fast enough for every step of a training.
 bool all_finite(const Tensor& tensor);
 

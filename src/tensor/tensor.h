@@ -64,6 +64,8 @@ class Tensor {
     return static_cast<T*>(data_);
   }
   void* raw_bytes() const { return data_; }
+  // The allocation, without keeping it: expired once no tensor uses it.
+  std::weak_ptr<const void> storage() const { return storage_; }
 
   // Views. reshape requires the same numel; rows is [begin, end) of the outermost dimension.
   Tensor reshape(const Shape& shape) const;
