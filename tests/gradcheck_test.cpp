@@ -161,6 +161,50 @@ TEST(Gradcheck, SmallRelativeErrorFails) {
   EXPECT_NE(result.failure.find("input 0 [2] at 1: analytic"), std::string::npos) << result.failure;
 }
 
+// Of 1000 elements 20 are compared: those of the largest gradient, and some of the others.
+TEST(Gradcheck, SamplesLargeInputs) {
+  RandomStream random(1, Purpose::test);
+  const Tensor x = random_normal(random, {1000});
+  GradcheckOptions options;
+  options.max_elements = 20;
+  const GradcheckResult result =
+      gradcheck([](const auto& in) { return relu(in[0]); }, {x}, options);
+  EXPECT_TRUE(result.passed) << result.failure;
+  EXPECT_EQ(result.elements, 20);
+
+  const auto one_wrong = [](const std::vector<Variable>& in) {
+    return damaged(in[0], [](const Tensor& g) { g.data<double>()[517] = 1000; });
+  };
+  EXPECT_FALSE(gradcheck(one_wrong, {x}, options).passed);
+  const auto none_at_all = [](const std::vector<Variable>& in) {
+    return damaged(in[0], [](const Tensor& g) { g.fill(0); });
+  };
+  EXPECT_FALSE(gradcheck(none_at_all, {x}, options).passed);
+}
+
+TEST(Gradcheck, LeavesOutKinksWhereAsked) {
+  const auto f = [](const std::vector<Variable>& in) { return relu(in[0]); };
+  GradcheckOptions options;
+  EXPECT_FALSE(gradcheck(f, {numbers({0, 1, -1})}, options).passed);
+  options.skip_kinks = true;
+  const GradcheckResult result = gradcheck(f, {numbers({0, 1, -1})}, options);
+  EXPECT_TRUE(result.passed) << result.failure;
+  EXPECT_EQ(result.kinks, 1);
+  EXPECT_EQ(result.elements, 2);
+  // Kinks alone prove nothing; and what is wrong beside them is seen.
+  EXPECT_FALSE(gradcheck(f, {numbers({0, 0})}, options).passed);
+  const auto negated = [](const std::vector<Variable>& in) {
+    return damaged(relu(in[0]), [](const Tensor& g) { g.backend().scale(g.clone(), -1, g); });
+  };
+  EXPECT_FALSE(gradcheck(negated, {numbers({0, 1, -1})}, options).passed);
+}
+
+TEST(Gradcheck, WorksWithinNoGrad) {
+  const NoGrad no_grad;
+  EXPECT_TRUE(gradcheck([](const auto& in) { return relu(in[0]); }, {numbers({1, 2})}).passed);
+  EXPECT_FALSE(relu(Variable(numbers({1}), true)).requires_grad());  // and puts it back
+}
+
 TEST(Gradcheck, RefusesSinglePrecision) {
   const auto f = [](const std::vector<Variable>& in) { return in[0]; };
   EXPECT_THROW(gradcheck(f, {Tensor::full({1}, 1)}), Error);

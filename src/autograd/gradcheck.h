@@ -8,6 +8,9 @@
 // random c: the sum of a softmax or of a batch norm is constant, its gradient zero, and a check of
 // it proves nothing. For the same reason a check whose numeric gradient is nearly zero for a whole
 // input is a failure, not a pass.
+//
+// Of an input with more than max_elements so many are compared: half of them those with the largest
+// |analytic|, which tell most, the others at random, which also see what should not be zero.
 #pragma once
 
 #include <functional>
@@ -24,18 +27,25 @@ struct GradcheckOptions {
   double rtol = 1e-5;
   double atol = 1e-7;
   double vacuous_below = 1e-5;  // least |numeric| that an input must show somewhere
-  uint64_t seed = 0;            // of the cotangent
+  uint64_t seed = 0;            // of the cotangent, and of the elements taken
+  int64_t max_elements = 0;     // compared of each input, 0: all
+  // Leave out what lies within h of a kink, as inputs that nobody chose may: where the one-sided
+  // differences on the right and on the left of x_i part by more than a thousandth.
+  bool skip_kinks = false;
 };
 
 struct GradcheckResult {
   bool passed = false;
   double max_error = 0;  // largest |analytic − numeric|
-  int64_t elements = 0;  // how many were compared
-  std::string failure;   // empty, or input, index, analytic, numeric, tolerance
+  size_t max_error_input = 0;
+  int64_t max_error_element = 0;  // where in that input, row-major
+  int64_t elements = 0;           // how many were compared
+  int64_t kinks = 0;              // how many were left out
+  std::string failure;            // empty, or input, index, analytic, numeric, tolerance
 };
 
-// inputs: f64, all of them checked. Requires: f is differentiable near them; keep them off kinks by
-// more than h.
+// inputs: f64, all of them checked, within NoGrad too. Requires: f is differentiable near them; keep
+// them off kinks by more than h, or skip_kinks.
 GradcheckResult gradcheck(const DifferentiableFunction& f, const std::vector<Tensor>& inputs,
                           const GradcheckOptions& options = {});
 

@@ -172,4 +172,11 @@ NoGrad::~NoGrad() {
   recording = before_;
 }
 
+EnableGrad::EnableGrad() : before_(recording) {
+  recording = true;
+}
+EnableGrad::~EnableGrad() {
+  recording = before_;
+}
+
 }  // namespace mocograd

@@ -121,4 +121,16 @@ class NoGrad {
   bool before_;
 };
 
+// While one exists, operations of this thread record, even within NoGrad.
+class EnableGrad {
+ public:
+  EnableGrad();
+  ~EnableGrad();
+  EnableGrad(const EnableGrad&) = delete;
+  EnableGrad& operator=(const EnableGrad&) = delete;
+
+ private:
+  bool before_;
+};
+
 }  // namespace mocograd

@@ -17,6 +17,7 @@ void add_debug_command(CLI::App& app, int& exit_code) {
   add_trace_command(*debug);
   add_diff_command(*debug, exit_code);
   add_replay_command(*debug, exit_code);
+  add_console_command(*debug, exit_code);
 }
 
 }  // namespace mocograd

@@ -116,6 +116,7 @@ class DataStepSource : public StepSource {
     first_step_ = progress.step;
     steps_ = flags.steps;
     learning_rate_ = config_.lr;
+    normalization_ = {data_.mean, data_.std};
   }
 
   ViewPair views(int64_t step) override {

@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "cli/flags.h"
+#include "debug/tensor_picture.h"
 #include "moco/moco.h"
 
 namespace mocograd {
@@ -34,12 +35,15 @@ class StepSource {
   Moco& moco() { return *moco_; }
   Sgd& optimizer() { return *optimizer_; }
   double learning_rate() const { return learning_rate_; }
+  // Of the views, where it is known.
+  const std::optional<Normalization>& normalization() const { return normalization_; }
 
  protected:
   int64_t steps_ = 0;
   std::unique_ptr<Moco> moco_;
   std::unique_ptr<Sgd> optimizer_;
   double learning_rate_ = 0;
+  std::optional<Normalization> normalization_;
 };
 
 // Reads what the flags name. Throws UsageError for flags that do not go together.

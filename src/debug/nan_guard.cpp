@@ -1,6 +1,7 @@
 #include "debug/nan_guard.h"
 
 #include "debug/non_finite.h"
+#include "debug/tensor_text.h"
 
 namespace mocograd {
 namespace {

@@ -1,8 +1,8 @@
 #include "debug/non_finite.h"
 
 #include <algorithm>
-#include <cstdio>
 
+#include "debug/tensor_text.h"
 #include "tensor/statistics.h"
 
 namespace mocograd {
@@ -49,17 +49,6 @@ NonFiniteOrigin describe(const TraceRecord& record, const std::string& written,
 }
 
 }  // namespace
-
-std::string statistics_text(const Tensor& tensor) {
-  const TensorStatistics s = statistics_of(tensor);
-  char numbers[128];
-  std::snprintf(numbers, sizeof numbers, " min %.4g max %.4g mean %.4g std %.4g", s.min, s.max,
-                s.mean, s.std);
-  std::string text = tensor.describe();
-  if (s.finite > 0) text += numbers;
-  if (!s.all_finite()) text += detail::concatenate(", ", s.nan, " NaN, ", s.infinite, " Inf");
-  return text;
-}
 
 std::optional<NonFiniteOrigin> non_finite_state(Moco& moco, const ViewPair& views) {
   const auto origin = [](NonFiniteSource source, const std::string& name, const Tensor& tensor) {

@@ -22,9 +22,6 @@ struct NonFiniteOrigin {
   std::string context;  // of an operation: its place, and statistics of all that it read
 };
 
-// "f32 [128, 32] min -1.5 max 2 mean 0.1 std 0.7, 3 NaN, 0 Inf"; the last two where there are any
-std::string statistics_text(const Tensor& tensor);
-
 // What a step reads: the parameters of both encoders, the queue, the views.
 std::optional<NonFiniteOrigin> non_finite_state(Moco& moco, const ViewPair& views);
 
