@@ -162,9 +162,10 @@ std::string numbers_text(const Tensor& tensor) {
 
 std::string statistics_text(const Tensor& tensor) {
   const TensorStatistics s = statistics_of(tensor);
-  std::string text = tensor.describe() + "  min " + number_text(s.min) + "  max " +
-                     number_text(s.max) + "  mean " + number_text(s.mean) + "  std " +
-                     number_text(s.std) + "  l2 " + number_text(s.l2);
+  std::string text = tensor.describe();
+  if (s.finite > 0)
+    text += "  min " + number_text(s.min) + "  max " + number_text(s.max) + "  mean " +
+            number_text(s.mean) + "  std " + number_text(s.std) + "  l2 " + number_text(s.l2);
   if (s.nan > 0) text += "  NaN " + std::to_string(s.nan);
   if (s.infinite > 0) text += "  Inf " + std::to_string(s.infinite);
   return text;
