@@ -17,7 +17,7 @@ FLAGS_tsan = -O1 -g -fno-omit-frame-pointer -fsanitize=thread
 COMMON = -std=c++20 -Wall -Wextra -Wno-restrict -Isrc -MMD -MP -pthread -ffp-contract=fast -fno-math-errno \
          $(FLAGS_$(MODE)) $(CXXFLAGS)
 LDLIBS += -lz -pthread
-# Of the program alone, not of who links the library: to download and unpack data sets, to edit lines.
+# Of the program alone, not of who links the library: downloading and unpacking, line editing.
 CLI_LDLIBS = -lcurl -larchive -lcrypto -ledit
 
 # ---- sources ---------------------------------------------------------------------------------------

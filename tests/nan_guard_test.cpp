@@ -231,7 +231,7 @@ TEST_P(NanGuard, NamesABatchNormWhoseVarianceOverflows) {
   for (const Tensor& view : {views_.im_q, views_.im_k}) view.backend().scale(view, 1e30, view);
   const Error error = failed_step();
   EXPECT_EQ(std::string(error.what())
-                .rfind("step 2: encoder_k.bn1.batch_norm (forward) wrote f32 [2, 2]  Inf 4 "
+                .rfind("step 2: encoder_k.bn1.batch_norm (forward) wrote f32 [2, 2], 0 NaN, 4 Inf "
                        "for its backward, and all that it read is finite",
                        0),
             0u)

@@ -3,7 +3,6 @@
 
 #include "cli/debug.h"
 #include "cli/flags.h"
-#include "cpu/instruction_set.h"
 #include "debug/replay.h"
 
 namespace mocograd {
@@ -34,7 +33,7 @@ int run(const ReplayFlags& flags) {
     return 0;
   }
   std::cout << "trace hash " << rerun.hash << ": not identical, it was " << replay.hash() << '\n';
-  const std::string then = replay.provenance().instruction_set, now = name_of(instruction_set());
+  const std::string then = replay.provenance().kernels, now = kernels_in_use();
   if (then != now)
     std::cout << "  computed with " << then << " then and with " << now
               << " now, whose sums round differently\n";

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "cpu/conv_algorithm.h"
+#include "cpu/instruction_set.h"
 #include "cpu/parallel.h"
 #include "nn/schedule.h"
 #include "tensor/error.h"
@@ -112,6 +113,11 @@ void apply(const ComputeFlags& flags) {
     throw Error("--precision " + flags.precision + ": the CPU computes in fp32");
   if (flags.threads > 0) set_num_threads(flags.threads);
   set_conv_algorithm(flags.conv == "direct" ? ConvAlgorithm::direct : ConvAlgorithm::automatic);
+}
+
+std::string kernels_in_use() {
+  const bool direct = conv_algorithm() == ConvAlgorithm::direct;
+  return std::string(name_of(instruction_set())) + (direct ? ", direct convolution" : "");
 }
 
 void add_on_bad_image_flag(CLI::App& command, std::string& on_bad_image) {

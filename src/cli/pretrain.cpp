@@ -6,7 +6,6 @@
 #include "cli/flags.h"
 #include "cli/progress.h"
 #include "cli/stop_signal.h"
-#include "cpu/instruction_set.h"
 #include "cpu/parallel.h"
 #include "debug/invariants.h"
 #include "debug/nan_guard.h"
@@ -71,13 +70,14 @@ std::string shell_quoted(const std::string& text) {
 int run(const PretrainFlags& flags, const std::string& program) {
   apply(flags.compute);
   catch_stop_signals();
-  std::cout << "mocograd: " << num_threads() << " threads, " << flags.options.instruction_set
-            << std::endl;
+  PretrainOptions options = flags.options;
+  options.kernels = kernels_in_use();
+  std::cout << "mocograd: " << num_threads() << " threads, " << options.kernels << std::endl;
   const std::string resume =
       shell_quoted(program) + " pretrain --resume --out " + shell_quoted(flags.options.out);
   Watch progress(flags);
   try {
-    if (pretrain(flags.config, flags.options, progress) == PretrainEnd::finished) return 0;
+    if (pretrain(flags.config, options, progress) == PretrainEnd::finished) return 0;
   } catch (const UsageError&) {
     throw;
   } catch (const Error& error) {
@@ -125,7 +125,6 @@ void add_pretrain_command(CLI::App& app, int& exit_code) {
     }
     if (!flags->options.resume && !flags->options.given.contains("data"))
       throw UsageError("--data is required", "", "shapes is built in");
-    flags->options.instruction_set = name_of(instruction_set());
     exit_code = run(*flags, command->get_parent()->get_name());
   });
 }

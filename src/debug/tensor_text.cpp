@@ -166,8 +166,7 @@ std::string statistics_text(const Tensor& tensor) {
   if (s.finite > 0)
     text += "  min " + number_text(s.min) + "  max " + number_text(s.max) + "  mean " +
             number_text(s.mean) + "  std " + number_text(s.std) + "  l2 " + number_text(s.l2);
-  if (s.nan > 0) text += "  NaN " + std::to_string(s.nan);
-  if (s.infinite > 0) text += "  Inf " + std::to_string(s.infinite);
+  if (!s.all_finite()) text += detail::concatenate(", ", s.nan, " NaN, ", s.infinite, " Inf");
   return text;
 }
 

@@ -27,7 +27,7 @@ Tensor slice(const Tensor& tensor, const std::vector<SliceEntry>& entries);  // 
 // dimension.
 std::string numbers_text(const Tensor& tensor);
 
-// "f32 [8, 32, 32, 3]  min -2.1  max 2.3  mean 0.01  std 0.98  l2 156", with "NaN 3" and "Inf 1"
+// "f32 [8, 32, 32, 3]  min -2.1  max 2.3  mean 0.01  std 0.98  l2 156", with ", 3 NaN, 1 Inf"
 // where there are any.
 std::string statistics_text(const Tensor& tensor);
 

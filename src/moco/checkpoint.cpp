@@ -32,7 +32,7 @@ void for_each_field(AnyProgress& progress, const Visit& visit) {
 template <class AnyProvenance, class Visit>
 void for_each_text(AnyProvenance& provenance, const Visit& visit) {
   visit("data_fingerprint", provenance.data_fingerprint);
-  visit("instruction_set", provenance.instruction_set);
+  visit("kernels", provenance.kernels);
   visit("version", provenance.version);
 }
 

@@ -28,7 +28,7 @@ struct Progress {
 // What computed a checkpoint, and from which data.
 struct Provenance {
   std::string data_fingerprint;  // data/fingerprint.h
-  std::string instruction_set;   // results are bitwise equal on the same one only
+  std::string kernels;           // "avx512": results are bitwise equal with the same ones only
   std::string version;           // of the program
 };
 

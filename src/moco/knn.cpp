@@ -22,6 +22,16 @@ int64_t vote(const float* similarity, const int64_t* neighbor, int64_t k, const 
 
 }  // namespace
 
+Neighbors nearest_neighbors(const Tensor& bank, const Tensor& features, int64_t k) {
+  const int64_t rows = features.dim(0);
+  const Tensor similarity = Tensor::empty({rows, bank.dim(0)}, bank.options());
+  bank.backend().gemm(features, false, bank, true, similarity);
+  const Tensor value = Tensor::empty({rows, k}, bank.options());
+  const Tensor index = Tensor::empty({rows, k}, {DType::i64, bank.device()});
+  bank.backend().top_k(similarity, value, index);
+  return {value.to(Device::cpu).to(DType::f32), index.to(Device::cpu)};
+}
+
 double knn_accuracy(const Tensor& bank, const Tensor& bank_labels, const Tensor& features,
                     const Tensor& labels, int64_t classes, const KnnConfig& config) {
   MOCO_CHECK(bank.dim(0) > 0 && features.dim(0) > 0 && bank.dim(1) == features.dim(1), "knn: bank ",
@@ -32,16 +42,10 @@ double knn_accuracy(const Tensor& bank, const Tensor& bank_labels, const Tensor&
   int64_t right = 0;
   for (int64_t begin = 0; begin < features.dim(0); begin += kBatch) {
     const Tensor batch = features.rows(begin, std::min(begin + kBatch, features.dim(0)));
-    const int64_t rows = batch.dim(0);
-    const Tensor similarity = Tensor::empty({rows, bank.dim(0)}, bank.options());
-    bank.backend().gemm(batch, false, bank, true, similarity);
-    const Tensor value = Tensor::empty({rows, k}, bank.options());
-    const Tensor index = Tensor::empty({rows, k}, {DType::i64, bank.device()});
-    bank.backend().top_k(similarity, value, index);
-    const Tensor nearest = value.to(Device::cpu).to(DType::f32), neighbor = index.to(Device::cpu);
-    for (int64_t i = 0; i < rows; ++i) {
+    const Neighbors near = nearest_neighbors(bank, batch, k);
+    for (int64_t i = 0; i < batch.dim(0); ++i) {
       const int64_t predicted =
-          vote(nearest.data<float>() + i * k, neighbor.data<int64_t>() + i * k, k,
+          vote(near.similarity.data<float>() + i * k, near.index.data<int64_t>() + i * k, k,
                bank_label.data<int64_t>(), config.temperature, score);
       right += predicted == label.data<int64_t>()[begin + i];
     }
@@ -49,18 +53,27 @@ double knn_accuracy(const Tensor& bank, const Tensor& bank_labels, const Tensor&
   return 100.0 * static_cast<double>(right) / static_cast<double>(features.dim(0));
 }
 
-double knn_monitor(ResNet& encoder, const DataSet& data, int64_t image_size,
-                   const KnnConfig& config, const EmbedProgress& progress) {
+KnnFeatures knn_features(ResNet& encoder, const DataSet& data, int64_t image_size,
+                         Features features, const EmbedProgress& progress) {
   MOCO_CHECK(data.test, "knn: ", data.name, " has no test images");
   const NoGrad no_grad;
   const auto rows_of_length_1 = [&](const ImageSet& images) {
-    const Tensor rows = embed(encoder, data, images, image_size, config.features, progress);
-    if (config.features == Features::head) return rows;
+    const Tensor rows = embed(encoder, data, images, image_size, features, progress);
+    if (features == Features::head) return rows;
     return l2_normalize(Variable(rows)).data();
   };
-  const Tensor bank = rows_of_length_1(data.train);
-  return knn_accuracy(bank, data.train.labels, rows_of_length_1(*data.test), data.test->labels,
+  return {rows_of_length_1(data.train), rows_of_length_1(*data.test)};
+}
+
+double knn_accuracy(const KnnFeatures& features, const DataSet& data, const KnnConfig& config) {
+  return knn_accuracy(features.bank, data.train.labels, features.test, data.test->labels,
                       static_cast<int64_t>(data.classes.size()), config);
+}
+
+double knn_monitor(ResNet& encoder, const DataSet& data, int64_t image_size,
+                   const KnnConfig& config, const EmbedProgress& progress) {
+  return knn_accuracy(knn_features(encoder, data, image_size, config.features, progress), data,
+                      config);
 }
 
 }  // namespace mocograd

@@ -48,7 +48,7 @@ class PretrainRun {
         moco_((check_configuration(config, data_), config.moco()),
               static_cast<uint64_t>(config.seed)),
         optimizer_(moco_.encoder_q(), config.sgd()),
-        provenance_{fingerprint(data_), options.instruction_set, kVersion} {
+        provenance_{fingerprint(data_), options.kernels, kVersion} {
     if (!config.init.empty() && !options.resume) init_notice_ = init_encoders(config.init, moco_);
   }
 
@@ -67,9 +67,9 @@ class PretrainRun {
       throw UsageError(detail::concatenate("--max-steps ", config_.max_steps,
                                            ": the run is at step ", progress_.step, " already"));
     restore_state(checkpoint.tensors, moco_, &optimizer_);
-    if (saved.instruction_set != provenance_.instruction_set)
-      warnings_.push_back("the checkpoint was computed with " + saved.instruction_set +
-                          ", this run computes with " + provenance_.instruction_set +
+    if (saved.kernels != provenance_.kernels)
+      warnings_.push_back("the checkpoint was computed with " + saved.kernels +
+                          ", this run computes with " + provenance_.kernels +
                           ": it will not end bit for bit where it would have ended there");
     if (saved.version != provenance_.version)
       warnings_.push_back("the checkpoint was written by version " + saved.version + ", this is " +
@@ -109,7 +109,7 @@ class PretrainRun {
     const std::string text = to_recipe(config_);
     recipe.write(text.data(), text.size());
     recipe.commit();
-    if (!options_.resume) save();
+    if (!options_.resume && config_.save_every > 0) save();
     const int64_t kept = keep_lines(directory_.metrics(), progress_.events);
     if (kept < progress_.events)
       observer_.warning(detail::concatenate(directory_.metrics(), " has lost ",

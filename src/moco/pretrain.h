@@ -80,7 +80,7 @@ struct PretrainOptions {
   bool resume = false;          // go on from its checkpoint
   std::set<std::string> given;  // flags that were given, by name, and so must be the checkpoint's
   int loader_threads = 2;
-  std::string instruction_set;  // what computes, for the checkpoint
+  std::string kernels;  // what computes, for the checkpoint
 };
 
 // Throws UsageError where the batch and the splits or the data do not go together.
