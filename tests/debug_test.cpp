@@ -77,7 +77,8 @@ TEST(OperationNames, AreTheSameInEveryRunAndStep) {
   EXPECT_EQ(first.names, second.names);
   const auto half = static_cast<std::ptrdiff_t>(first.names.size() / 2);
   // The second step's queue wraps around, which is one operation more.
-  EXPECT_TRUE(std::equal(first.names.begin(), first.names.begin() + half, first.names.begin() + half));
+  EXPECT_TRUE(
+      std::equal(first.names.begin(), first.names.begin() + half, first.names.begin() + half));
 }
 
 TEST(OperationNames, TellOperationsApartWithinAPhase) {
@@ -120,7 +121,7 @@ TEST_P(TraceFile, HasThePromisedFields) {
     JsonTrace sink(path_, parse_trace_level(GetParam()));
     trace_steps(sink);
   }
-  std::set<std::string> record = {"step", "index",  "phase", "name", "op",
+  std::set<std::string> record = {"step",   "index",  "phase", "name", "op",
                                   "module", "source", "us",    "bytes"};
   if (GetParam() != "names") record.insert({"inputs", "outputs"});
   const std::set<std::string> input = {"id", "shape", "dtype"};
@@ -163,7 +164,8 @@ TEST(Trace, IdsLeadFromReaderToWriter) {
     void record(const TraceRecord& record) override {
       for (const TraceTensor& output : record.outputs) {
         if (output.id == 0) continue;
-        EXPECT_TRUE(writer.emplace(output.id, record.name).second) << "written twice: " << output.id;
+        EXPECT_TRUE(writer.emplace(output.id, record.name).second)
+            << "written twice: " << output.id;
       }
       if (record.name == "encoder_q.relu" && record.operation->phase == Phase::forward)
         relu_reads = writer[record.inputs[0].id];
@@ -261,8 +263,8 @@ Tensor numbers(const std::vector<double>& values, DType dtype = DType::f64) {
 }
 
 TEST(Diff, EqualTensorsDoNotDiffer) {
-  const TensorDifference d = compare("x", numbers({1, -0.0, kNaN, kInfinity}),
-                                     numbers({1, 0.0, kNaN, kInfinity}));
+  const TensorDifference d =
+      compare("x", numbers({1, -0.0, kNaN, kInfinity}), numbers({1, 0.0, kNaN, kInfinity}));
   EXPECT_TRUE(d.within(0));
   EXPECT_EQ(d.max_abs, 0);
   EXPECT_EQ(d.max_rel, 0);
@@ -347,8 +349,7 @@ TEST(Diff, FollowsTheOrderOfTheOperations) {
   const Tensor x = numbers({1, 2}), y = numbers({1, 3});
   const NamedTensors a{{{"a", x}, {"b", x}, {"c", x}, {"d", x}},
                        {{kDumpOrderKey, "c\nmissing\nb\nc\n"}}};
-  const DumpDifference d =
-      compare(a, NamedTensors{{{"a", y}, {"b", y}, {"c", x}, {"d", x}}, {}});
+  const DumpDifference d = compare(a, NamedTensors{{{"a", y}, {"b", y}, {"c", x}, {"d", x}}, {}});
   Names names;
   for (const TensorDifference& tensor : d.tensors) names.push_back(tensor.name);
   EXPECT_EQ(names, (Names{"c", "b", "a", "d"}));

@@ -211,8 +211,7 @@ TEST_P(EveryOperation, NumbersAreThoseOfTheCheck) {
   for (int draw = 0; draw < 3; ++draw) {
     const GradcheckInstance instance = draw_case(GetParam(), 0, draw);
     const GradcheckOptions options = options_of_draw(0, draw);
-    const GradcheckNumbers numbers =
-        gradcheck_numbers(instance.function, instance.inputs, options);
+    const GradcheckNumbers numbers = gradcheck_numbers(instance.function, instance.inputs, options);
     const GradcheckResult result = gradcheck(instance.function, instance.inputs, options);
     std::vector<Variable> inputs;
     for (const Tensor& input : instance.inputs) inputs.emplace_back(input, true);
@@ -246,12 +245,13 @@ TEST(Gradcheck, TellsWhereTheErrorIsLargest) {
 // Of all draws: here the third is wrong by a little, and checking stops there.
 TEST(Gradcheck, TellsTheDrawOfTheLargestError) {
   int drawn = 0;
-  const RegisteredCase registered{"test", [&](RandomStream& random) -> GradcheckInstance {
-    const double wrong = drawn++ == 2 ? 0.25 : 0;
-    return {{random_normal(random, {4})}, [wrong](const std::vector<Variable>& in) {
-              return damaged(in[0], [wrong](const Tensor& g) { g.data<double>()[1] += wrong; });
-            }};
-  }};
+  const RegisteredCase registered{
+      "test", [&](RandomStream& random) -> GradcheckInstance {
+        const double wrong = drawn++ == 2 ? 0.25 : 0;
+        return {{random_normal(random, {4})}, [wrong](const std::vector<Variable>& in) {
+                  return damaged(in[0], [wrong](const Tensor& g) { g.data<double>()[1] += wrong; });
+                }};
+      }};
   const GradcheckResult result = check_case(registered, 5);
   EXPECT_FALSE(result.passed);
   EXPECT_EQ(result.max_error_draw, 2);

@@ -182,7 +182,8 @@ TEST(Observer, AgainIsTheSameOperation) {
   TinyStep step;
   int again = 0;
   Caller caller([&](const Operation& operation) {
-    if (operation.phase != Phase::forward || !operation.details || !operation.details->again) return;
+    if (operation.phase != Phase::forward || !operation.details || !operation.details->again)
+      return;
     std::vector<Variable> inputs;
     for (const Tensor& input : operation.inputs) inputs.emplace_back(input);
     const Tensor result = operation.details->again(inputs).data();
