@@ -13,7 +13,7 @@ struct Header {
 
 // Made by the Makefile from src/autograd/ops/*.h.
 constexpr Header kHeaders[] = {
-#include "operation_headers.inc"
+#include "cli/operation_headers.inc"
 };
 
 bool is_comment(const std::string& line) {
