@@ -87,6 +87,13 @@ $(BUILD)/obj/src/data/image_file.o: override CXXFLAGS += -fwrapv -fno-sanitize=s
 # All machines draw the same pixels, whether or not they have a fused multiply-add.
 $(BUILD)/obj/src/data/shapes.o: override CXXFLAGS += -ffp-contract=off
 
+# What moco gradcheck --explain prints of an operation is what its header says.
+$(BUILD)/gen/cli/operation_headers.inc: $(wildcard src/autograd/ops/*.h)
+	@mkdir -p $(@D)
+	for header in $^; do printf '{"%s", R"HEADER(' $$header; cat $$header; printf ')HEADER"},\n'; done >$@
+$(BUILD)/obj/src/cli/operation_formula.o: $(BUILD)/gen/cli/operation_headers.inc
+$(BUILD)/obj/src/cli/operation_formula.o: override CXXFLAGS += -I$(BUILD)/gen
+
 define kernel_rule
 $(BUILD)/obj/src/cpu/%.$(1).o: src/cpu/%.cpp
 	@mkdir -p $$(@D)

@@ -2,6 +2,7 @@
 // lacks a term must turn it red, for every operation and every input.
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <filesystem>
 #include <fstream>
 #include <limits>
@@ -203,6 +204,61 @@ TEST(Gradcheck, WorksWithinNoGrad) {
   const NoGrad no_grad;
   EXPECT_TRUE(gradcheck([](const auto& in) { return relu(in[0]); }, {numbers({1, 2})}).passed);
   EXPECT_FALSE(relu(Variable(numbers({1}), true)).requires_grad());  // and puts it back
+}
+
+// The numbers that are shown and written to files are those that the check compares.
+TEST_P(EveryOperation, NumbersAreThoseOfTheCheck) {
+  for (int draw = 0; draw < 3; ++draw) {
+    const GradcheckInstance instance = draw_case(GetParam(), 0, draw);
+    const GradcheckOptions options = options_of_draw(0, draw);
+    const GradcheckNumbers numbers = gradcheck_numbers(instance.function, instance.inputs, options);
+    const GradcheckResult result = gradcheck(instance.function, instance.inputs, options);
+    std::vector<Variable> inputs;
+    for (const Tensor& input : instance.inputs) inputs.emplace_back(input, true);
+    const Variable y = instance.function(inputs);
+    EXPECT_EQ(numbers.output.to_vector(), y.data().to_vector());
+    ASSERT_EQ(numbers.cotangent.shape(), y.shape());
+    y.backward(numbers.cotangent);
+    double max_error = 0;
+    for (size_t i = 0; i < inputs.size(); ++i) {
+      EXPECT_EQ(numbers.inputs[i].to_vector(), instance.inputs[i].to_vector());
+      EXPECT_EQ(numbers.analytic[i].to_vector(), inputs[i].grad().to_vector());
+      const std::vector<double> a = numbers.analytic[i].to_vector();
+      const std::vector<double> n = numbers.numeric[i].to_vector();
+      for (size_t k = 0; k < a.size(); ++k) max_error = std::max(max_error, std::abs(a[k] - n[k]));
+    }
+    EXPECT_EQ(max_error, result.max_error);
+  }
+}
+
+TEST(Gradcheck, TellsWhereTheErrorIsLargest) {
+  const auto f = [](const std::vector<Variable>& in) {
+    return add(in[0], damaged(in[1], [](const Tensor& g) { g.data<double>()[2] += 0.5; }));
+  };
+  const GradcheckResult result = gradcheck(f, {numbers({1, 2, 3}), numbers({4, 5, 6})});
+  EXPECT_EQ(result.max_error_input, 1u);
+  EXPECT_EQ(result.max_error_element, 2);
+  EXPECT_EQ(result.max_error_shape, Shape({3}));
+  EXPECT_NEAR(result.max_error, 0.5, 1e-6);
+}
+
+// Of all draws: here the third is wrong by a little, and checking stops there.
+TEST(Gradcheck, TellsTheDrawOfTheLargestError) {
+  int drawn = 0;
+  const RegisteredCase registered{
+      "test", [&](RandomStream& random) -> GradcheckInstance {
+        const double wrong = drawn++ == 2 ? 0.25 : 0;
+        return {{random_normal(random, {4})}, [wrong](const std::vector<Variable>& in) {
+                  return damaged(in[0], [wrong](const Tensor& g) { g.data<double>()[1] += wrong; });
+                }};
+      }};
+  const GradcheckResult result = check_case(registered, 5);
+  EXPECT_FALSE(result.passed);
+  EXPECT_EQ(result.max_error_draw, 2);
+  EXPECT_EQ(result.max_error_element, 1);
+  EXPECT_EQ(result.elements, 4 + 4 + 2);
+  EXPECT_EQ(result.failure.rfind("test, draw 2: input 0 [4] at 1: analytic", 0), 0u)
+      << result.failure;
 }
 
 TEST(Gradcheck, RefusesSinglePrecision) {

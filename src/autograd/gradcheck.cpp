@@ -35,23 +35,48 @@ class Checker {
   }
 
   GradcheckResult run() {
-    const EnableGrad enable_grad;
-    const Variable y = f_(inputs_);
-    y_ = y.data().to_vector();
-    RandomStream random(options_.seed, Purpose::gradcheck, 1);
-    const Tensor cotangent = random_normal(random, y.shape());
-    cotangent_ = cotangent.to_vector();
-    if (!y.requires_grad()) {
+    if (!compute()) {
       result_.failure = "the result does not depend on any input that requires a gradient";
       return result_;
     }
-    y.backward(cotangent);
     for (size_t i = 0; i < inputs_.size() && result_.failure.empty(); ++i) check_input(i);
     result_.passed = result_.failure.empty();
     return result_;
   }
 
+  GradcheckNumbers numbers() {
+    GradcheckNumbers numbers;
+    compute();
+    numbers.output = output_;
+    numbers.cotangent = Tensor::from(cotangent_, output_.shape(), {.dtype = DType::f64});
+    for (const Variable& input : inputs_) {
+      const Tensor x = input.data(), numeric = Tensor::empty_like(x);
+      for (int64_t i = 0; i < x.numel(); ++i) {
+        double& element = x.data<double>()[i];
+        numeric.data<double>()[i] =
+            central_difference(element).value_or(std::numeric_limits<double>::quiet_NaN());
+      }
+      numbers.inputs.push_back(x);
+      numbers.analytic.push_back(input.grad());
+      numbers.numeric.push_back(numeric);
+    }
+    return numbers;
+  }
+
  private:
+  // Forward and backward; false where there is nothing to go back through.
+  bool compute() {
+    const EnableGrad enable_grad;
+    const Variable y = f_(inputs_);
+    output_ = y.data();
+    y_ = output_.to_vector();
+    RandomStream random(options_.seed, Purpose::gradcheck, 1);
+    const Tensor cotangent = random_normal(random, y.shape());
+    cotangent_ = cotangent.to_vector();
+    if (y.requires_grad()) y.backward(cotangent);
+    return y.requires_grad();
+  }
+
   void check_input(size_t input) {
     const Tensor x = inputs_[input].data();
     const Tensor dx = inputs_[input].grad();
@@ -75,6 +100,7 @@ class Checker {
       if (error > result_.max_error) {
         result_.max_error = error;
         result_.max_error_input = input;
+        result_.max_error_shape = x.shape();
         result_.max_error_element = i;
       }
       if (!(error <= tolerance)) {
@@ -131,6 +157,7 @@ class Checker {
   const DifferentiableFunction& f_;
   const GradcheckOptions& options_;
   std::vector<Variable> inputs_;
+  Tensor output_;
   std::vector<double> y_, cotangent_;
   GradcheckResult result_;
 };
@@ -147,6 +174,12 @@ GradcheckResult gradcheck(const DifferentiableFunction& f, const std::vector<Ten
   return Checker(f, inputs, options).run();
 }
 
+GradcheckNumbers gradcheck_numbers(const DifferentiableFunction& f,
+                                   const std::vector<Tensor>& inputs,
+                                   const GradcheckOptions& options) {
+  return Checker(f, inputs, options).numbers();
+}
+
 GradcheckCase::GradcheckCase(const char* op, Draw draw) {
   const RegisteredCase added{op, std::move(draw)};
   const auto by_name = [](const RegisteredCase& a, const RegisteredCase& b) { return a.op < b.op; };
@@ -158,22 +191,36 @@ const std::vector<RegisteredCase>& gradcheck_cases() {
   return registry();
 }
 
+GradcheckInstance draw_case(const RegisteredCase& registered, uint64_t seed, int draw) {
+  RandomStream random(seed, Purpose::gradcheck, 0, static_cast<uint32_t>(draw));
+  return registered.draw(random);
+}
+
+GradcheckOptions options_of_draw(uint64_t seed, int draw) {
+  GradcheckOptions options;
+  options.seed = seed + static_cast<uint64_t>(draw);
+  return options;
+}
+
 GradcheckResult check_case(const RegisteredCase& registered, int count, uint64_t seed) {
   GradcheckResult total;
   for (int draw = 0; draw < count; ++draw) {
-    RandomStream random(seed, Purpose::gradcheck, 0, draw);
-    const GradcheckInstance instance = registered.draw(random);
-    GradcheckOptions options;
-    options.seed = seed + static_cast<uint64_t>(draw);
-    const GradcheckResult result = gradcheck(instance.function, instance.inputs, options);
-    total.max_error = std::max(total.max_error, result.max_error);
-    total.elements += result.elements;
+    const GradcheckInstance instance = draw_case(registered, seed, draw);
+    const GradcheckResult result =
+        gradcheck(instance.function, instance.inputs, options_of_draw(seed, draw));
+    const int64_t elements = total.elements + result.elements;
+    if (result.max_error > total.max_error || draw == 0) {
+      total = result;
+      total.max_error_draw = draw;
+    }
+    total.elements = elements;
     if (!result.passed) {
       total.failure = detail::concatenate(registered.op, ", draw ", draw, ": ", result.failure);
+      total.passed = false;
       return total;
     }
   }
-  total.passed = true;
+  total.passed = count > 0;
   return total;
 }
 

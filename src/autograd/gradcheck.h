@@ -14,6 +14,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -38,7 +39,9 @@ struct GradcheckResult {
   bool passed = false;
   double max_error = 0;  // largest |analytic − numeric|
   size_t max_error_input = 0;
-  int64_t max_error_element = 0;  // where in that input, row-major
+  Shape max_error_shape;          // of that input
+  int64_t max_error_element = 0;  // where in it, row-major
+  int max_error_draw = 0;         // of check_case
   int64_t elements = 0;           // how many were compared
   int64_t kinks = 0;              // how many were left out
   std::string failure;            // empty, or input, index, analytic, numeric, tolerance
@@ -49,10 +52,22 @@ struct GradcheckResult {
 GradcheckResult gradcheck(const DifferentiableFunction& f, const std::vector<Tensor>& inputs,
                           const GradcheckOptions& options = {});
 
+// All numbers of a check, for people to read and for other programs to compare with.
+struct GradcheckNumbers {
+  std::vector<Tensor> inputs;
+  Tensor output, cotangent;      // f(inputs), c
+  std::vector<Tensor> analytic;  // of each input; undefined where no gradient arrived
+  std::vector<Tensor> numeric;   // likewise
+};
+GradcheckNumbers gradcheck_numbers(const DifferentiableFunction& f,
+                                   const std::vector<Tensor>& inputs,
+                                   const GradcheckOptions& options = {});
+
 // One instance of an operation to check: inputs of a random small shape, and what to do with them.
 struct GradcheckInstance {
   std::vector<Tensor> inputs;
   DifferentiableFunction function;
+  std::map<std::string, Tensor> constants = {};  // its other arguments by name, for who reads along
 };
 
 // Every operation's file registers how to draw instances of it:
@@ -67,6 +82,10 @@ struct RegisteredCase {
   GradcheckCase::Draw draw;
 };
 const std::vector<RegisteredCase>& gradcheck_cases();  // sorted by name
+
+// The same instance for the same seed and draw, and how check_case checks it.
+GradcheckInstance draw_case(const RegisteredCase& registered, uint64_t seed, int draw);
+GradcheckOptions options_of_draw(uint64_t seed, int draw);
 
 // Checks `count` random instances of a case; stops at the first failure, which then tells the draw.
 GradcheckResult check_case(const RegisteredCase& registered, int count, uint64_t seed = 0);

@@ -16,14 +16,18 @@ namespace {
 
 // Numbers in the order of their representations, so that neighbours differ by one.
 template <class Float, class Integer>
-double position(double value) {
+int64_t position(double value) {
   const Integer bits = std::bit_cast<Integer>(static_cast<Float>(value));
-  return static_cast<double>(bits < 0 ? std::numeric_limits<Integer>::min() - bits : bits);
+  return bits < 0 ? std::numeric_limits<Integer>::min() - bits : bits;
 }
 
 double ulps_between(double a, double b, bool single) {
-  return single ? std::abs(position<float, int32_t>(a) - position<float, int32_t>(b))
-                : std::abs(position<double, int64_t>(a) - position<double, int64_t>(b));
+  const int64_t i = single ? position<float, int32_t>(a) : position<double, int64_t>(a);
+  const int64_t j = single ? position<float, int32_t>(b) : position<double, int64_t>(b);
+  // Unsigned, as the distance of two int64 may be none; and before it becomes a double, which has
+  // not enough digits for a position.
+  const auto low = static_cast<uint64_t>(std::min(i, j));
+  return static_cast<double>(static_cast<uint64_t>(std::max(i, j)) - low);
 }
 
 std::vector<int64_t> index_of(int64_t flat, const Shape& shape) {

@@ -85,6 +85,13 @@ GradcheckInstance draw_instance(RandomStream& random, bool has_residual,
     // Own statistics for each call: the forward writes them, an earlier graph still reads its own.
     return call(in, config, {mean.clone(), var.clone()});
   };
+  instance.constants["eps"] = Tensor::full({}, config.eps, {.dtype = DType::f64});
+  if (config.batch_statistics) {
+    instance.constants["groups"] =
+        Tensor::full({}, static_cast<double>(splits), {.dtype = DType::i64});
+  } else {
+    instance.constants.insert({{"mean", mean}, {"var", var}});
+  }
   return instance;
 }
 

@@ -48,8 +48,11 @@ const GradcheckCase conv2d_case("conv2d", [](RandomStream& random) -> GradcheckI
   const Conv2dConfig config{.stride = 1 + random.below(2), .padding = random.below(kernel)};
   const int64_t n = 1 + random.below(2), h = kernel + random.below(3), w = kernel + random.below(3);
   const int64_t c = 1 + random.below(3), oc = 1 + random.below(3);
-  return {{random_normal(random, {n, h, w, c}), random_normal(random, {kernel, kernel, c, oc})},
-          [config](const std::vector<Variable>& in) { return conv2d(in[0], in[1], config); }};
+  return {
+      {random_normal(random, {n, h, w, c}), random_normal(random, {kernel, kernel, c, oc})},
+      [config](const std::vector<Variable>& in) { return conv2d(in[0], in[1], config); },
+      {{"stride", Tensor::full({}, static_cast<double>(config.stride), {.dtype = DType::i64})},
+       {"padding", Tensor::full({}, static_cast<double>(config.padding), {.dtype = DType::i64})}}};
 });
 
 }  // namespace mocograd

@@ -73,7 +73,8 @@ Variable scale(const Variable& x, double factor) {
 const GradcheckCase scale_case("scale", [](RandomStream& random) -> GradcheckInstance {
   const double factor = random.uniform(0.5, 3);
   return {{random_normal(random, random_shape(random))},
-          [factor](const std::vector<Variable>& in) { return scale(in[0], factor); }};
+          [factor](const std::vector<Variable>& in) { return scale(in[0], factor); },
+          {{"factor", Tensor::full({}, factor, {.dtype = DType::f64})}}};
 });
 
 Variable relu(const Variable& x) {

@@ -20,7 +20,7 @@ Variable relu(const Variable& x);
 // y = Σ_i x_i            dx_i = dy                     x: any shape; y: []     saved: x's shape
 Variable sum(const Variable& x);
 
-// The same numbers in another shape.                   Requires: equal numel.  saved: x's shape
+// y = x, other shape     dx = dy in x's shape         Requires: equal numel.  saved: x's shape
 Variable reshape(const Variable& x, const Shape& shape);
 
 }  // namespace mocograd

@@ -25,7 +25,8 @@ const GradcheckCase normalize_case("l2_normalize", [](RandomStream& random) -> G
   const Shape shape{1 + random.below(4), 2 + random.below(5)};
   const double eps = random.below(4) == 0 ? 100 : 1e-12;
   return {{random_off_zero(random, shape)},
-          [eps](const std::vector<Variable>& in) { return l2_normalize(in[0], eps); }};
+          [eps](const std::vector<Variable>& in) { return l2_normalize(in[0], eps); },
+          {{"eps", Tensor::full({}, eps, {.dtype = DType::f64})}}};
 });
 
 Variable row_dot(const Variable& a, const Variable& b) {

@@ -1,0 +1,413 @@
+// Names, traces, dumps and their comparison.
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <limits>
+#include <optional>
+#include <set>
+#include <sstream>
+
+#include "cpu/parallel.h"
+#include "debug/diff.h"
+#include "debug/dump.h"
+#include "debug/trace.h"
+#include "io/json.h"
+#include "tiny_step.h"
+
+namespace mocograd {
+namespace {
+
+using Names = std::vector<std::string>;
+
+struct NameList : TraceSink {
+  Names names, phases;
+  void record(const TraceRecord& record) override {
+    names.push_back(record.name);
+    phases.push_back(name_of(record.operation->phase));
+  }
+};
+
+constexpr int64_t kSteps = 2;
+
+// Two steps under a tracer.
+void trace_steps(TraceSink& sink, DType dtype = DType::f32) {
+  const Unfused unfused;
+  TinyStep step(dtype);
+  Tracer tracer(sink);
+  tracer.names().add_parameters(step.moco.encoder_q());
+  for (int64_t s = 0; s < kSteps; ++s) {
+    tracer.begin_step(s);
+    const ObserverScope scope(tracer);
+    step.run();
+  }
+}
+
+// One step in double; the saboteur sees each operation before it is written down.
+NamedTensors dumped_step(OperationObserver* saboteur = nullptr) {
+  const Unfused unfused;
+  TinyStep step(DType::f64);
+  NamedTensors dump;
+  Dumper dumper(dump);
+  dumper.begin_step(0);
+  std::optional<ObserverScope> first;
+  if (saboteur) first.emplace(*saboteur);
+  const ObserverScope scope(dumper);
+  step.run();
+  return dump;
+}
+
+std::string as_hash(int threads) {
+  const int before = num_threads();
+  set_num_threads(threads);
+  TraceHash hash;
+  trace_steps(hash);
+  set_num_threads(before);
+  return hash.value().text();
+}
+
+// ---- names ---------------------------------------------------------------------------------------
+
+TEST(OperationNames, AreTheSameInEveryRunAndStep) {
+  NameList first, second;
+  trace_steps(first);
+  trace_steps(second);
+  EXPECT_EQ(first.names, second.names);
+  const auto half = static_cast<std::ptrdiff_t>(first.names.size() / 2);
+  // The second step's queue wraps around, which is one operation more.
+  EXPECT_TRUE(
+      std::equal(first.names.begin(), first.names.begin() + half, first.names.begin() + half));
+}
+
+TEST(OperationNames, TellOperationsApartWithinAPhase) {
+  NameList list;
+  trace_steps(list);
+  std::set<std::string> seen;
+  for (size_t i = 0; i < list.names.size() / kSteps; ++i)
+    EXPECT_TRUE(seen.insert(list.phases[i] + " " + list.names[i]).second) << list.names[i];
+  for (const char* expected :
+       {"ema encoder_k.layer1.0.conv1.weight.ema", "forward encoder_q.layer2.0.downsample.0.conv2d",
+        "forward encoder_q.layer1.0.relu#2", "backward encoder_q.layer1.0.relu#2",
+        "forward l2_normalize#2", "backward cross_entropy", "optimizer encoder_q.fc.bias.sgd_step",
+        "queue queue.enqueue"})
+    EXPECT_TRUE(seen.contains(expected)) << expected;
+}
+
+// ---- trace ---------------------------------------------------------------------------------------
+
+const JsonValue& member(const JsonValue& object, const char* name) {
+  const JsonValue* value = object.find(name);
+  if (!value) throw Error(std::string("no member ") + name);
+  return *value;
+}
+
+std::set<std::string> members(const JsonValue& object) {
+  std::set<std::string> names;
+  for (const auto& [name, value] : *object.get<JsonMembers>()) names.insert(name);
+  return names;
+}
+
+class TraceFile : public testing::TestWithParam<std::string> {
+ protected:
+  ~TraceFile() override { std::filesystem::remove(path_); }
+  const std::string path_ = testing::TempDir() + "/debug_test-" + std::to_string(getpid());
+};
+
+// Every line has the fields that debug/trace.h promises for the level, and no others.
+TEST_P(TraceFile, HasThePromisedFields) {
+  {
+    JsonTrace sink(path_, parse_trace_level(GetParam()));
+    trace_steps(sink);
+  }
+  std::set<std::string> record = {"step",   "index",  "phase", "name", "op",
+                                  "module", "source", "us",    "bytes"};
+  if (GetParam() != "names") record.insert({"inputs", "outputs"});
+  const std::set<std::string> input = {"id", "shape", "dtype"};
+  std::set<std::string> output = input;
+  if (GetParam() == "statistics")
+    output.insert({"min", "max", "mean", "std", "l2", "nan", "inf", "hash"});
+
+  std::ifstream file(path_);
+  int64_t index = 0, step = 0, null_ids = 0;
+  for (std::string line; std::getline(file, line); ++index) {
+    const JsonValue json = parse_json(line);
+    ASSERT_EQ(members(json), record) << line;
+    EXPECT_EQ(*member(json, "index").get<int64_t>(), index);
+    EXPECT_GE(*member(json, "step").get<int64_t>(), step);
+    step = *member(json, "step").get<int64_t>();
+    if (GetParam() == "names") continue;
+    for (const JsonValue& tensor : *member(json, "inputs").get<JsonArray>())
+      EXPECT_EQ(members(tensor), input) << line;
+    for (const JsonValue& tensor : *member(json, "outputs").get<JsonArray>()) {
+      const bool none = member(tensor, "id").get<int64_t>() == nullptr;
+      EXPECT_EQ(members(tensor), none ? std::set<std::string>{"id"} : output) << line;
+      null_ids += none;
+    }
+  }
+  EXPECT_EQ(step, kSteps - 1);
+  EXPECT_GT(index, 600);
+  if (GetParam() != "names") {
+    EXPECT_GT(null_ids, 0);  // the images need no gradient
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(, TraceFile, testing::Values("names", "shapes", "statistics"),
+                         [](const auto& info) { return info.param; });
+
+// The same id stands for the same numbers: what an operation reads was written under that id.
+TEST(Trace, IdsLeadFromReaderToWriter) {
+  struct : TraceSink {
+    std::map<int64_t, std::string> writer;
+    std::string relu_reads;
+    void record(const TraceRecord& record) override {
+      for (const TraceTensor& output : record.outputs) {
+        if (output.id == 0) continue;
+        EXPECT_TRUE(writer.emplace(output.id, record.name).second)
+            << "written twice: " << output.id;
+      }
+      if (record.name == "encoder_q.relu" && record.operation->phase == Phase::forward)
+        relu_reads = writer[record.inputs[0].id];
+    }
+  } sink;
+  trace_steps(sink);
+  EXPECT_EQ(sink.relu_reads, "encoder_q.bn1.batch_norm");
+}
+
+TEST(Trace, HashIsTheSameInEveryRunAndForAnyNumberOfThreads) {
+  const std::string hash = as_hash(1);
+  EXPECT_EQ(as_hash(1), hash);
+  EXPECT_EQ(as_hash(2), hash);
+  EXPECT_EQ(as_hash(3), hash);
+}
+
+TEST(Trace, HashTellsOneBitInOneOutput) {
+  struct Flip : OperationObserver {
+    void operation(const Operation& operation) override {
+      if (operation.module != "encoder_q.fc" || operation.phase != Phase::forward) return;
+      float& number = operation.outputs[0].data<float>()[5];
+      number = std::nextafter(number, 10.0f);
+    }
+  } flip;
+  const std::string hash = as_hash(1);
+  const ObserverScope scope(flip);
+  EXPECT_NE(as_hash(1), hash);
+}
+
+TEST(Trace, LevelsHaveNames) {
+  EXPECT_EQ(parse_trace_level("shapes"), TraceLevel::shapes);
+  EXPECT_THROW(parse_trace_level("all"), UsageError);
+}
+
+// Tracing does not fuse. Unfused operations without a tracer give the same to the last bit, fused
+// ones, the default, to rounding.
+TEST(Trace, ChangesNoNumber) {
+  const auto gradients = [](bool fused, bool traced) {
+    const bool before = use_fused_operations(fused);
+    TinyStep step(DType::f64);
+    NameList list;
+    Tracer tracer(list);
+    std::optional<ObserverScope> scope;
+    if (traced) scope.emplace(tracer);
+    std::vector<double> numbers = {step.run().loss};
+    for (const NamedParameter& parameter : step.moco.encoder_q().named_parameters()) {
+      for (const double x : parameter.variable->grad().to_vector()) numbers.push_back(x);
+    }
+    use_fused_operations(before);
+    return numbers;
+  };
+  const std::vector<double> traced = gradients(false, true), fused = gradients(true, false);
+  EXPECT_EQ(gradients(false, false), traced);
+  ASSERT_EQ(fused.size(), traced.size());
+  for (size_t i = 0; i < fused.size(); ++i) EXPECT_NEAR(fused[i], traced[i], 1e-11) << i;
+}
+
+// ---- dumps ---------------------------------------------------------------------------------------
+
+TEST(Dump, HoldsResultsAndGradientsInPyTorchsOrder) {
+  const NamedTensors dump = dumped_step();
+  const auto shape = [&](const std::string& name) { return dump.tensors.at(name).shape(); };
+  EXPECT_EQ(shape("step.0.forward.encoder_q.layer2.0.conv1.conv2d"), Shape({8, 4, 4, 4}));
+  EXPECT_EQ(shape("step.0.forward.encoder_q.conv1.conv2d"), Shape({8, 2, 8, 8}));
+  EXPECT_EQ(shape("step.0.backward.encoder_q.conv1.conv2d"), Shape({8, 2, 8, 8}));
+  EXPECT_EQ(shape("step.0.forward.encoder_k.fc.linear"), Shape({8, 4}));
+  EXPECT_FALSE(dump.tensors.contains("step.0.backward.encoder_k.fc.linear"));
+  EXPECT_EQ(shape("step.0.backward.cross_entropy"), Shape());
+  EXPECT_EQ(dump.tensors.at("step.0.backward.cross_entropy").item(), 1);
+}
+
+TEST(Dump, ListsItsTensorsInTheOrderOfTheOperations) {
+  const NamedTensors dump = dumped_step();
+  std::istringstream order(dump.metadata.at(kDumpOrderKey));
+  Names names;
+  for (std::string name; std::getline(order, name);) names.push_back(name);
+  EXPECT_EQ(names.size(), dump.tensors.size());
+  const auto at = [&](const std::string& name) {
+    return std::find(names.begin(), names.end(), "step.0." + name) - names.begin();
+  };
+  EXPECT_LT(at("forward.encoder_k.conv1.conv2d"), at("forward.encoder_q.conv1.conv2d"));
+  EXPECT_LT(at("forward.encoder_q.conv1.conv2d"), at("forward.encoder_q.bn1.batch_norm"));
+  EXPECT_LT(at("forward.cross_entropy"), at("backward.cross_entropy"));
+  EXPECT_LT(at("backward.encoder_q.fc.linear"), at("backward.encoder_q.conv1.conv2d"));
+  EXPECT_LT(at("backward.encoder_q.conv1.conv2d"), static_cast<std::ptrdiff_t>(names.size()));
+}
+
+// ---- differences ---------------------------------------------------------------------------------
+
+constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+Tensor numbers(const std::vector<double>& values, DType dtype = DType::f64) {
+  return Tensor::from(values, {2, static_cast<int64_t>(values.size()) / 2}, {.dtype = dtype});
+}
+
+TEST(Diff, EqualTensorsDoNotDiffer) {
+  const TensorDifference d =
+      compare("x", numbers({1, -0.0, kNaN, kInfinity}), numbers({1, 0.0, kNaN, kInfinity}));
+  EXPECT_TRUE(d.within(0));
+  EXPECT_EQ(d.max_abs, 0);
+  EXPECT_EQ(d.max_rel, 0);
+  EXPECT_EQ(d.nmse, 0);
+  EXPECT_EQ(d.ulps, 0);
+}
+
+TEST(Diff, TellsTheOneNumberThatIsOff) {
+  const Tensor b = numbers({1, 2, 4, 8, 16, 32});
+  for (const DType dtype : {DType::f32, DType::f64}) {
+    const Tensor a = b.to(dtype).clone();
+    if (dtype == DType::f32) {
+      a.data<float>()[4] = std::nextafter(std::nextafter(16.0f, 17.0f), 17.0f);
+    } else {
+      a.data<double>()[4] = std::nextafter(std::nextafter(16.0, 17.0), 17.0);
+    }
+    const double off = a.to_vector()[4] - 16;
+    const TensorDifference d = compare("x", a, b);
+    EXPECT_EQ(d.index, (std::vector<int64_t>{1, 1}));
+    EXPECT_EQ(d.ulps, 2);  // of the narrower type
+    EXPECT_EQ(d.max_abs, off);
+    EXPECT_EQ(d.max_rel, off / 32);
+    EXPECT_DOUBLE_EQ(d.nmse, off * off / (1 + 4 + 16 + 64 + 256 + 1024));
+    EXPECT_EQ(d.a, 16 + off);
+    EXPECT_EQ(d.b, 16);
+    EXPECT_FALSE(d.within(0));
+    EXPECT_TRUE(d.within(off / 32));
+    EXPECT_FALSE(d.within(off / 33));
+  }
+}
+
+TEST(Diff, CountsUlpsAcrossZero) {
+  const double least = std::numeric_limits<double>::denorm_min();
+  EXPECT_EQ(compare("x", numbers({least, 1}), numbers({-least, 1})).ulps, 2);
+}
+
+TEST(Diff, NothingIsNearANaN) {
+  for (const double number : {0.0, 1e300, kInfinity}) {
+    for (const auto& [a, b] : {std::pair{kNaN, number}, {number, kNaN}}) {
+      const TensorDifference d = compare("x", numbers({1, a}), numbers({1, b}));
+      EXPECT_FALSE(d.within(1e30)) << a << " and " << b;
+      EXPECT_EQ(d.index, (std::vector<int64_t>{1, 0}));
+    }
+  }
+  EXPECT_FALSE(compare("x", numbers({1, kInfinity}), numbers({1, -kInfinity})).within(1e30));
+}
+
+TEST(Diff, ReferenceOfZeros) {
+  EXPECT_TRUE(compare("x", numbers({0, 0}), numbers({0, 0})).within(0));
+  EXPECT_FALSE(compare("x", numbers({0, 1e-300}), numbers({0, 0})).within(1e30));
+}
+
+TEST(Diff, OtherShapesAreNotCompared) {
+  const TensorDifference d = compare("x", numbers({1, 2}), Tensor::from({1, 2}, {2}));
+  EXPECT_FALSE(d.comparable());
+  EXPECT_FALSE(d.within(kInfinity));
+  const std::string text = diff_text({{d}, {}, {}}, 0, false);
+  EXPECT_NE(text.find("x: shapes [2, 1] and [2]"), std::string::npos) << text;
+}
+
+TEST(Diff, ReportsWhatOneSideLacks) {
+  const Tensor x = numbers({1, 2});
+  const DumpDifference d = compare(NamedTensors{{{"both", x}, {"left", x}}, {}},
+                                   NamedTensors{{{"both", x}, {"right", x}}, {}});
+  EXPECT_EQ(d.only_a, Names{"left"});
+  EXPECT_EQ(d.only_b, Names{"right"});
+  EXPECT_TRUE(agree(d, 0));  // in what both have
+  const std::string text = diff_text(d, 0, false);
+  EXPECT_NE(text.find("1 only in the first, left among them"), std::string::npos) << text;
+  EXPECT_NE(text.find("1 only in the second, right among them"), std::string::npos) << text;
+}
+
+TEST(Diff, NothingInCommonIsNoAgreement) {
+  const Tensor x = numbers({1, 2});
+  const DumpDifference d = compare(NamedTensors{{{"a", x}}, {}}, NamedTensors{{{"b", x}}, {}});
+  EXPECT_FALSE(agree(d, kInfinity));
+  EXPECT_NE(diff_text(d, 0, false).find("no tensor in common"), std::string::npos);
+}
+
+// The order is that of the first dump's operations; without it, and after it, by name.
+TEST(Diff, FollowsTheOrderOfTheOperations) {
+  const Tensor x = numbers({1, 2}), y = numbers({1, 3});
+  const NamedTensors a{{{"a", x}, {"b", x}, {"c", x}, {"d", x}},
+                       {{kDumpOrderKey, "c\nmissing\nb\nc\n"}}};
+  const DumpDifference d = compare(a, NamedTensors{{{"a", y}, {"b", y}, {"c", x}, {"d", x}}, {}});
+  Names names;
+  for (const TensorDifference& tensor : d.tensors) names.push_back(tensor.name);
+  EXPECT_EQ(names, (Names{"c", "b", "a", "d"}));
+  const std::string text = diff_text(d, 0.1, false);
+  EXPECT_NE(text.find("first beyond 0.1: b [2, 1]: max abs 1.000e+00"), std::string::npos) << text;
+}
+
+TEST(Diff, TwoRunsAgreeToTheBit) {
+  const DumpDifference d = compare(dumped_step(), dumped_step());
+  EXPECT_GT(d.tensors.size(), 200u);
+  EXPECT_TRUE(d.only_a.empty());
+  EXPECT_TRUE(d.only_b.empty());
+  EXPECT_TRUE(agree(d, 0));
+}
+
+// One number of one operation is changed; everything after it goes another way, and still that
+// operation is named.
+struct Place {
+  const char *what, *module, *op;
+  Phase phase;
+  const char* named;  // backward: where the damaged gradient arrives next
+};
+
+class PlantedBug : public testing::TestWithParam<Place> {};
+
+TEST_P(PlantedBug, IsTheFirstThatDiffers) {
+  struct Damage : OperationObserver {
+    explicit Damage(const Place& place) : place(place) {}
+    void operation(const Operation& operation) override {
+      if (done || operation.phase != place.phase || operation.op != std::string(place.op) ||
+          operation.module != place.module)
+        return;
+      done = true;
+      operation.outputs[0].data<double>()[1] *= -1;
+    }
+    const Place& place;
+    bool done = false;
+  } damage(GetParam());
+  const DumpDifference d = compare(dumped_step(&damage), dumped_step());
+  ASSERT_TRUE(damage.done);
+  ASSERT_FALSE(agree(d, 1e-9));
+  const std::string text = diff_text(d, 1e-9, false);
+  EXPECT_NE(text.find(std::string("first beyond 1e-09: step.0.") + GetParam().named + " ["),
+            std::string::npos)
+      << text;
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    , PlantedBug,
+    testing::Values(Place{"stem", "encoder_q.conv1", "conv2d", Phase::forward,
+                          "forward.encoder_q.conv1.conv2d"},
+                    Place{"key_encoder", "encoder_k.layer2.1.bn2", "batch_norm", Phase::forward,
+                          "forward.encoder_k.layer2.1.bn2.batch_norm"},
+                    Place{"logits", "", "scale", Phase::forward, "forward.scale"},
+                    Place{"loss_gradient", "", "cross_entropy", Phase::backward, "backward.scale"},
+                    Place{"block_gradient", "encoder_q.layer3.0.conv2", "conv2d", Phase::backward,
+                          "backward.encoder_q.layer3.0.relu"}),
+    [](const auto& info) { return info.param.what; });
+
+}  // namespace
+}  // namespace mocograd

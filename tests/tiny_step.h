@@ -1,0 +1,46 @@
+// A training step that is as small as Momentum Contrast gets, for tests of who looks at steps.
+#pragma once
+
+#include "moco/moco.h"
+#include "nn/layers.h"
+
+namespace mocograd {
+
+inline Tensor random_tensor(const Shape& shape, uint32_t sample, DType dtype) {
+  RandomStream random(1, Purpose::test, 0, sample);
+  std::vector<double> values(static_cast<size_t>(shape.numel()));
+  for (double& value : values) value = random.normal();
+  return Tensor::from(values, shape, {.dtype = dtype});
+}
+
+struct TinyStep {
+  explicit TinyStep(DType dtype = DType::f32, bool symmetric = false, uint32_t sample = 0)
+      : moco({.encoder = {.arch = "resnet20",
+                          .width = 2,
+                          .dim = 4,
+                          .splits = 2,
+                          .options = {.dtype = dtype}},
+              .queue_size = 20,
+              .momentum = 0.9,
+              .temperature = 0.2,
+              .symmetric = symmetric},
+             3),
+        views{random_tensor({8, 8, 8, 3}, 2 * sample, dtype),
+              random_tensor({8, 8, 8, 3}, 2 * sample + 1, dtype),
+              Tensor::from({3, 1, 0, 2, 7, 5, 4, 6}, {8}, {.dtype = DType::i64}),
+              {}} {}
+
+  StepResult run() { return moco.train_step(views, optimizer, 0.1); }
+
+  Moco moco;
+  Sgd optimizer{moco.encoder_q(), {}};
+  ViewPair views;
+};
+
+// While it exists operations are not fused.
+struct Unfused {
+  const bool before = use_fused_operations(false);
+  ~Unfused() { use_fused_operations(before); }
+};
+
+}  // namespace mocograd
