@@ -1,4 +1,4 @@
-// The pretraining job in this process: rates, shuffles, a run in two parts, and what reads it.
+// The pretraining job in this process: its rates, its shuffles, and a run in two parts.
 #include "moco/pretrain.h"
 
 #include <gtest/gtest.h>
@@ -8,7 +8,6 @@
 #include <numbers>
 #include <set>
 
-#include "moco/features.h"
 #include "tiny_data.h"
 
 namespace mocograd {
@@ -108,21 +107,6 @@ TEST_F(PretrainTest, AResumedRunEndsWhereAWholeOneDoes) {
     EXPECT_EQ(parts.epochs[i].loss, whole.epochs[i].loss) << i;
     EXPECT_EQ(parts.epochs[i].top1, whole.epochs[i].top1) << i;
   }
-}
-
-TEST_F(PretrainTest, EitherEncoderOfItsCheckpointIsRead) {
-  Recorder recorder;
-  run("run", 2, false, recorder);
-  const std::string path = directory_.file("run") + "/checkpoint.safetensors";
-  const NamedTensors saved = read_safetensors(path);
-  for (const std::string name : {"encoder_q", "encoder_k"}) {
-    StateDict state;
-    save_state(*load_encoder(path, name).encoder, name + ".", state);
-    for (const auto& [key, tensor] : state)
-      EXPECT_EQ(tensor.to_vector(), saved.tensors.at(key).to_vector()) << key;
-  }
-  EXPECT_NE(saved.tensors.at("encoder_q.fc.bias").to_vector(),
-            saved.tensors.at("encoder_k.fc.bias").to_vector());
 }
 
 }  // namespace
