@@ -107,8 +107,8 @@ test: all $(BUILD)/tests $(EXAMPLE_PROGRAMS) $(BUILD)/fault_injection.so  ## run
 gradcheck: $(BUILD)/moco  ## check every operation's gradient against central differences
 	$(BUILD)/moco gradcheck
 
-mutants: all  ## plant bugs in the gradients; each must be noticed by gradcheck
-	BUILD=$(BUILD) tools/mutants.sh
+mutants: all $(BUILD)/tests  ## plant bugs one by one; a test must notice each (SAMPLE=N: N of them)
+	BUILD=$(BUILD) tools/mutants.sh $(if $(SAMPLE),--sample $(SAMPLE))
 
 debug:  ## build-debug/moco: -O0 -g3 with frame pointers, for gdb
 	$(MAKE) MODE=debug BUILD=build-debug all

@@ -104,6 +104,21 @@ TEST_F(LinearEvalTest, BeginsWithSmallWeightsAndNoBias) {
   }
 }
 
+// Test images of one class: their own mean would take away what tells the class.
+TEST_F(LinearEvalTest, TestFeaturesAreStandardisedByTheTrainingSet) {
+  LinearEvalConfig config = config_of(LinearProtocol::fast, 60);
+  config.schedule = "step:40";
+  for (const int64_t label : {1, 6}) {
+    data_ = tiny_data(160, 8, 8);
+    for (int64_t i = 0; i < 8; ++i) {
+      data_.test->images.rows(i, i + 1).copy_from(
+          data_.train.images.rows(8 * i + label, 8 * i + label + 1));
+      data_.test->labels.data<int64_t>()[i] = label;
+    }
+    EXPECT_GE(evaluate(config).top1, 75) << label;
+  }
+}
+
 TEST_F(LinearEvalTest, EveryTrainingImageIsSeenOnceInAnEpoch) {
   data_ = tiny_data(37);
   LinearEvalConfig whole = config_of(LinearProtocol::fast, 1), parts = whole;
@@ -230,6 +245,16 @@ TEST_F(LinearEvalTest, EmbedsWhatEntersTheHeadOrItsNormalisedOutput) {
     for (size_t d = 0; d < 5; ++d)
       EXPECT_NEAR(y[i * 5 + d], output[d] / std::sqrt(square), 1e-5) << i;
   }
+}
+
+TEST_F(LinearEvalTest, FeaturesAreInOrderBeyondOneBatch) {
+  const ImageSet images = tiny_images(300, 10, kSize, 2);
+  const ImageSet end{images.images.rows(250, 300), images.labels.rows(250, 300)};
+  const Tensor all = embed(encoder_, data_, images, kSize, Features::backbone);
+  const std::vector<double> actual = all.rows(250, 300).to_vector(),
+                            expected =
+                                embed(encoder_, data_, end, kSize, Features::backbone).to_vector();
+  for (size_t i = 0; i < expected.size(); ++i) EXPECT_NEAR(actual[i], expected[i], 1e-5) << i;
 }
 
 TEST_F(LinearEvalTest, KnnComparesTheFeaturesThatAreAskedFor) {

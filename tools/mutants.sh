@@ -1,66 +1,167 @@
 #!/bin/sh
-# Plants each bug of tests/mutants.txt in a copy of the sources, builds, and runs gradcheck on the
-# operation that it breaks: the bug must be noticed. The last line is 'N mutants, M survived'.
+# Plants the bugs of tests/mutants/*.txt one by one in a copy of the sources, builds, and runs the
+# test that must notice: it must fail. The last line is 'N mutants, M survived'.
 #
-#   BUILD=build tools/mutants.sh         needs an up-to-date build, to begin from
+#   BUILD=build tools/mutants.sh               all; needs an up-to-date build, to begin from
+#   BUILD=build tools/mutants.sh --sample N    N of them, always the same, spread over the lists
+#
+# A list's lines:
+#
+#   file PATH     the source that the mutants below change   } each holds until the next
+#   kill WHAT     what must notice them                      } of its kind
+#   == NAME       a mutant
+#   - TEXT        what is there, exactly once; further lines follow it in the file
+#   + TEXT        what is planted instead: no line, one or more
+#
+# WHAT is 'gradcheck OPERATION', a filter of the GoogleTest program, or a script tests/*_test.sh. It
+# is first run on the same sources, compiled by the same flags, without the mutant. A mutant that
+# cannot be planted or built, whose test fails already or does not exist, or has not ended after five
+# minutes, counts as survived.
+#
+# Kernels are planted and run for the baseline instruction set alone, which every machine has.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 BUILD=${BUILD:-build}
-copy=$(mktemp -d) || exit 1
-trap 'rm -rf "$copy"' EXIT
+limit=300 # seconds
+sample=0
+case ${1:-} in --sample) sample=${2:?needs a number} ;; esac
+
+scratch=$(mktemp -d) || exit 1
+trap 'rm -rf "$scratch"' EXIT
 trap 'exit 130' INT TERM
+copy=$scratch/copy
+mkdir -p "$copy/build" "$scratch/all"
+cp -a Makefile src tests "$copy" || exit 1
+cp -a "$BUILD/obj" "$copy/build" || exit 1
+find "$copy/build" -name '*.o' -exec strip -gp {} + # links in a fraction of the time
+export MOCO_ISA=baseline
+unset MAKEFLAGS MAKELEVEL
 
-cp -a Makefile src "$copy" || exit 1
-mkdir "$copy/build"
-cp -a "$BUILD/obj" "$BUILD/libmocograd.a" "$BUILD/moco" "$copy/build" || exit 1
+# ---- the lists ---------------------------------------------------------------------------------------
 
-# replace FILE: the lines of $copy/old by those of $copy/new; fails unless they are there exactly once
+# A mutant is a folder: its file, kill and name, the old text and the new.
+awk -v all="$scratch/all" '
+  function put(what, text) { print text >>(folder "/" what) }
+  /^file / { file = substr($0, 6) }
+  /^kill / { kill = substr($0, 6) }
+  /^== /   {
+    folder = sprintf("%s/%03d", all, ++count)
+    system("mkdir " folder)
+    put("name", substr($0, 4)); put("file", file); put("kill", kill)
+    printf "" >(folder "/old"); printf "" >(folder "/new")
+  }
+  /^- / { put("old", substr($0, 3)) }
+  /^\+ / { put("new", substr($0, 3)) }' tests/mutants/*.txt
+
+# The folders of those that are to be tried.
+chosen() {
+  find "$scratch/all" -mindepth 1 | grep -E '/[0-9]+$' | sort |
+    awk -v n="$sample" '{ line[NR] = $0 }
+      END { if (!n || n > NR) n = NR
+            for (i = 0; i < n; ++i) print line[int((i + 0.5) * NR / n) + 1] }'
+}
+
+# replace FILE OLD NEW: changes the file; fails unless the text of OLD is in it exactly once
 replace() {
   perl -0777 -e '
-    my ($file, $old_file, $new_file) = @ARGV;
-    my ($text, $old, $new) = map { open(my $in, "<", $_) or die "$_: $!"; my $all = <$in>; $all // "" } $file, $old_file, $new_file;
-    my $count = () = $text =~ /\Q$old\E/g;
-    die "$file: found $count times, not once:\n$old" if $count != 1;
-    $text =~ s/\Q$old\E/$new/;
+    my ($file, $old, $new) = @ARGV;
+    my ($text, $from, $to) = map { open(my $in, "<", $_) or die "$_: $!"; <$in> // "" } @ARGV;
+    s/\n\z// for $from, $to;
+    my $count = () = $text =~ /\Q$from\E/g;
+    die "$file: found $count times, not once:\n$from\n" if $count != 1;
+    substr($text, index($text, $from), length $from) = $to;
     open(my $out, ">", $file) or die "$file: $!";
-    print $out $text;' "$copy/$1" "$copy/old" "$copy/new"
+    print $out $text;' "$@"
 }
+
+# ---- building and running ----------------------------------------------------------------------------
+
+other_kernels=$(cd "$copy" && find build/obj -name '*.avx*.o' | sed 's/^/-o /')
+
+# programs KILLER: what it runs
+programs() {
+  case $1 in
+    'gradcheck '* | tests/*.sh) echo build/moco ;;
+    *Parity* | *EvaluationProgram*) echo build/moco build/tests ;;
+    *) echo build/tests ;;
+  esac
+}
+
+# build PROGRAM...: linked anew, so that none keeps an earlier mutant
+build() {
+  rm -f "$copy/build/libmocograd.a" "$copy/build/moco" "$copy/build/tests"
+  # shellcheck disable=SC2086  # $other_kernels is words
+  make -C "$copy" BUILD=build MODE=release -j"$(nproc)" CXXFLAGS='-O1 -g0' $other_kernels "$@" \
+    >"$scratch/log" 2>&1
+}
+
+# object FILE: what FILE is compiled to
+object() {
+  name=$copy/build/obj/${1%.cpp}
+  if [ -f "$name.baseline.o" ]; then echo "$name.baseline.o"; else echo "$name.o"; fi
+}
+
+# Runs a killer; its exit code.
+run() {
+  case $1 in
+    'gradcheck '*) set -- "$copy/build/moco" gradcheck "${1#gradcheck }" --draws 20 ;;
+    tests/*.sh) set -- sh "$1" ;;
+    *) set -- "$copy/build/tests" --gtest_filter="$1" --gtest_fail_fast ;;
+  esac
+  BUILD=$copy/build timeout "$limit" "$@" >"$scratch/log" 2>&1 </dev/null
+}
+
+# Is there such a test, and does it pass?
+works() {
+  case $1 in
+    'gradcheck '* | tests/*.sh) ;;
+    *) "$copy/build/tests" --gtest_list_tests --gtest_filter="$1" | grep -q '^  ' || return 1 ;;
+  esac
+  run "$1"
+}
+
+# outcome: what becomes of the mutant of $file, $kill and $folder
+outcome() {
+  grep -qxF -- "$kill" "$scratch/useless" && echo 'SURVIVED (fails without it, or does not exist)' && return
+  replace "$copy/$file" "$folder/old" "$folder/new" >&2 || { echo 'SURVIVED (not planted)' && return; }
+  # shellcheck disable=SC2046  # words
+  build $(programs "$kill") || { cat "$scratch/log" >&2 && echo 'SURVIVED (does not build)' && return; }
+  run "$kill"
+  case $? in
+    0) echo SURVIVED ;;
+    124) echo 'SURVIVED (too slow to tell)' ;;
+    *) echo noticed ;;
+  esac
+}
+
+# ---- all of it ---------------------------------------------------------------------------------------
+
+chosen >"$scratch/chosen"
+while read -r folder; do cat "$folder/file"; done <"$scratch/chosen" | sort -u >"$scratch/files"
+(cd "$copy" && xargs touch -c) <"$scratch/files"
+if ! build build/moco build/tests; then
+  cat "$scratch/log"
+  echo '0 mutants, 0 survived'
+  exit 1
+fi
+: >"$scratch/useless"
+while read -r folder; do cat "$folder/kill"; done <"$scratch/chosen" | sort -u >"$scratch/kills"
+while IFS= read -r kill; do
+  works "$kill" || echo "$kill" >>"$scratch/useless"
+done <"$scratch/kills"
 
 mutants=0 survived=0
-# try: builds and judges the mutant described by $name and $file
-try() {
-  [ -n "$name" ] || return 0
+while read -r folder; do
+  name=$(cat "$folder/name") file=$(cat "$folder/file") kill=$(cat "$folder/kill")
+  object=$(object "$file")
+  cp -p "$copy/$file" "$scratch/source" && cp -p "$object" "$scratch/object" || exit 1
+  result=$(outcome)
+  cp -p "$scratch/source" "$copy/$file" # with their times: nothing is built again
+  cp -p "$scratch/object" "$object"
   mutants=$((mutants + 1))
-  cp -p "$copy/$file" "$copy/original"
-  outcome=SURVIVED
-  if ! replace "$file"; then
-    outcome='SURVIVED (not planted)'
-  elif ! make -C "$copy" -j"$(nproc)" CXXFLAGS=-O1 build/moco >"$copy/log" 2>&1; then
-    outcome='SURVIVED (does not build)'
-    cat "$copy/log"
-  elif ! "$copy/build/moco" gradcheck "${name%%:*}" --draws 50 >"$copy/log" 2>&1; then
-    outcome=noticed
-  fi
-  case $outcome in SURVIVED*) survived=$((survived + 1)) ;; esac
-  echo "$outcome: $name"
-  cp "$copy/original" "$copy/$file"  # with a new time, so that it is built again
-}
-
-name='' file=''
-while IFS= read -r line; do
-  case $line in
-    '== '*)
-      try
-      name=${line#== }
-      : >"$copy/old"
-      : >"$copy/new"
-      ;;
-    'file '*) file=${line#file } ;;
-    '- '*) printf '%s\n' "${line#- }" >>"$copy/old" ;;
-    '+ '*) printf '%s\n' "${line#+ }" >>"$copy/new" ;;
-  esac
-done <tests/mutants.txt
-try
+  case $result in SURVIVED*) survived=$((survived + 1)) ;; esac
+  echo "$result: $name (by $kill)"
+done <"$scratch/chosen"
 
 echo "$mutants mutants, $survived survived"
 [ "$survived" -eq 0 ] && [ "$mutants" -gt 0 ]

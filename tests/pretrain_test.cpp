@@ -1,0 +1,113 @@
+// The pretraining job in this process: its rates, its shuffles, and a run in two parts.
+#include "moco/pretrain.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+#include <set>
+
+#include "tiny_data.h"
+
+namespace mocograd {
+namespace {
+
+// What a run tells and, after every step, a parameter of its query encoder.
+class Recorder : public PretrainObserver {
+ public:
+  void step(const StepEvent& event) override { steps.push_back(event); }
+  void epoch(const EpochEvent& event) override { epochs.push_back(event); }
+  void after_step(Moco& moco, const StepResult&) override {
+    weights.push_back(moco.encoder_q().named_parameters()[0].variable->data().to_vector());
+  }
+
+  std::vector<StepEvent> steps;
+  std::vector<EpochEvent> epochs;
+  std::vector<std::vector<double>> weights;
+};
+
+constexpr int64_t kSteps = 5;  // an epoch
+
+class PretrainTest : public testing::Test {
+ protected:
+  PretrainTest() {
+    write_cifar10(tiny_images(42, 10, 32, 0), directory_.file("data_batch_1.bin"));
+    config_.data = "cifar10:" + directory_.path();
+    config_.arch = "resnet20";
+    config_.width = 1;
+    config_.dim = 4;
+    config_.queue = 20;
+    config_.bn_splits = 2;
+    config_.batch = 8;
+    config_.epochs = 3;
+    config_.image_size = 8;
+    config_.knn_every = 0;
+  }
+
+  // Runs until `max_steps` (0: the end), from the beginning or where the run in `out` ended.
+  void run(const std::string& out, int64_t max_steps, bool resume, Recorder& recorder) {
+    PretrainOptions options;
+    options.out = directory_.file(out);
+    options.resume = resume;
+    config_.max_steps = max_steps;
+    pretrain(config_, options, recorder);
+  }
+
+  NamedTensors checkpoint(const std::string& out) const {
+    return read_safetensors(directory_.file(out) + "/checkpoint.safetensors");
+  }
+
+  const TemporaryDirectory directory_;
+  PretrainConfig config_;
+};
+
+TEST_F(PretrainTest, TheLearningRateIsTheSchedules) {
+  Recorder recorder;
+  run("run", 0, false, recorder);
+  ASSERT_EQ(recorder.steps.size(), static_cast<size_t>(3 * kSteps));
+  for (const StepEvent& event : recorder.steps) {
+    const double epoch = static_cast<double>((event.step - 1) / kSteps + 1);
+    EXPECT_NEAR(event.lr, 0.03 * (1 + std::cos(std::numbers::pi * epoch / 3)), 1e-17);
+  }
+  // It is what the optimizer gets: zero in the last epoch.
+  EXPECT_NE(recorder.weights[2 * kSteps - 2], recorder.weights[2 * kSteps - 1]);
+  for (size_t step = 2 * kSteps; step < 3 * kSteps; ++step)
+    EXPECT_EQ(recorder.weights[step], recorder.weights[2 * kSteps - 1]) << step;
+}
+
+TEST_F(PretrainTest, EveryStepAndDirectionHasAShuffleOfItsOwn) {
+  config_.batch = 32;
+  EXPECT_FALSE(step_views(config_, {}, 0).shuffle_sym.defined());
+  config_.symmetric = true;
+  std::set<std::vector<double>> orders;
+  for (int64_t step = 0; step < 20; ++step) {
+    const ViewPair views = step_views(config_, {}, step);
+    for (const Tensor& shuffle : {views.shuffle, views.shuffle_sym}) {
+      std::vector<double> order = shuffle.to_vector();
+      orders.insert(order);
+      std::sort(order.begin(), order.end());
+      for (size_t i = 0; i < 32; ++i) ASSERT_EQ(order[i], static_cast<double>(i));
+    }
+    EXPECT_EQ(step_views(config_, {}, step).shuffle.to_vector(), views.shuffle.to_vector());
+  }
+  EXPECT_EQ(orders.size(), 40u);
+}
+
+TEST_F(PretrainTest, AResumedRunEndsWhereAWholeOneDoes) {
+  Recorder whole, parts;
+  run("whole", 0, false, whole);
+  run("parts", kSteps + 2, false, parts);
+  run("parts", 0, true, parts);
+  const NamedTensors expected = checkpoint("whole"), actual = checkpoint("parts");
+  for (const auto& [name, tensor] : expected.tensors)
+    EXPECT_EQ(actual.tensors.at(name).to_vector(), tensor.to_vector()) << name;
+  ASSERT_EQ(parts.epochs.size(), whole.epochs.size());
+  for (size_t i = 0; i < whole.epochs.size(); ++i) {
+    EXPECT_EQ(parts.epochs[i].loss, whole.epochs[i].loss) << i;
+    EXPECT_EQ(parts.epochs[i].top1, whole.epochs[i].top1) << i;
+  }
+}
+
+}  // namespace
+}  // namespace mocograd
