@@ -21,7 +21,7 @@ struct KnnFlags {
   ComputeFlags compute;
 };
 
-constexpr int64_t kShownClasses = 10, kShownNeighbors = 10;
+constexpr int64_t kShownClasses = 10, kShownNeighbors = 10, kLeastTile = 32;
 
 // The first test image of each class.
 std::vector<int64_t> one_of_each_class(const DataSet& data) {
@@ -62,7 +62,8 @@ void run(KnnFlags& flags) {
   const KnnFeatures features = knn_features(*pretrained.encoder, data, pretrained.config.image_size,
                                             flags.knn.features, embed_progress(status));
   if (!flags.png.empty()) {
-    const ContactSheet picture = picture_of_neighbors(data, features, pretrained.config.image_size);
+    const int64_t tile = std::max(kLeastTile, pretrained.config.image_size);
+    const ContactSheet picture = picture_of_neighbors(data, features, tile);
     write_png(flags.png, picture.rgb.data(), picture.height, picture.width);
     status.line(flags.png + ": test images, and beside each the training images nearest to it");
   }
