@@ -15,7 +15,7 @@ libcurl4-openssl-dev  header  curl/curl.h            moco data fetch: https
 libssl-dev            header  openssl/evp.h          moco data fetch: checksums
 libarchive-dev        header  archive.h              moco data fetch: tar.gz
 libedit-dev           header  histedit.h             line editing of moco debug console (BSD; GNU readline is GPL)
-gdb                   command gdb                    tests of the tour's breakpoints and of tools/gdb/mocograd.py
+gdb                   command gdb                    tests of the breakpoints of docs/TOUR.md and of tools/gdb/mocograd.py
 '
 
 is_there() {
