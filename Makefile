@@ -126,10 +126,11 @@ demo: $(BUILD)/moco  ## pretrain on the built-in shapes for a few minutes and ev
 	tools/demo.sh $(BUILD)/moco
 
 format:  ## rewrite the sources with clang-format
-	clang-format -i $(wildcard src/*/*.h src/*/*.cpp src/*/*/*.h src/*/*/*.cpp tests/*.h tests/*.cpp examples/*.cpp)
+	@clang-format -i $(wildcard src/*/*.h src/*/*.cpp src/*/*/*.h src/*/*/*.cpp tests/*.h tests/*.cpp examples/*.cpp)
 
-lint:  ## check formatting, the floors' include order and the object files' symbols
-	clang-format --dry-run -Werror $(wildcard src/*/*.h src/*/*.cpp src/*/*/*.h src/*/*/*.cpp tests/*.h tests/*.cpp examples/*.cpp)
+lint:  ## check formatting, shell scripts, the floors' include order and the object files' symbols
+	@clang-format --dry-run -Werror $(wildcard src/*/*.h src/*/*.cpp src/*/*/*.h src/*/*/*.cpp tests/*.h tests/*.cpp examples/*.cpp)
+	shellcheck -x -e SC2016 install-deps.sh .ci/run tests/run.sh tests/*_test.sh tools/*.sh
 	BUILD=$(BUILD) tests/architecture_test.sh
 
 size:  ## lines of code by floor, the longest files and functions

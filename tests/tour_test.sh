@@ -55,7 +55,7 @@ if command -v gdb >/dev/null; then
   number=0
   while read -r function program; do
     number=$((number + 1))
-    # shellcheck disable=SC2086  # the program's arguments are words
+    # shellcheck disable=SC2046,SC2086  # the program's arguments are words
     check "$tour: break $function in $program does not fire" \
       fires "$function" $(echo "$BUILD/$program" | sed "s|OUT|$scratch/run$number|")
   done <"$scratch/breaks"
