@@ -1,9 +1,6 @@
 // moco data info SPEC: how many images of which classes a data set holds, what they look like, and
 // what the augmentation makes of them.
-#include <unistd.h>
-
 #include <algorithm>
-#include <cstdlib>
 #include <iomanip>
 #include <iostream>
 
@@ -95,8 +92,7 @@ void run(const DataInfoFlags& flags) {
     write_png(flags.png, picture.rgb.data(), picture.height, picture.width);
     std::cout << '\n' << flags.png << ": " << caption << '\n';
   }
-  const bool person = isatty(STDOUT_FILENO) && !std::getenv("NO_COLOR") && flags.png.empty();
-  if (flags.show || person) {
+  if (flags.show || (colors_are_welcome() && flags.png.empty())) {
     const int64_t tile = std::min(flags.image_size, kTileOnTerminal);
     const int64_t columns = std::max<int64_t>(1, (terminal_columns() - 1) / (tile + 1));
     const ContactSheet picture = sheet(columns, tile);

@@ -1,7 +1,5 @@
 #include "cli/progress.h"
 
-#include <cstdlib>
-
 #include "cli/stop_signal.h"
 
 namespace mocograd {
@@ -16,15 +14,10 @@ std::string duration(double seconds) {
   return format("%llds", s);
 }
 
-bool colors_are_welcome() {
-  const char* no_color = std::getenv("NO_COLOR");  // no-color.org: present and not empty
-  return !no_color || *no_color == '\0';
-}
-
 }  // namespace
 
 TerminalProgress::TerminalProgress(const std::string& directory)
-    : directory_(directory), color_(status_.terminal() && colors_are_welcome()) {}
+    : directory_(directory), color_(colors_are_welcome()) {}
 
 void TerminalProgress::notice(const std::string& text) {
   line(text);

@@ -11,6 +11,8 @@ namespace mocograd {
 // As printf, cut at 511 characters.
 [[gnu::format(printf, 1, 2)]] std::string format(const char* pattern, ...);
 
+// stdout is a terminal, and NO_COLOR is not set (no-color.org: present and not empty).
+bool colors_are_welcome();
 int64_t terminal_columns();  // of stdout; 80 where it is no terminal
 
 class StatusLine {
