@@ -14,7 +14,7 @@ Blocks of --steps steps, each after one step to warm up, alternate between all c
 compiled, and with split batch norm written in two ways; the fastest of them is the peer. A second
 table has plain batch norm, so that a slow split batch norm in the peer flatters nobody.
 
-Needs PyTorch 2 and numpy (see make_fixtures.py) and an optimised build of moco.
+Needs PyTorch 2 and numpy (see torch_moco.py) and an optimised build of moco.
 """
 
 import argparse
@@ -32,7 +32,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from make_fixtures import ResNet, SplitBatchNorm2d
+from torch_moco import ResNet, SplitBatchNorm2d
 
 # arch: batch, queue
 NETS = {"resnet18": (64, 4096), "resnet20": (128, 1024)}

@@ -11,7 +11,7 @@ the stem and the head ask), loads the file with strict=True, feeds it the same i
 the backbone's features and the head's normalised output: max |a - b| / max |b|. Exits 1 where that
 exceeds the bound.
 
-Needs Python 3.9, PyTorch 2 and torchvision (CPU) and numpy.
+Needs Python 3.9, PyTorch 2 and torchvision (CPU), numpy and safetensors.
 """
 
 import json
@@ -25,9 +25,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 import torchvision
+from safetensors.torch import load_file
 from torch import nn
-
-from make_fixtures import read_safetensors
 
 BOUND = 2e-5  # of the largest feature; single precision, up to 50 layers
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
@@ -90,7 +89,7 @@ def check(moco, checkpoint, spec, folder):
     metadata = metadata_of(exported)
     config = {key[len("config."):]: value for key, value in metadata.items() if "." in key}
     model = torchvision_model(config)
-    model.load_state_dict(read_safetensors(exported), strict=True)
+    model.load_state_dict(load_file(exported), strict=True)
     images, labels = test_images(spec)
     expected = torchvision_features(model, images, int(config["image-size"]))
     good = True

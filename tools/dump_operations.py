@@ -7,20 +7,19 @@
 
 Writes what each operation computed (step.<s>.forward.<name>) and the gradient that arrived there
 (step.<s>.backward.<name>) under the names of src/debug/operation_names.h, beside all that
-make_fixtures.py writes. Needs PyTorch 2 (CPU) and numpy.
+make_fixtures.py writes. Needs PyTorch 2 (CPU) and safetensors.
 """
 
-import pathlib
 import sys
 from collections import Counter
 
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from make_fixtures import (SplitBatchNorm2d, moco_steps, parse_flags, read_safetensors,
-                           write_safetensors)
+from torch_moco import SplitBatchNorm2d, moco_steps, parse_flags
 
 # What the network calls outside of a module of its own.
 FUNCTIONS = {F.relu: "relu", torch.Tensor.add: "add", torch.Tensor.mean: "global_avg_pool"}
@@ -76,12 +75,15 @@ class Recorder(TorchFunctionMode):
         self.counts[name] += 1
         if self.counts[name] > 1:
             name += f"#{self.counts[name]}"
-        prefix = f"step.{self.step}"
-        self.dump[f"{prefix}.forward.{name}"] = tensor.detach().clone()
+        self.keep(f"step.{self.step}.forward.{name}", tensor.detach())
         if tensor.requires_grad:
-            tensor.register_hook(
-                lambda gradient: self.dump.update({f"{prefix}.backward.{name}": gradient.clone()}))
+            backward = f"step.{self.step}.backward.{name}"
+            tensor.register_hook(lambda gradient: self.keep(backward, gradient))
         return tensor
+
+    def keep(self, name, tensor):
+        """What it returns takes the gradient's place; None leaves it."""
+        self.dump[name] = tensor.clone(memory_format=torch.contiguous_format)
 
 
 def main(words):
@@ -89,11 +91,11 @@ def main(words):
         print(__doc__, file=sys.stderr)
         return 2
     torch.set_num_threads(1)
-    init, views = read_safetensors(words[0]), read_safetensors(words[1])
+    init, views = load_file(words[0]), load_file(words[1])
     with Recorder() as recorder:
         steps = moco_steps(parse_flags(words[3:]), init, views, recorder.observe,
                            recorder.begin_step)
-    write_safetensors(pathlib.Path(words[2]), {**recorder.dump, **steps})
+    save_file({**recorder.dump, **steps}, words[2])
     print(f"{words[2]}: {len(recorder.dump)} results and gradients of operations")
     return 0
 

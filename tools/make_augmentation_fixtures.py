@@ -9,8 +9,8 @@
       100,000 calls of RandomResizedCrop.get_params gave which box: HxW.A.sizes (I64 [H+1, W+1], by
       height and width) and HxW.A.places (I64 [H, W], by top and left)
 
-Needs Python 3.9, PyTorch 2 (CPU), torchvision and numpy, for instance
-  python3 -m venv venv && venv/bin/pip install torch torchvision numpy
+Needs Python 3.9, PyTorch 2 (CPU), torchvision, numpy and safetensors, for instance
+  python3 -m venv venv && venv/bin/pip install torch torchvision numpy safetensors
   venv/bin/python tools/make_augmentation_fixtures.py tests/fixtures/augmentation
 Written with PyTorch 2.15.0, torchvision 0.29.2 and numpy 2.4.6.
 
@@ -31,7 +31,7 @@ import torchvision.transforms._functional_tensor as hsv
 import torchvision.transforms.functional as F
 from torchvision.transforms import RandomResizedCrop
 
-from make_fixtures import write_safetensors
+from safetensors.torch import save_file
 
 # name: value where a case gives none
 RECIPE = {"image": 0, "top": 0, "left": 0, "height": 0, "width": 0,
@@ -189,12 +189,12 @@ def main(words):
         tensors[f"{name}.recipes"] = torch.tensor([list(row.values()) for row in rows]).double()
         tensors[f"{name}.views"] = torch.stack([apply(images, row, size) for row in rows]).float()
         print(f"{name:8} {len(rows):3} views of {size}x{size} from {count} images of {shape}")
-    write_safetensors(directory / "views.safetensors", tensors)
+    save_file(tensors, directory / "views.safetensors")
     tensors = {}
     for height, width, per_cent in CROPS:
         name = f"{height}x{width}.{per_cent}"
         tensors[f"{name}.sizes"], tensors[f"{name}.places"] = count_crops(height, width, per_cent / 100)
-    write_safetensors(directory / "crops.safetensors", tensors)
+    save_file(tensors, directory / "crops.safetensors")
     return 0
 
 

@@ -11,8 +11,9 @@ import pathlib
 import sys
 import tempfile
 
+from safetensors.torch import load_file, save_file
+
 import dump_operations
-from make_fixtures import read_safetensors, write_safetensors
 
 FIXTURES = pathlib.Path(__file__).parent.parent / "tests" / "fixtures"
 IMAGES = 2
@@ -20,18 +21,18 @@ IMAGES = 2
 
 def main():
     flags = (FIXTURES / "mlp-head.flags").read_text().split()
-    views = read_safetensors(FIXTURES / "mlp-head.views.safetensors")
+    views = load_file(FIXTURES / "mlp-head.views.safetensors")
     cut = FIXTURES / "operations.views.safetensors"
-    write_safetensors(cut, {name: images[:IMAGES].contiguous() for name, images in views.items()
-                            if name.endswith(".0")})
+    save_file({name: images[:IMAGES].contiguous() for name, images in views.items()
+               if name.endswith(".0")}, cut)
     with tempfile.TemporaryDirectory() as folder:
         whole = pathlib.Path(folder) / "dump"
         code = dump_operations.main([FIXTURES / "mlp-head.init.safetensors", cut, whole, *flags])
         if code:
             return code
-        write_safetensors(FIXTURES / "operations.expect.safetensors", {
-            name: tensor for name, tensor in read_safetensors(whole).items()
-            if name.startswith(("step.0.forward.", "step.0.backward."))})
+        operations = {name: tensor for name, tensor in load_file(whole).items()
+                      if name.startswith(("step.0.forward.", "step.0.backward."))}
+        save_file(operations, FIXTURES / "operations.expect.safetensors")
     return 0
 
 

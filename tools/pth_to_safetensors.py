@@ -7,15 +7,14 @@ The file holds a state dict, or a dictionary with one under 'state_dict' or 'mod
 checkpoint of the paper's authors (names module.encoder_q.*) the query encoder is taken; otherwise
 'module.' of DataParallel is dropped and all else kept. The names are then torchvision's.
 
-Needs Python 3.9, PyTorch 2 (CPU) and numpy. Nothing but tensors is unpickled (weights_only).
+Needs Python 3.9, PyTorch 2 (CPU) and safetensors. Nothing but tensors is unpickled (weights_only).
 """
 
 import pathlib
 import sys
 
 import torch
-
-from make_fixtures import write_safetensors
+from safetensors.torch import save_file
 
 ENCODER_PREFIXES = ("module.encoder_q.", "encoder_q.")
 OTHER_PREFIXES = ("module.",)
@@ -51,9 +50,8 @@ def main(words):
     if wrong or "conv1.weight" not in encoder:
         sys.exit(f"error: {source}: no ResNet with torchvision's names: "
                  + (f"{wrong[0]} is no tensor" if wrong else "conv1.weight is missing"))
-    write_safetensors(target, {
-        name: value.float() if value.is_floating_point() else value.long()
-        for name, value in sorted(encoder.items())})
+    save_file({name: (value.float() if value.is_floating_point() else value.long()).contiguous().clone()
+               for name, value in encoder.items()}, target)
     print(f"{target}: {len(encoder)} tensors")
 
 
