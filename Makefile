@@ -5,6 +5,11 @@ MODE ?= release
 CXX ?= g++
 CC ?= gcc
 
+# As many jobs as there are processors, unless -j says otherwise.
+ifeq ($(MAKELEVEL)$(filter -j%,$(MAKEFLAGS)),0)
+MAKEFLAGS += -j$(shell nproc)
+endif
+
 # ---- flags -----------------------------------------------------------------------------------------
 
 FLAGS_release = -O3 -g1
