@@ -98,13 +98,13 @@ void GraphRecorder::forward(const Operation& operation) {
     edge.to = index;
     graph_.edges.push_back(edge);
   }
+  graph_.nodes.push_back(std::move(node));
   by_memory_[output.raw_bytes()] = index;
+  held_.push_back(output);
   if (operation.node) {
     by_node_[operation.node] = index;
-    if (operation.details) add_saved(*operation.details, node);
+    if (operation.details) add_saved(*operation.details, graph_.nodes.back());
   }
-  held_.push_back(output);
-  graph_.nodes.push_back(std::move(node));
 }
 
 void GraphRecorder::backward(const Operation& operation) {
