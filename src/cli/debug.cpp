@@ -1,15 +1,7 @@
 // moco debug: looking into training steps, one subcommand a file.
 #include "cli/debug.h"
 
-#include <filesystem>
-
 namespace mocograd {
-
-std::unique_ptr<TraceSink> trace_file(const std::string& path, TraceLevel level) {
-  if (std::filesystem::is_regular_file(path))
-    throw Error(path + " exists already", "", "choose another --out");
-  return std::make_unique<JsonTrace>(path, level);
-}
 
 void add_debug_command(CLI::App& app, int& exit_code) {
   CLI::App* debug = app.add_subcommand("debug", "look into training steps");

@@ -3,12 +3,7 @@
 
 #include <CLI/CLI.hpp>
 
-#include "debug/trace.h"
-
 namespace mocograd {
-
-// A trace in a new file. Throws where a file is there already.
-std::unique_ptr<TraceSink> trace_file(const std::string& path, TraceLevel level);
 
 void add_trace_command(CLI::App& debug);
 void add_graph_command(CLI::App& debug);

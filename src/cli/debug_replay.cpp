@@ -3,6 +3,7 @@
 
 #include "cli/debug.h"
 #include "cli/flags.h"
+#include "cli/trace_file.h"
 #include "debug/replay.h"
 
 namespace mocograd {
@@ -18,7 +19,7 @@ int run(const ReplayFlags& flags) {
   apply(flags.compute);
   Replay replay(flags.file);
   std::unique_ptr<TraceSink> trace;
-  if (!flags.out.empty()) trace = trace_file(flags.out, parse_trace_level(flags.level));
+  if (!flags.out.empty()) trace = open_trace_file(flags.out, flags.level, "--out");
   const Rerun rerun = replay.rerun(trace.get());
   std::cout << "step " << replay.step() << ", learning rate " << replay.learning_rate() << ", "
             << (rerun.fused ? "fused" : "unfused") << " operations\n";

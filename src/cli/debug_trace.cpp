@@ -1,7 +1,7 @@
 // moco debug trace: every operation of training steps, as a table or as JSON lines.
 #include "cli/debug.h"
 #include "cli/step_source.h"
-#include "debug/trace.h"
+#include "cli/trace_file.h"
 #include "nn/layers.h"
 
 namespace mocograd {
@@ -14,13 +14,12 @@ struct TraceFlags {
 
 void run(const TraceFlags& flags) {
   apply(flags.source.compute);
-  const TraceLevel level = parse_trace_level(flags.level);
   const std::unique_ptr<StepSource> source = open_step_source(flags.source);
   std::unique_ptr<TraceSink> sink;
   if (flags.out.empty()) {
-    sink = std::make_unique<TraceTable>(level);
+    sink = std::make_unique<TraceTable>(parse_trace_level(flags.level));
   } else {
-    sink = trace_file(flags.out, level);
+    sink = open_trace_file(flags.out, flags.level, "--out");
   }
   Tracer tracer(*sink);
   tracer.names().add_parameters(source->moco().encoder_q());

@@ -6,9 +6,11 @@
 #include "cli/flags.h"
 #include "cli/progress.h"
 #include "cli/stop_signal.h"
+#include "cli/trace_file.h"
 #include "cpu/parallel.h"
 #include "debug/invariants.h"
 #include "debug/nan_guard.h"
+#include "nn/layers.h"
 
 namespace mocograd {
 namespace {
@@ -17,6 +19,7 @@ struct PretrainFlags {
   PretrainConfig config;
   ComputeFlags compute;
   PretrainOptions options;
+  TraceFileFlags trace;
   std::string nan_guard = "on";
   bool check_invariants = false;
 };
@@ -25,14 +28,19 @@ struct PretrainFlags {
 class Watch : public TerminalProgress {
  public:
   explicit Watch(const PretrainFlags& flags)
-      : TerminalProgress(flags.options.out), guard_(flags.nan_guard == "on") {
+      : TerminalProgress(flags.options.out),
+        guard_(flags.nan_guard == "on"),
+        trace_(flags.trace) {
     if (flags.check_invariants) scope_.emplace(checker_);
+    use_fused_operations(!trace_.wanted());
   }
 
   void before_step(int64_t step, Moco& moco) override {
     if (scope_) checker_.before_step(step, moco);
+    trace_.begin_step(step, moco);
   }
   void after_step(Moco& moco, const StepResult& result) override {
+    trace_.end_step();
     if (scope_) checker_.after_step(moco, result);
   }
   void step(const StepEvent& event) override {
@@ -46,7 +54,8 @@ class Watch : public TerminalProgress {
     if (scope_) checker_.after_evaluation(moco);
   }
   void non_finite(const NonFiniteStep& step) override {
-    scope_.reset();  // the step is computed again
+    trace_.end_step();  // the step is computed again
+    scope_.reset();
     if (guard_) throw explain(step, previous_learning_rate_);
   }
 
@@ -54,6 +63,7 @@ class Watch : public TerminalProgress {
   const bool guard_;
   InvariantChecker checker_;
   std::optional<ObserverScope> scope_;  // where invariants are checked
+  TraceFile trace_;
   std::optional<double> previous_learning_rate_;
 };
 
@@ -115,6 +125,7 @@ void add_pretrain_command(CLI::App& app, int& exit_code) {
                  "assert in every step what implementers of MoCo get wrong; slower")
       ->configurable(false)
       ->check(true_or_false());
+  add_trace_file_flags(*command, flags->trace);
   add_training_flags(*command, flags->config);
   add_run_flags(*command, flags->config);
   add_compute_flags(*command, flags->compute);

@@ -4,9 +4,9 @@
 
 #include "cli/commands.h"
 #include "cli/step_source.h"
+#include "cli/trace_file.h"
 #include "debug/dump.h"
 #include "debug/invariants.h"
-#include "debug/trace.h"
 #include "moco/checkpoint.h"
 
 namespace mocograd {
@@ -14,7 +14,8 @@ namespace {
 
 struct StepFlags {
   StepSourceFlags source;
-  std::string dump, trace;
+  std::string dump;
+  TraceFileFlags trace;
   bool operations = false, check_invariants = false;
 };
 
@@ -35,24 +36,20 @@ void run(const StepFlags& flags) {
   const std::unique_ptr<StepSource> source = open_step_source(flags.source);
   NamedTensors dump;
   Dumper dumper(dump);
-  std::optional<JsonTrace> trace;
-  std::optional<Tracer> tracer;
+  TraceFile trace(flags.trace);
   InvariantChecker checker;
-  std::optional<ObserverScope> tracing, dumping, checking;
-  if (!flags.trace.empty()) {
-    trace.emplace(flags.trace, TraceLevel::statistics);
-    tracer.emplace(*trace);
-    tracing.emplace(*tracer);
-  }
+  std::optional<ObserverScope> dumping, checking;
   if (flags.operations) dumping.emplace(dumper);
   if (flags.check_invariants) checking.emplace(checker);
-  use_fused_operations(!tracing && !dumping);
+  use_fused_operations(!trace.wanted() && !dumping);
   for (int64_t s = 0; s < source->steps(); ++s) {
-    if (tracer) tracer->begin_step(s);
     dumper.begin_step(s);
     if (checking) checker.before_step(s, source->moco());
+    const ViewPair views = source->views(s);
+    trace.begin_step(s, source->moco());
     const StepResult result =
-        source->moco().train_step(source->views(s), source->optimizer(), source->learning_rate());
+        source->moco().train_step(views, source->optimizer(), source->learning_rate());
+    trace.end_step();
     if (checking) checker.after_step(source->moco(), result);
     dump_step(s, result, source->optimizer(), dump.tensors);
   }
@@ -72,7 +69,7 @@ void add_step_command(CLI::App& app) {
   command->add_option("--dump", flags->dump, "safetensors file to write")->required();
   command->add_flag("--operations", flags->operations,
                     "dump every operation's result and gradient too, for moco debug diff");
-  command->add_option("--trace", flags->trace, "file for one JSON line an operation");
+  add_trace_file_flags(*command, flags->trace);
   command->add_flag("--check-invariants", flags->check_invariants,
                     "assert what implementers of MoCo get wrong");
   CLI::App* unused = command->add_option_group("Of a run, without effect on given views");

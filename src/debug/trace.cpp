@@ -49,6 +49,14 @@ void Tracer::begin_step(int64_t step) {
   previous_end_ = Clock::now();
 }
 
+int64_t Tracer::id_of_input(const Tensor& tensor) {
+  Written& written = written_[tensor.raw_bytes()];
+  const std::weak_ptr<const void> owner = tensor.storage();
+  const bool same = !written.owner.owner_before(owner) && !owner.owner_before(written.owner);
+  if (written.id == 0 || !same) written = {owner, next_id_++};
+  return written.id;
+}
+
 void Tracer::operation(const Operation& operation) {
   TraceRecord record{.step = step_,
                      .index = index_++,
@@ -58,17 +66,15 @@ void Tracer::operation(const Operation& operation) {
                      .outputs = {}};
   record.microseconds =
       std::chrono::duration<double, std::micro>(Clock::now() - previous_end_).count();
-  for (const Tensor& input : operation.inputs) {
-    int64_t& id = ids_[input.raw_bytes()];
-    if (id == 0) id = next_id_++;
-    record.inputs.push_back({id, input});
-  }
+  for (const Tensor& input : operation.inputs)
+    record.inputs.push_back({id_of_input(input), input});
   for (const Tensor& output : operation.outputs) {
     if (!output.defined()) {
       record.outputs.push_back({});
       continue;
     }
-    record.outputs.push_back({ids_[output.raw_bytes()] = next_id_++, output});
+    written_[output.raw_bytes()] = {output.storage(), next_id_};
+    record.outputs.push_back({next_id_++, output});
     record.bytes += static_cast<int64_t>(output.bytes());
   }
   sink_.record(record);

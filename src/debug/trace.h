@@ -61,9 +61,15 @@ class Tracer : public OperationObserver {
  private:
   using Clock = std::chrono::steady_clock;
 
+  struct Written {  // to a piece of memory; its address may come back with another owner
+    std::weak_ptr<const void> owner;
+    int64_t id = 0;
+  };
+  int64_t id_of_input(const Tensor& tensor);
+
   TraceSink& sink_;
   OperationNames names_;
-  std::map<const void*, int64_t> ids_;
+  std::map<const void*, Written> written_;
   int64_t next_id_ = 1, step_ = 0, index_ = 0;
   Clock::time_point previous_end_ = Clock::now();
 };

@@ -1,0 +1,40 @@
+#include "cli/trace_file.h"
+
+#include <filesystem>
+
+namespace mocograd {
+
+void add_trace_file_flags(CLI::App& command, TraceFileFlags& flags) {
+  CLI::Option* trace =
+      command
+          .add_option("--trace", flags.file,
+                      "new file for one JSON line for each operation of a step, unfused")
+          ->configurable(false);
+  command.add_option("--level", flags.level, "how much --trace tells")
+      ->needs(trace)
+      ->check(CLI::IsMember({"statistics", "shapes", "names"}))
+      ->capture_default_str()
+      ->configurable(false);
+}
+
+std::unique_ptr<TraceSink> open_trace_file(const std::string& path, const std::string& level,
+                                           const std::string& flag) {
+  if (std::filesystem::is_regular_file(path))
+    throw Error(path + " exists already", "", "choose another " + flag);
+  return std::make_unique<JsonTrace>(path, parse_trace_level(level));
+}
+
+TraceFile::TraceFile(const TraceFileFlags& flags) {
+  if (flags.file.empty()) return;
+  sink_ = open_trace_file(flags.file, flags.level, "--trace");
+  tracer_.emplace(*sink_);
+}
+
+void TraceFile::begin_step(int64_t step, Moco& moco) {
+  if (!wanted()) return;
+  if (!std::exchange(parameters_named_, true)) tracer_->names().add_parameters(moco.encoder_q());
+  tracer_->begin_step(step);
+  scope_.emplace(*tracer_);
+}
+
+}  // namespace mocograd

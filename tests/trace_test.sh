@@ -1,0 +1,43 @@
+#!/bin/sh
+# moco pretrain --trace, moco step --trace: beside what they do anyway.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+. tests/program.sh
+trace=$scratch/trace.jsonl
+
+# names STEP: of its operations, in order
+names() { sed -n "s/^{\"step\":$1,.*\"phase\":\"\([a-z]*\)\",\"name\":\"\([^\"]*\)\".*/\1 \2/p" "$trace"; }
+
+# shellcheck disable=SC2086  # $tiny is words
+pretrain() { timeout 120 "$moco" pretrain $tiny --max-steps 3 "$@"; }
+
+check 'a traced run' pretrain --out "$scratch/run" --trace "$trace"
+names 1 >"$scratch/first"
+names 2 >"$scratch/second"
+check 'a line for every operation' test "$(wc -l <"$scratch/first")" -gt 300
+check 'the same in every step' cmp "$scratch/first" "$scratch/second"
+check 'of the steps alone' test "$(sed 's/^{"step":\([0-9]*\),.*/\1/' "$trace" | sort -u | tr '\n' ' ')" = '1 2 3 '
+for phase in 'forward encoder_k.layer1.0.conv1.conv2d' 'backward encoder_q.layer1.0.conv1.conv2d' \
+  'optimizer encoder_q.fc.bias.sgd_step' 'ema encoder_k.fc.bias.ema' 'queue queue.enqueue'; do
+  check "$phase" grep -qx "$phase" "$scratch/first"
+done
+cp "$trace" "$scratch/before"
+check 'a file that is there' call 1 'exists already' \
+  pretrain --data shapes --out "$scratch/other" --trace "$trace"
+check 'it is left alone' cmp "$trace" "$scratch/before"
+check 'before a run is begun' test ! -e "$scratch/other"
+check '--level alone' call 2 '--level requires --trace' \
+  pretrain --data shapes --out "$scratch/other" --level names
+
+trace=$scratch/names.jsonl
+check 'names only' pretrain --out "$scratch/named" --trace "$trace" --level names
+names 1 >"$scratch/first"
+check 'the same operations' cmp "$scratch/first" "$scratch/second"
+check 'no statistics' sh -c "! grep -q outputs '$trace'"
+check 'and the same run' same "$scratch/run" "$scratch/named"
+
+# shellcheck disable=SC2046  # words
+"$moco" step --init tests/fixtures/shuffle.init.safetensors --views tests/fixtures/shuffle.views.safetensors \
+  --dump "$scratch/dump" --trace "$scratch/step.jsonl" $(cat tests/fixtures/shuffle.flags)
+check 'moco step' grep -q '^{"step":1,.*"name":"queue.enqueue"' "$scratch/step.jsonl"
+finish
