@@ -167,10 +167,14 @@ TEST(Trace, AnAddressWithANewOwnerIsAnotherTensor) {
   const void* address = nullptr;
   for (const double value : {1.0, 2.0}) {
     const Tensor x = Tensor::full({64}, value);
-    if (address) ASSERT_EQ(x.raw_bytes(), address) << "the backend gave other memory";
+    if (address) {
+      ASSERT_EQ(x.raw_bytes(), address) << "the backend gave other memory";
+    }
     address = x.raw_bytes();
-    tracer.operation({.op = "relu", .inputs = {x}});
-    tracer.operation({.op = "relu", .inputs = {x}});
+    Operation reader;
+    reader.inputs = {x};
+    tracer.operation(reader);
+    tracer.operation(reader);
   }
   EXPECT_EQ(sink.read[0], sink.read[1]);
   EXPECT_NE(sink.read[1], sink.read[2]);

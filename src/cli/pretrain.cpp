@@ -28,9 +28,7 @@ struct PretrainFlags {
 class Watch : public TerminalProgress {
  public:
   explicit Watch(const PretrainFlags& flags)
-      : TerminalProgress(flags.options.out),
-        guard_(flags.nan_guard == "on"),
-        trace_(flags.trace) {
+      : TerminalProgress(flags.options.out), guard_(flags.nan_guard == "on"), trace_(flags.trace) {
     if (flags.check_invariants) scope_.emplace(checker_);
     use_fused_operations(!trace_.wanted());
   }

@@ -66,8 +66,7 @@ void Tracer::operation(const Operation& operation) {
                      .outputs = {}};
   record.microseconds =
       std::chrono::duration<double, std::micro>(Clock::now() - previous_end_).count();
-  for (const Tensor& input : operation.inputs)
-    record.inputs.push_back({id_of_input(input), input});
+  for (const Tensor& input : operation.inputs) record.inputs.push_back({id_of_input(input), input});
   for (const Tensor& output : operation.outputs) {
     if (!output.defined()) {
       record.outputs.push_back({});
