@@ -14,7 +14,7 @@ endif
 
 FLAGS_release = -O3 -g1
 FLAGS_debug = -O0 -g3 -fno-omit-frame-pointer
-# With sanitizers GCC 12 warns of what <regex> does (bug 105562).
+# With sanitizers GCC 12 warns of what <regex> does (bug 105616).
 FLAGS_asan = -Wno-maybe-uninitialized -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
 FLAGS_tsan = -O1 -g -fno-omit-frame-pointer -fsanitize=thread
 
