@@ -1,5 +1,4 @@
-// The graph of a step: what is recorded, what the operations say that they keep alive, and the
-// pictures.
+// The graph of a step: what is recorded, and the pictures.
 #include "debug/graph.h"
 
 #include <gtest/gtest.h>
@@ -146,62 +145,7 @@ TEST(Graph, WhatIsNotFiniteIsMarked) {
   EXPECT_EQ(count(html_of(graph, ""), "\"finite\":false"), 6);
 }
 
-// ---- what is kept alive ----------------------------------------------------------------------------
-
-// Of every forward operation: what it read and wrote, and what it says that it saved.
-class Lifetimes : public OperationObserver {
- public:
-  using Storage = std::weak_ptr<const void>;
-
-  void operation(const Operation& operation) override {
-    if (operation.phase != Phase::forward) return;
-    for (const Tensor& tensor : operation.inputs) seen_.insert({tensor.storage(), "an input"});
-    for (const Tensor& tensor : operation.outputs) seen_.insert({tensor.storage(), operation.op});
-    if (!operation.node) return;
-    for (const Tensor& tensor : operation.details->saved) {
-      if (!tensor.defined()) continue;
-      seen_.insert({tensor.storage(), operation.op});
-      saved_.insert(tensor.storage());
-    }
-  }
-
-  // Exactly what was saved lives, and the parameters.
-  void expect_truth(const std::set<Storage, std::owner_less<>>& parameters = {}) const {
-    for (const auto& [storage, op] : seen_) {
-      if (!parameters.contains(storage)) {
-        EXPECT_EQ(!storage.expired(), saved_.contains(storage)) << op;
-      }
-    }
-  }
-
-  bool all_gone() const {
-    return std::all_of(saved_.begin(), saved_.end(), [](const Storage& s) { return s.expired(); });
-  }
-
- private:
-  std::map<Storage, std::string, std::owner_less<>> seen_;
-  std::set<Storage, std::owner_less<>> saved_;
-};
-
-TEST(Graph, EveryOperationSavesExactlyWhatItSays) {
-  for (const RegisteredCase& registered : gradcheck_cases()) {
-    SCOPED_TRACE(registered.op);
-    RandomStream random(3, Purpose::test);
-    Lifetimes lifetimes;
-    std::shared_ptr<Node> graph;  // and nothing else: neither inputs nor the result
-    {
-      const GradcheckInstance instance = registered.draw(random);
-      std::vector<Variable> inputs;
-      for (const Tensor& input : instance.inputs) inputs.emplace_back(input, true);
-      const ObserverScope scope(lifetimes);
-      graph = instance.function(inputs).node();
-    }
-    ASSERT_TRUE(graph);
-    lifetimes.expect_truth();
-    graph = nullptr;
-    EXPECT_TRUE(lifetimes.all_gone());
-  }
-}
+// ---- a step -------------------------------------------------------------------------------------
 
 MocoConfig tiny_moco(bool symmetric = false) {
   MocoConfig config;
@@ -235,25 +179,6 @@ class StepGraph : public testing::Test {
     return recorder.finish();
   }
 };
-
-TEST_F(StepGraph, TheWholeNetKeepsExactlyWhatItSays) {
-  for (const bool fused : {false, true}) {
-    use_fused_operations(fused);
-    Moco moco(tiny_moco(), 1);
-    Lifetimes lifetimes;
-    std::shared_ptr<Node> graph;
-    {
-      const ObserverScope scope(lifetimes);
-      graph = moco.contrast(random_images(0), random_images(1), {}).loss.node();
-    }
-    std::set<Lifetimes::Storage, std::owner_less<>> kept;
-    for (const ResNet* encoder : {&moco.encoder_q(), &moco.encoder_k()}) {
-      for (const NamedParameter& parameter : encoder->named_parameters())
-        kept.insert(parameter.variable->data().storage());
-    }
-    lifetimes.expect_truth(kept);
-  }
-}
 
 TEST_F(StepGraph, KeyEncoderHasNoGradients) {
   const Graph graph = record(tiny_moco());

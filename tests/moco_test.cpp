@@ -12,7 +12,7 @@
 #include "autograd/ops/rows.h"
 #include "cpu/parallel.h"
 #include "moco/checkpoint.h"
-#include "moco/knn.h"
+#include "tiny_step.h"
 
 namespace mocograd {
 namespace {
@@ -20,27 +20,7 @@ namespace {
 constexpr TensorOptions kDouble{.dtype = DType::f64};
 
 MocoConfig tiny(int64_t splits = 1, bool symmetric = false) {
-  return {
-      .encoder = {.arch = "resnet20", .width = 2, .dim = 4, .splits = splits, .options = kDouble},
-      .queue_size = 20,
-      .momentum = 0.9,
-      .temperature = 0.2,
-      .symmetric = symmetric};
-}
-
-Tensor random_tensor(const Shape& shape, uint32_t sample) {
-  RandomStream random(1, Purpose::test, 0, sample);
-  std::vector<double> values(static_cast<size_t>(shape.numel()));
-  for (double& value : values) value = random.normal();
-  return Tensor::from(values, shape, kDouble);
-}
-
-ViewPair random_views(uint32_t step) {
-  return {random_tensor({8, 8, 8, 3}, 2 * step), random_tensor({8, 8, 8, 3}, 2 * step + 1), {}, {}};
-}
-
-Tensor indices(const std::vector<double>& values) {
-  return Tensor::from(values, {static_cast<int64_t>(values.size())}, {.dtype = DType::i64});
+  return tiny_config(DType::f64, splits, symmetric);
 }
 
 using Numbers = std::map<std::string, std::vector<double>>;
@@ -369,102 +349,6 @@ TEST(Moco, TrainingIsBitwiseEqualForAnyNumberOfThreadsAndFromRunToRun) {
     for (const auto& [name, tensor] : expected)
       EXPECT_EQ(tensor.to_vector(), state.at(name).to_vector()) << name << ", threads " << threads;
   }
-}
-
-// A tiny data set of random pictures.
-DataSet random_pictures() {
-  DataSet data;
-  for (int split = 0; split < 2; ++split) {
-    RandomStream random(1, Purpose::test, 5, static_cast<uint32_t>(split));
-    ImageSet set{Tensor::empty({12, 3, 8, 8}, {.dtype = DType::u8}),
-                 indices({0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 1, 2})};
-    for (int64_t i = 0; i < set.images.numel(); ++i)
-      set.images.data<uint8_t>()[i] = static_cast<uint8_t>(random.below(256));
-    (split == 0 ? data.train : data.test.emplace()) = set;
-  }
-  data.classes = {"a", "b", "c"};
-  data.mean = {0.5f, 0.5f, 0.5f};
-  data.std = {0.2f, 0.2f, 0.2f};
-  return data;
-}
-
-TEST(Knn, TheMonitorChangesNothing) {
-  MocoConfig config = tiny();
-  config.encoder.options = {};
-  Moco moco(config, 0);
-  Sgd optimizer(moco.encoder_q(), {});
-  const DataSet data = random_pictures();
-  const StateDict before = checkpoint_state(moco, &optimizer);
-  const double top1 = knn_monitor(moco.encoder_q(), data, 8);
-  EXPECT_GE(top1, 0);
-  EXPECT_LE(top1, 100);
-  const StateDict after = checkpoint_state(moco, &optimizer);
-  for (const auto& [name, tensor] : before)
-    EXPECT_EQ(tensor.to_vector(), after.at(name).to_vector()) << name;
-  EXPECT_TRUE(moco.encoder_q().training());
-}
-
-TEST(Knn, VotesAreWeightedBySimilarity) {
-  // Bank along the axes; the query is nearest to class 1, but class 0 has two votes.
-  const Tensor bank = Tensor::from({1, 0, 0, 1, 0, 1}, {3, 2});
-  const Tensor query = Tensor::from({0.8, 0.6}, {1, 2});
-  const Tensor labels = indices({1, 0, 0}), expected = indices({1});
-  EXPECT_EQ(knn_accuracy(bank, labels, query, expected, 2, {.k = 1, .temperature = 0.1}), 100);
-  // exp(0.8/T) against 2·exp(0.6/T): class 1 wins for T below 0.2/ln 2 = 0.2885.
-  EXPECT_EQ(knn_accuracy(bank, labels, query, expected, 2, {.k = 3, .temperature = 0.28}), 100);
-  EXPECT_EQ(knn_accuracy(bank, labels, query, expected, 2, {.k = 3, .temperature = 0.30}), 0);
-  EXPECT_EQ(knn_accuracy(bank, labels, query, expected, 2, {.k = 200, .temperature = 0.28}), 100);
-}
-
-TEST(Knn, CountsBeyondOneBatch) {
-  // 256 of class 0 and 44 of class 1, each on the axis of its class.
-  const Tensor bank = Tensor::from({1, 0, 0, 1}, {2, 2}), features = Tensor::zeros({300, 2});
-  const Tensor labels = Tensor::zeros({300}, {.dtype = DType::i64});
-  for (int64_t i = 0; i < 300; ++i) {
-    labels.data<int64_t>()[i] = i >= 256;
-    features.data<float>()[2 * i + (i >= 256)] = 1;
-  }
-  EXPECT_EQ(knn_accuracy(bank, indices({0, 1}), features, labels, 2, {.k = 1}), 100);
-}
-
-TEST(Checkpoint, RestoringContinuesBitForBit) {
-  Moco moco(tiny(2), 0), restored(tiny(2), 9);
-  Sgd optimizer(moco.encoder_q(), {}), other(restored.encoder_q(), {});
-  for (uint32_t step = 0; step < 2; ++step) moco.train_step(random_views(step), optimizer, 0.1);
-  restore_state(checkpoint_state(moco, &optimizer), restored, &other);
-  const double expected = moco.train_step(random_views(2), optimizer, 0.1).loss;
-  EXPECT_EQ(restored.train_step(random_views(2), other, 0.1).loss, expected);
-  const StateDict a = checkpoint_state(moco, &optimizer), b = checkpoint_state(restored, &other);
-  for (const auto& [name, tensor] : a)
-    EXPECT_EQ(tensor.to_vector(), b.at(name).to_vector()) << name;
-}
-
-TEST(Checkpoint, WrongTensorsAreNamedAndChangeNothing) {
-  Moco moco(tiny(), 0);
-  const Numbers before = numbers_of(moco.encoder_q());
-  Moco other(tiny(), 5);
-  const StateDict good = checkpoint_state(other, nullptr);
-  const auto error_of = [&](StateDict state) -> std::string {
-    try {
-      restore_state(state, moco, nullptr);
-    } catch (const Error& error) {
-      return error.what();
-    }
-    return "no error";
-  };
-  StateDict state = good;
-  state.erase("encoder_k.fc.bias");
-  EXPECT_EQ(error_of(state), "checkpoint: encoder_k.fc.bias is missing");
-  state = good;
-  state["extra"] = Tensor::zeros({1});
-  EXPECT_EQ(error_of(state), "checkpoint: extra is not part of this network");
-  state = good;
-  state["queue"] = Tensor::zeros({4, 19});
-  EXPECT_EQ(error_of(state), "checkpoint: queue is f32 [4, 19], expected [4, 20]");
-  state = good;
-  state["queue_ptr"] = Tensor::full({1}, 20, {.dtype = DType::i64});
-  EXPECT_EQ(error_of(state), "checkpoint: queue_ptr must be an I64 in [0, 20)");
-  EXPECT_EQ(numbers_of(moco.encoder_q()), before);
 }
 
 }  // namespace

@@ -1,74 +1,16 @@
 // safetensors: what is written reads back, and what is not exactly the format is refused by name.
-#include "io/safetensors.h"
-
-#include <gtest/gtest.h>
 #include <sys/stat.h>
 
 #include <cstring>
-#include <filesystem>
-#include <fstream>
 
 #include "io/json.h"
-#include "tensor/random.h"
+#include "safetensors_files.h"
 
 namespace mocograd {
 namespace {
 
 namespace fs = std::filesystem;
 using namespace std::string_literals;
-
-class SafetensorsTest : public testing::Test {
- protected:
-  SafetensorsTest() {
-    std::string pattern = (fs::temp_directory_path() / "safetensors-XXXXXX").string();
-    folder_ = mkdtemp(pattern.data());
-  }
-  ~SafetensorsTest() override { fs::remove_all(folder_); }
-
-  std::string path() const { return folder_ / "a.safetensors"; }
-
-  void put(const std::string& bytes) const {
-    // Not emptied first: some file systems then write to the disk at every close.
-    std::ofstream(path(), std::ios::binary | std::ios::app).flush();
-    std::ofstream(path(), std::ios::binary | std::ios::in) << bytes;
-    fs::resize_file(path(), bytes.size());
-  }
-
-  std::string contents() const {
-    std::ifstream stream(path(), std::ios::binary);
-    return std::string(std::istreambuf_iterator<char>(stream), {});
-  }
-
-  std::string error_of(const std::string& bytes) const {
-    put(bytes);
-    return error_of_reading(path());
-  }
-
-  static std::string error_of_reading(const std::string& path) {
-    try {
-      read_safetensors(path);
-    } catch (const Error& error) {
-      return error.what();
-    }
-    return "(no error)";
-  }
-
-  // The file is refused in one line that names it and holds what is wrong.
-  void expect_refused(const std::string& bytes, const std::string& wrong) const {
-    const std::string error = error_of(bytes);
-    EXPECT_EQ(error.rfind(path() + ": ", 0), 0u) << error;
-    EXPECT_NE(error.find(wrong), std::string::npos) << error << "\n  does not say: " << wrong;
-    EXPECT_EQ(error.find('\n'), std::string::npos) << error;
-  }
-
-  fs::path folder_;
-};
-
-std::string little_endian(uint64_t value) {
-  std::string bytes(8, '\0');
-  for (int i = 0; i < 8; ++i) bytes[static_cast<size_t>(i)] = static_cast<char>(value >> (8 * i));
-  return bytes;
-}
 
 std::string file_of(const std::string& header, size_t data_bytes) {
   return little_endian(header.size()) + header + std::string(data_bytes, 'x');
@@ -90,14 +32,6 @@ void expect_same(const NamedTensors& read, const NamedTensors& written) {
     ASSERT_EQ(found.shape(), expected.shape()) << name;
     EXPECT_EQ(std::memcmp(found.raw_bytes(), expected.raw_bytes(), expected.bytes()), 0) << name;
   }
-}
-
-Tensor random_bytes(const Shape& shape, DType dtype, uint32_t sample) {
-  const Tensor tensor = Tensor::empty(shape, {.dtype = dtype});
-  RandomStream random(0, Purpose::test, 0, sample);
-  for (size_t i = 0; i < tensor.bytes(); ++i)
-    static_cast<uint8_t*>(tensor.raw_bytes())[i] = static_cast<uint8_t>(random.below(256));
-  return tensor;
 }
 
 // Every dtype, of every kind of shape; bits at random, NaN and denormals among them.
@@ -338,84 +272,6 @@ TEST_F(SafetensorsTest, WhatIsNoFileIsRefused) {
   EXPECT_EQ(error_of_reading("/dev/null"), "/dev/null: is not a regular file");
   ASSERT_EQ(mkfifo(path().c_str(), 0600), 0);  // nobody writes into it: opening must not wait
   EXPECT_EQ(error_of_reading(path()), path() + ": is not a regular file");
-}
-
-// ---- damaged files: each loads or is refused with an Error, whatever was done to it
-// ---------------
-
-class DamagedSafetensors : public SafetensorsTest {
- protected:
-  DamagedSafetensors() {
-    NamedTensors written;
-    written.tensors["conv1.weight"] = random_bytes({2, 3}, DType::f32, 0);
-    written.tensors["fc.bias"] = random_bytes({3}, DType::f64, 1);
-    written.tensors["queue_ptr"] = random_bytes({}, DType::i64, 2);
-    written.tensors["none"] = random_bytes({0, 4}, DType::u8, 3);
-    written.metadata = {{"step", "12"}, {"config.lr", "0.06"}};
-    write_safetensors(path(), written);
-    valid_ = contents();
-  }
-
-  // True if it loads. Anything thrown that is no Error fails the test by itself.
-  bool loads(const std::string& bytes) const {
-    const std::string error = error_of(bytes);
-    if (error == "(no error)") return true;
-    EXPECT_EQ(error.rfind(path() + ": ", 0), 0u) << error;
-    return false;
-  }
-
-  std::string valid_;
-};
-
-TEST_F(DamagedSafetensors, EveryPrefixIsRefused) {
-  ASSERT_TRUE(loads(valid_));
-  for (size_t length = 0; length < valid_.size(); ++length)
-    EXPECT_FALSE(loads(valid_.substr(0, length))) << length;
-}
-
-// Replaces one run of digits in the header by a number that a reader may trip on.
-void edit_number(std::string& bytes, RandomStream& random) {
-  static const char* const kNumbers[] = {
-      "0", "-1", "1e3", "7.5", "4294967296", "9223372036854775807", "18446744073709551615"};
-  const size_t from = 8 + random.below(static_cast<uint32_t>(bytes.size() - 8));
-  const size_t begin = bytes.find_first_of("0123456789", from);
-  if (begin == std::string::npos) return;
-  const size_t end = std::min(bytes.find_first_not_of("0123456789", begin), bytes.size());
-  const size_t before = bytes.size();
-  bytes.replace(begin, end - begin, kNumbers[random.below(std::size(kNumbers))]);
-  // The length is set right, or this would be all that the reader sees.
-  uint64_t length = 0;
-  std::memcpy(&length, bytes.data(), 8);
-  bytes.replace(0, 8, little_endian(length + bytes.size() - before));
-}
-
-TEST_F(DamagedSafetensors, MutantsLoadOrAreRefused) {
-  RandomStream random(0, Purpose::test);
-  int loaded = 0;
-  for (int mutant = 0; mutant < 20'000; ++mutant) {
-    std::string bytes = valid_;
-    for (uint32_t edit = 0; edit <= random.below(3); ++edit) {
-      const size_t at = random.below(static_cast<uint32_t>(bytes.size()));
-      const char byte = static_cast<char>(random.below(256));
-      switch (random.below(4)) {
-        case 0:
-          bytes[at] = static_cast<char>(bytes[at] ^ (1 << random.below(8)));
-          break;
-        case 1:
-          bytes.insert(at, 1 + random.below(9), byte);
-          break;
-        case 2:
-          bytes.erase(at, 1 + random.below(9));
-          break;
-        default:
-          edit_number(bytes, random);
-      }
-    }
-    loaded += loads(bytes);
-  }
-  // Flips in the data and in names do load; the rest does not.
-  EXPECT_GT(loaded, 200);
-  EXPECT_LT(loaded, 10'000);
 }
 
 }  // namespace
