@@ -6,17 +6,10 @@
 # A rule is one call of `rule NAME OFFENDERS`: no offending lines means passed.
 set -u
 cd "$(dirname "$0")/.." || exit 1
-BUILD=${BUILD:-build}
-passed=0 failed=0
+. tests/check.sh
 
-rule() {
-  if [ -z "$2" ]; then
-    passed=$((passed + 1))
-  else
-    failed=$((failed + 1))
-    printf 'failed: %s\n%s\n' "$1" "$2"
-  fi
-}
+rule() { check "$1" nothing "$2"; }
+nothing() { [ -z "$1" ] || { echo "$1" && return 1; }; }
 
 sources() { find src -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' | LC_ALL=C sort; }
 
@@ -80,5 +73,4 @@ fi
 rule 'no source file is longer than 400 lines' \
   "$(sources | xargs wc -l | awk '$2 != "total" && $1 > 400 { print $2 ": " $1 " lines" }')"
 
-echo "$passed passed, $failed failed"
-[ "$failed" -eq 0 ]
+finish

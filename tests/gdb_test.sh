@@ -5,31 +5,17 @@
 #   BUILD=build tests/gdb_test.sh
 set -u
 cd "$(dirname "$0")/.." || exit 1
+. tests/check.sh
+needs_the_optimised_build 'the printers for gdb'
 if ! command -v gdb >/dev/null; then
   echo 'skipped: the printers for gdb: gdb is not installed'
-  echo '0 passed, 0 failed'
-  exit 0
+  finish
+  exit
 fi
-BUILD=${BUILD:-build}
-if [ "$(basename "$BUILD")" != build ]; then
-  echo "skipped: the printers for gdb: the library of $BUILD is instrumented"
-  echo '0 passed, 0 failed'
-  exit 0
-fi
-passed=0 failed=0
-scratch=$(mktemp -d) || exit 1
-trap 'rm -rf "$scratch"' EXIT
 
-# shows FILE TEXT: passed if a line of the file begins with the text
-shows() {
-  if awk -v text="$2" 'index($0, text) == 1 { found = 1 } END { exit !found }' "$scratch/$1"; then
-    passed=$((passed + 1))
-  else
-    failed=$((failed + 1))
-    printf 'failed: no line of %s begins with: %s\n' "$1" "$2"
-    cat "$scratch/$1"
-  fi
-}
+# shows FILE TEXT: a line of the file begins with the text
+shows() { check "a line of $1 begins with: $2" begins "$scratch/$1" "$2"; }
+begins() { cat "$1" && awk -v text="$2" 'index($0, text) == 1 { found = 1 } END { exit !found }' "$1"; }
 
 sources='tests/gdb/program.cpp src/tensor/error.cpp src/nn/module.cpp src/nn/layers.cpp
   src/autograd/ops/conv2d.cpp src/autograd/variable.cpp'
@@ -146,5 +132,4 @@ for kernel in conv2d_forward conv2d_backward_weight; do
   shows frames 'module     encoder.conv1  (from the frames: '
 done
 
-echo "$passed passed, $failed failed"
-[ "$failed" -eq 0 ]
+finish

@@ -4,12 +4,8 @@
 #   BUILD=build tests/mutants_test.sh
 set -u
 cd "$(dirname "$0")/.." || exit 1
-BUILD=${BUILD:-build}
-if [ "$(basename "$BUILD")" != build ]; then
-  echo "skipped: planted bugs: $BUILD is not the optimised build"
-  echo '0 passed, 0 failed'
-  exit
-fi
+. tests/check.sh
+needs_the_optimised_build 'planted bugs'
 output=$(tools/mutants.sh --sample 4 2>&1)
 echo "$output"
 sums=$(echo "$output" | sed -n '$s/^\([1-9][0-9]*\) mutants, \([0-9][0-9]*\) survived$/\1 \2/p')

@@ -1,30 +1,13 @@
-# Sourced by the tests that run the program itself. Gives: $moco, a $scratch folder, a tiny $data
-# set with the $tiny flags of a run on it (an epoch has 5 steps), and
+#!/bin/sh
+# Sourced by the tests that run the program itself. Beside what tests/check.sh gives: $moco, a tiny
+# $data set with the $tiny flags of a run on it (an epoch has 5 steps), and
 #
-#   check NAME COMMAND...    counts: passed if the command succeeds
 #   call CODE TEXT ARGS...   succeeds if 'moco ARGS' exits with CODE and its stderr has exactly one
 #                            line 'error: …', which contains TEXT
 #   events DIR               its metrics, without what the clock decides
 #   same DIR DIR             equal checkpoints, to the byte, and equal metrics
-#   finish                   prints the sums
-BUILD=${BUILD:-build}
-case $BUILD in /*) ;; *) BUILD=$PWD/$BUILD ;; esac
+. tests/check.sh
 moco=$BUILD/moco
-scratch=$(mktemp -d) || exit 1
-trap 'rm -rf "$scratch"' EXIT
-passed=0 failed=0
-
-check() {
-  name=$1
-  shift
-  if "$@" >"$scratch/check.out" 2>&1; then
-    passed=$((passed + 1))
-  else
-    failed=$((failed + 1))
-    echo "failed: $name"
-    sed 's/^/  /' "$scratch/check.out"
-  fi
-}
 
 call() {
   expected=$1 text=$2
@@ -47,11 +30,6 @@ same() {
   diff "$scratch/events.1" "$scratch/events.2"
 }
 
-finish() {
-  echo "$passed passed, $failed failed"
-  [ "$failed" -eq 0 ]
-}
-
 # images FILE COUNT: records of CIFAR-10's binary format
 images() {
   i=0
@@ -67,5 +45,6 @@ data=$scratch/cifar
 mkdir "$data"
 images "$data/data_batch_1.bin" 42
 images "$data/test_batch.bin" 10
+# shellcheck disable=SC2034  # for those who source this
 tiny="--data cifar10:$data --arch resnet20 --width 1 --dim 4 --batch 8 --bn-splits 2 --queue 20
   --image-size 8 --knn-every 2 --threads 1"

@@ -4,23 +4,8 @@
 #   BUILD=build tests/tour_test.sh
 set -u
 cd "$(dirname "$0")/.." || exit 1
-BUILD=${BUILD:-build}
+. tests/check.sh
 tour=docs/TOUR.md
-passed=0 failed=0
-scratch=$(mktemp -d) || exit 1
-trap 'rm -rf "$scratch"' EXIT
-
-# check WHAT COMMAND...: passed if the command succeeds
-check() {
-  what=$1
-  shift
-  if "$@"; then
-    passed=$((passed + 1))
-  else
-    failed=$((failed + 1))
-    echo "failed: $what"
-  fi
-}
 
 grep -o '](\.\./[^)]*)\|]([a-z_]*\.[a-z]*)' "$tour" | sed 's/^](//; s/)$//' >"$scratch/links"
 folder=
@@ -63,5 +48,4 @@ else
   echo 'skipped: the breakpoints of the tour: gdb is not installed'
 fi
 
-echo "$passed passed, $failed failed"
-[ "$failed" -eq 0 ]
+finish

@@ -5,44 +5,25 @@
 #   BUILD=build tests/wrong_sign_test.sh
 set -u
 cd "$(dirname "$0")/.." || exit 1
-BUILD=${BUILD:-build}
-if [ "$(basename "$BUILD")" != build ]; then
-  echo "skipped: the wrong sign: $BUILD is another kind of build than the copy would be"
-  echo '0 passed, 0 failed'
-  exit 0
-fi
-passed=0 failed=0
-copy=$(mktemp -d) || exit 1
-trap 'rm -rf "$copy"' EXIT
-
-check() {
-  name=$1
-  shift
-  if "$@"; then
-    passed=$((passed + 1))
-  else
-    failed=$((failed + 1))
-    echo "failed: $name"
-    cat "$copy/output"
-  fi
-}
+. tests/check.sh
+needs_the_optimised_build 'the wrong sign'
 
 # The commands of the section, those of its blocks marked sh.
 awk '/^## / { section = /^## A wrong sign/ } section && /^```/ { block = /^```sh/; next } section && block' \
-  docs/DEBUGGING.md >"$copy/commands"
-mkdir "$copy/build" "$copy/tests"
-cp -a Makefile src "$copy" || exit 1
-cp -a tests/fixtures "$copy/tests" || exit 1
-cp -a "$BUILD/obj" "$BUILD/libmocograd.a" "$BUILD/moco" "$copy/build" || exit 1
-cd "$copy" || exit 1
+  docs/DEBUGGING.md >"$scratch/commands"
+mkdir "$scratch/build" "$scratch/tests"
+cp -a Makefile src "$scratch" || exit 1
+cp -a tests/fixtures "$scratch/tests" || exit 1
+cp -a "$BUILD/obj" "$BUILD/libmocograd.a" "$BUILD/moco" "$scratch/build" || exit 1
+cd "$scratch" || exit 1
 
 # on LINE: runs that command of the document; exit code to $code
 on() {
   code=0
   sh -c "$(sed -n "$1p" commands)" >output 2>&1 </dev/null || code=$?
 }
-failing() { [ "$code" -ne 0 ] && grep -qE "$1" output; }
-fine() { [ "$code" -eq 0 ] && grep -qE "$1" output; }
+failing() { cat output && [ "$code" -ne 0 ] && grep -qE "$1" output; }
+fine() { cat output && [ "$code" -eq 0 ] && grep -qE "$1" output; }
 
 check 'the document has four commands' test "$(wc -l <commands)" -eq 4
 
@@ -70,5 +51,4 @@ on 4
 check 'against PyTorch: the gradient that it wrote is the first' \
   failing '^first beyond 1e-09: step.0.backward.encoder_q.fc.2.linear '
 
-echo "$passed passed, $failed failed"
-[ "$failed" -eq 0 ]
+finish
