@@ -23,14 +23,18 @@ CLI_LDLIBS = -lcurl -larchive -lcrypto -ledit
 # ---- sources ---------------------------------------------------------------------------------------
 
 # The kernel families are built once per instruction set, everything else once (src/cpu/cpu_backend.h).
-KERNELS = gemm conv2d winograd winograd_weight batch_norm pointwise rows pool loss optimizer augment peak_loop
+KERNELS = gemm conv2d winograd winograd_weight batch_norm pointwise rows pool loss optimizer augment peak_loop \
+          $(LADDER:%=ladder/%)
+# From the plain loops to the engine's kernels, one idea a file (docs/KERNELS.md).
+LADDER = gemm_1_naive gemm_2_loop_order gemm_3_vectors gemm_4_register_tile gemm_5_packing \
+         gemm_6_cache_blocking conv_1_naive conv_2_vectors conv_3_im2col conv_4_pointers rungs
 ISAS = baseline avx2 avx512
 ISA_FLAGS_baseline =
 ISA_FLAGS_avx2 = -mavx2 -mfma -mprefer-vector-width=256
 ISA_FLAGS_avx512 = -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mprefer-vector-width=512
 
 KERNEL_SOURCES = $(KERNELS:%=src/cpu/%.cpp)
-LIB_FLOORS = tensor cpu autograd autograd/ops nn data moco io debug
+LIB_FLOORS = tensor cpu cpu/ladder autograd autograd/ops nn data moco io debug
 LIB_SOURCES = $(filter-out $(KERNEL_SOURCES),$(foreach floor,$(LIB_FLOORS),$(wildcard src/$(floor)/*.cpp)))
 CLI_SOURCES = $(wildcard src/cli/*.cpp)
 TEST_SOURCES = $(wildcard tests/*.cpp)

@@ -22,7 +22,7 @@ document() {
 
 small=augmentation,loss,optimizer
 check 'text' bench "$scratch/text" --part "$small"
-check 'text begins with the limits' grep -qE '^2 threads, .* fp32 [0-9.]+ GFLOP/s, .*memory [0-9.]+ GB/s$' "$scratch/text"
+check 'text begins with the limits' grep -qE '^2 threads, .* fp32 [0-9.]+ GFLOP/s \(one thread [0-9.]+\), .*memory [0-9.]+ GB/s$' "$scratch/text"
 check 'text has every recipe' test "$(grep -cE '^(demo|v1|v2|none), 32 px .* us a view' "$scratch/text")" -eq 4
 check 'json' bench "$scratch/json" --part "$small" --json
 check 'json is one document' document "$scratch/json" augmentation loss optimizer

@@ -17,6 +17,7 @@ struct BenchFlags {
   std::vector<std::string> parts = kParts;
   int steps = 10;
   bool layers = false;
+  bool ladder = false;
   bool json = false;
 };
 
@@ -24,6 +25,10 @@ struct BenchFlags {
 void run(const BenchFlags& flags, bool given_step) {
   apply(flags.compute);
   BenchReport report(measure_limits(), flags.json);
+  if (flags.ladder) {
+    bench_ladder(report, std::min(flags.steps, 5));
+    return report.finish();
+  }
   const auto wanted = [&](const char* part) {
     if (flags.layers) return std::string(part) == "layers";
     if (given_step) return std::string(part) == "steps";
@@ -65,6 +70,9 @@ void add_bench_command(CLI::App& app) {
       ->check(integer_in(1, 1'000'000))
       ->capture_default_str();
   command->add_flag("--layers", flags->layers, "the same as --part layers");
+  command->add_flag("--ladder", flags->ladder,
+                    "instead: matrix product and convolution from the plain loops to the engine, "
+                    "one idea after the other (docs/KERNELS.md)");
   command->add_flag("--json", flags->json, "one JSON document");
   add_training_flags(*command, flags->config);
   command->add_option("--batch", flags->config.batch, "images in a step (default: 64 and 128)")

@@ -34,6 +34,7 @@ void bench_augmentation(BenchReport& report, int rounds, int64_t image_size) {
                 .flops = 0,
                 .bytes = 0,
                 .timing = timing,
+                .one_thread = true,
                 .note = note,
                 .details = {{"us_per_view", us_per_view}}});
   }

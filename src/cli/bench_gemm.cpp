@@ -36,6 +36,7 @@ void bench_gemm(BenchReport& report, int rounds) {
                 .flops = 2.0 * static_cast<double>(p.M * p.N * p.K),
                 .bytes = static_cast<double>(a.bytes() + b.bytes() + c.bytes()),
                 .timing = timing,
+                .one_thread = false,
                 .note = "",
                 .details = {{"M", p.M}, {"N", p.N}, {"K", p.K}}});
   }

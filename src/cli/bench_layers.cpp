@@ -1,7 +1,6 @@
 // The convolutions of the networks one by one. Those of 3×3 and stride 1 are timed directly and by
 // the rule (Winograd where it pays), interleaved so that both see the same machine; their errors
 // are those against the direct convolution in f64.
-#include <cmath>
 #include <cstring>
 
 #include "cli/bench_parts.h"
@@ -56,17 +55,6 @@ void data(const Tensor& dy, const Tensor& w, Conv2dConfig config, const Tensor& 
 }
 void weight(const Tensor& x, const Tensor& dy, Conv2dConfig config, const Tensor& dw) {
   dw.backend().conv2d_backward_weight(x, dy, config, dw);
-}
-
-// max |a − b| / max |b|
-double largest_error(const Tensor& a, const Tensor& b) {
-  double error = 0, size = 0;
-  for (int64_t i = 0; i < b.numel(); ++i) {
-    const double expected = b.data<double>()[i];
-    error = std::fmax(error, std::fabs(static_cast<double>(a.data<float>()[i]) - expected));
-    size = std::fmax(size, std::fabs(expected));
-  }
-  return error / size;
 }
 
 Tensor result_of(ConvAlgorithm algorithm, const Pass& pass, Conv2dConfig config) {

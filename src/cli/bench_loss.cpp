@@ -25,6 +25,7 @@ void bench_loss(BenchReport& report, int rounds) {
                   .flops = products * product,
                   .bytes = products * bytes,
                   .timing = timing,
+                  .one_thread = false,
                   .note = "",
                   .details = {{"N", N}}});
     };

@@ -24,6 +24,7 @@ void bench_optimizer(BenchReport& report, int rounds) {
                   .flops = 0,
                   .bytes = tensors * bytes,
                   .timing = time_of(rounds, work),
+                  .one_thread = false,
                   .note = "",
                   .details = {}});
     };

@@ -20,7 +20,9 @@ void bench_augmentation(BenchReport& report, int rounds, int64_t image_size);
 void bench_loss(BenchReport& report, int rounds);
 // The passes over all parameters: SGD, and the moving average of the key encoder.
 void bench_optimizer(BenchReport& report, int rounds);
-// Whole training steps on random images. flops: of the convolutions and matrix products.
+// Matrix product and convolution from the plain loops to the engine (docs/KERNELS.md).
+void bench_ladder(BenchReport& report, int rounds);
+// Whole training steps on random images.
 void bench_step(BenchReport& report, int rounds, const PretrainConfig& config);
 
 }  // namespace mocograd

@@ -50,6 +50,7 @@ class Stage {
                  .flops = 0,
                  .bytes = static_cast<double>(tensors) * static_cast<double>(x_.bytes()),
                  .timing = time_of(rounds_, work),
+                 .one_thread = false,
                  .note = "",
                  .details = {}});
   }

@@ -25,7 +25,8 @@ double seconds_of(const std::function<void()>& work) {
 }  // namespace
 
 MachineLimits measure_limits() {
-  return {measure_peak_flops(), measure_peak_bf16_flops(), measure_memory_bandwidth()};
+  return {measure_peak_flops(), measure_peak_flops(1), measure_peak_bf16_flops(),
+          measure_memory_bandwidth()};
 }
 
 double Timing::median() const {
@@ -63,10 +64,20 @@ Tensor random_normal_tensor(const Shape& shape, uint32_t name) {
   return tensor;
 }
 
+double largest_error(const Tensor& a, const Tensor& b) {
+  double error = 0, size = 0;
+  for (int64_t i = 0; i < b.numel(); ++i) {
+    const double expected = b.data<double>()[i];
+    error = std::fmax(error, std::fabs(static_cast<double>(a.data<float>()[i]) - expected));
+    size = std::fmax(size, std::fabs(expected));
+  }
+  return error / size;
+}
+
 BenchReport::BenchReport(const MachineLimits& limits, bool json) : limits_(limits), json_(json) {
   if (json_) return;
-  std::printf("%d threads, %s; measured limits: fp32 %.1f GFLOP/s, ", num_threads(),
-              kernels_in_use().c_str(), limits.flops / 1e9);
+  std::printf("%d threads, %s; measured limits: fp32 %.1f GFLOP/s (one thread %.1f), ",
+              num_threads(), kernels_in_use().c_str(), limits.flops / 1e9, limits.core_flops / 1e9);
   if (limits.bf16_flops > 0)
     std::printf("bf16 dot products %.1f GFLOP/s, ", limits.bf16_flops / 1e9);
   std::printf("memory %.1f GB/s\n", limits.bytes / 1e9);
@@ -78,7 +89,8 @@ void BenchReport::title(const std::string& text) {
 
 void BenchReport::add(const Measurement& m) {
   const double median = m.timing.median(), best = m.timing.best();
-  const double arithmetic = m.flops / limits_.flops, traffic = m.bytes / limits_.bytes;
+  const double arithmetic = m.flops / (m.one_thread ? limits_.core_flops : limits_.flops);
+  const double traffic = m.bytes / limits_.bytes;
   const bool by_arithmetic = arithmetic >= traffic;
   const double per_cent = 100 * std::max(arithmetic, traffic) / median;
   const char* limit = by_arithmetic ? "fp32" : "memory";
@@ -115,6 +127,7 @@ void BenchReport::finish() {
   JsonObject limits, document;
   limits.add("fp32_gflops", limits_.flops / 1e9);
   limits.add("fp32_gflops_at_end", flops_now / 1e9);
+  limits.add("fp32_gflops_of_one_thread", limits_.core_flops / 1e9);
   limits.add("bf16_gflops", limits_.bf16_flops / 1e9);
   limits.add("memory_gb_per_s", limits_.bytes / 1e9);
   document.add("kernels", kernels_in_use()).add("threads", num_threads()).add("limits", limits);

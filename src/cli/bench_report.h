@@ -15,6 +15,7 @@ namespace mocograd {
 // Measured on this machine (cpu/peak.h), with the compute threads and the instruction set in use.
 struct MachineLimits {
   double flops = 0;       // fp32, a second
+  double core_flops = 0;  // of one thread
   double bf16_flops = 0;  // 0 where there are no bf16 dot products
   double bytes = 0;       // to and from memory, a second
 };
@@ -33,6 +34,8 @@ Timing time_of(int rounds, const std::function<void()>& work);
 
 // Normal numbers; `name` tells one tensor from the next.
 Tensor random_normal_tensor(const Shape& shape, uint32_t name);
+// max |a − b| / max |b|          a: f32, b: f64
+double largest_error(const Tensor& a, const Tensor& b);
 
 struct Measurement {
   std::string part;  // of the benchmark: "layers"
@@ -41,6 +44,7 @@ struct Measurement {
   double flops = 0;  // that the definition asks for: a direct convolution's, also for Winograd
   double bytes = 0;  // at least: every input read once, every output written once
   Timing timing;
+  bool one_thread = false;                              // and so measured by one core's limit
   std::string note;                                     // at the end of the line
   std::vector<std::pair<std::string, double>> details;  // further members of the JSON object
 };

@@ -8,7 +8,6 @@
 #include <vector>
 
 #include "cpu/instruction_set.h"
-#include "cpu/parallel.h"
 
 namespace mocograd {
 
@@ -28,13 +27,13 @@ namespace {
 constexpr int kTries = 10;
 constexpr long kRounds = 3'000'000;
 
-// The highest rate at which all threads together do work(thread), which returns its amount.
-double best_rate(const std::function<double(int64_t thread)>& work) {
+// The highest rate at which so many threads together do work(thread), which returns its amount.
+double best_rate(int threads, const std::function<double(int64_t thread)>& work) {
   double best = 0;
-  std::vector<double> amounts(static_cast<size_t>(num_threads()));
+  std::vector<double> amounts(static_cast<size_t>(threads));
   for (int attempt = 0; attempt < kTries; ++attempt) {
     const auto begin = std::chrono::steady_clock::now();
-    parallel_tasks(num_threads(),
+    parallel_tasks(threads,
                    [&](int64_t thread) { amounts[static_cast<size_t>(thread)] = work(thread); });
     const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
     double sum = 0;
@@ -62,11 +61,11 @@ double best_rate(const std::function<double(int64_t thread)>& work) {
 
 }  // namespace
 
-double measure_peak_flops() {
+double measure_peak_flops(int threads) {
   double (*loop)(long, float*) = baseline::peak_loop;
   if (instruction_set() == InstructionSet::avx2) loop = avx2::peak_loop;
   if (instruction_set() == InstructionSet::avx512) loop = avx512::peak_loop;
-  return best_rate([loop](int64_t) {
+  return best_rate(threads, [loop](int64_t) {
     float sink = 0.5f;
     return loop(kRounds, &sink);
   });
@@ -75,7 +74,7 @@ double measure_peak_flops() {
 double measure_peak_bf16_flops() {
   if (instruction_set() != InstructionSet::avx512 || !__builtin_cpu_supports("avx512bf16"))
     return 0;
-  return best_rate([](int64_t) {
+  return best_rate(num_threads(), [](int64_t) {
     float sink = 0.5f;
     return bf16_loop(kRounds, &sink);
   });
@@ -87,7 +86,7 @@ double measure_memory_bandwidth() {
   auto* loop = baseline::triad_loop;
   if (instruction_set() == InstructionSet::avx2) loop = avx2::triad_loop;
   if (instruction_set() == InstructionSet::avx512) loop = avx512::triad_loop;
-  return best_rate([&](int64_t thread) {
+  return best_rate(num_threads(), [&](int64_t thread) {
     const int64_t begin = kNumel * thread / num_threads();
     const int64_t n = kNumel * (thread + 1) / num_threads() - begin;
     loop(a.data() + begin, b.data() + begin, c.data() + begin, 0.5f, n);
