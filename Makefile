@@ -27,7 +27,7 @@ KERNELS = gemm conv2d winograd winograd_weight batch_norm pointwise rows pool lo
           $(LADDER:%=ladder/%)
 # From the plain loops to the engine's kernels, one idea a file (docs/KERNELS.md).
 LADDER = gemm_1_naive gemm_2_loop_order gemm_3_vectors gemm_4_register_tile gemm_5_packing \
-         gemm_6_cache_blocking conv_1_naive conv_2_vectors conv_3_im2col conv_4_pointers rungs
+         conv_1_naive conv_2_vectors conv_3_im2col conv_4_pointers rungs
 ISAS = baseline avx2 avx512
 ISA_FLAGS_baseline =
 ISA_FLAGS_avx2 = -mavx2 -mfma -mprefer-vector-width=256

@@ -1,5 +1,6 @@
 // Rung 3: image by image, the 9·C numbers that an output pixel reads are copied into a row of a
-// matrix; the convolution is then the matrix product [H·W, 9·C] · [9·C, OC] of gemm_6.
+// matrix; the convolution is then the matrix product [H·W, 9·C] · [9·C, OC] of
+// gemm_5_packing.cpp.
 //
 // Everything that makes a matrix product fast is had for the price of the copy, which is nine times
 // as large as the image.
@@ -29,13 +30,13 @@ void copy_patches(const LadderConv& p, const float* image, float* row) {
 }  // namespace
 
 void conv_3_im2col(const LadderConv& p) {
-  constexpr int kPatchSlot = 2;  // gemm_6 has 0 and 1
+  constexpr int kPatchSlot = 1;  // gemm_5_packing has slot 0
   const int64_t pixels = p.H * p.W;
   float* patches = static_cast<float*>(
       scratch(kPatchSlot, static_cast<size_t>(pixels * 9 * p.C) * sizeof(float)));
   for (int64_t n = 0; n < p.N; ++n) {
     copy_patches(p, p.x + n * pixels * p.C, patches);
-    gemm_6_cache_blocking({pixels, p.OC, 9 * p.C, patches, p.w, p.y + n * pixels * p.OC});
+    gemm_5_packing({pixels, p.OC, 9 * p.C, patches, p.w, p.y + n * pixels * p.OC});
   }
 }
 

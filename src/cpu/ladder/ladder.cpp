@@ -63,8 +63,7 @@ std::vector<Rung> gemm_ladder() {
           gemm_rung(1, "gemm_2_loop_order", "rows of b and c in order"),
           gemm_rung(2, "gemm_3_vectors", "a register's worth of columns at once"),
           gemm_rung(3, "gemm_4_register_tile", "sums stay in registers"),
-          gemm_rung(4, "gemm_5_packing", "b copied into panels"),
-          gemm_rung(5, "gemm_6_cache_blocking", "a block of rows stays in L2"),
+          gemm_rung(4, "gemm_5_packing", "b in panels that stay in a cache"),
           {"gemm", "the engine: blocks become tasks for threads", true,
            [](const Tensor& a, const Tensor& b, const Tensor& c) {
              c.backend().gemm(a, false, b, false, c);

@@ -8,19 +8,15 @@
 
 namespace mocograd::MOCO_ISA {
 
-struct RungPanel {
-  const float* b;  // [K][width]
-  int64_t first, width;
-};
-
-// Columns [first, first + kRungColumns), or what there is of them, of b: [K][N], copied to `target`.
-MOCO_ALWAYS_INLINE RungPanel pack_panel(const float* b, int64_t K, int64_t N, int64_t first,
-                                        float* target) {
+// Copies the columns from `first` on of b: [K][N], a tile's or what there is of them, to
+// panel: [K][width]. Returns the width.
+MOCO_ALWAYS_INLINE int64_t pack_panel(const float* b, int64_t K, int64_t N, int64_t first,
+                                      float* panel) {
   const int64_t width = smaller(kRungColumns, N - first);
   for (int64_t k = 0; k < K; ++k) {
-    for (int64_t j = 0; j < width; ++j) target[k * width + j] = b[k * N + first + j];
+    for (int64_t j = 0; j < width; ++j) panel[k * width + j] = b[k * N + first + j];
   }
-  return {target, first, width};
+  return width;
 }
 
 }  // namespace mocograd::MOCO_ISA

@@ -20,7 +20,7 @@ struct LadderConv {
 };
 
 struct LadderRungs {
-  void (*gemm[6])(const LadderProduct&);
+  void (*gemm[5])(const LadderProduct&);
   void (*conv[4])(const LadderConv&);
 };
 
@@ -34,7 +34,6 @@ void gemm_2_loop_order(const LadderProduct& p);
 void gemm_3_vectors(const LadderProduct& p);
 void gemm_4_register_tile(const LadderProduct& p);
 void gemm_5_packing(const LadderProduct& p);
-void gemm_6_cache_blocking(const LadderProduct& p);
 
 void conv_1_naive(const LadderConv& p);
 void conv_2_vectors(const LadderConv& p);
