@@ -1,0 +1,41 @@
+"""The networks' convolutions in PyTorch, that is oneDNN, each pass alone; and its matrix product."""
+
+import time
+
+import torch
+
+from peers.torch_step import LAYOUTS
+
+
+def median_and_best(rounds, work):
+    work()
+    times = []
+    while len(times) < rounds or sum(times) < 0.05:
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return sorted(times)[len(times) // 2] * 1e3, min(times) * 1e3
+
+
+def layer(rounds, N, size, C, OC, kernel, stride):
+    """{layout: {pass: [median, best]}} in milliseconds."""
+    result = {}
+    padding = kernel // 2
+    for name, layout in LAYOUTS.items():
+        x = torch.randn(N, C, size, size).contiguous(memory_format=layout)
+        w = torch.randn(OC, C, kernel, kernel).contiguous(memory_format=layout)
+        with torch.no_grad():
+            forward = lambda: torch.conv2d(x, w, None, stride, padding)
+            dy = torch.randn_like(forward())
+            backward = lambda *wanted: torch.ops.aten.convolution_backward(
+                dy, x, w, None, [stride] * 2, [padding] * 2, [1, 1], False, [0, 0], 1,
+                [*wanted, False])
+            result[name] = {"forward": median_and_best(rounds, forward),
+                            "data": median_and_best(rounds, lambda: backward(True, False)),
+                            "weight": median_and_best(rounds, lambda: backward(False, True))}
+    return result
+
+
+def product(rounds, M, N, K):
+    a, b, c = torch.randn(M, K), torch.randn(K, N), torch.empty(M, N)
+    return median_and_best(rounds, lambda: torch.mm(a, b, out=c))
