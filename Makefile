@@ -123,8 +123,14 @@ asan:  ## every test under AddressSanitizer and UndefinedBehaviorSanitizer, in b
 tsan:  ## every test under ThreadSanitizer, in build-tsan
 	$(MAKE) MODE=tsan BUILD=build-tsan test
 
-bench: $(BUILD)/moco  ## kernels and training steps: throughput and per cent of this machine's peak
+test-old-cpu: all $(BUILD)/tests  ## kernels and a short run on emulated processors without AVX (needs qemu-user)
+	tools/old_cpu_test.sh $(BUILD)
+
+bench: $(BUILD)/moco  ## kernels and training steps: throughput and per cent of this machine's limits
 	$(BUILD)/moco bench
+
+bench-peers: $(BUILD)/moco  ## PyTorch, oneDNN, OpenBLAS and BLIS beside it; writes the tables in docs (needs PyTorch)
+	python3 tools/bench_peers.py --moco $(BUILD)/moco --write docs
 
 demo: $(BUILD)/moco  ## pretrain on the built-in shapes for a few minutes and evaluate
 	tools/demo.sh $(BUILD)/moco
@@ -143,9 +149,9 @@ clean:  ## remove everything that was built
 	rm -rf build build-debug build-asan build-tsan
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-.PHONY: all test gradcheck mutants debug asan tsan bench demo format lint size clean help
+.PHONY: all test test-old-cpu gradcheck mutants debug asan tsan bench bench-peers demo format lint size clean help
 .SECONDARY:
 .DEFAULT_GOAL := all
 

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""mocograd and its peers side by side on this machine: the tables of docs/PERFORMANCE.md.
+"""mocograd and its peers side by side on this machine: the tables of docs/PERFORMANCE.md
+and docs/KERNELS.md.
 
   bench_peers.py [--moco build/moco] [--threads N] [--rounds 10] [--steps 3] [--quick]
-                 [--part NAME]... [--arch resnet20]... [--compile] [--write docs/PERFORMANCE.md]
+                 [--part NAME]... [--arch resnet20]... [--compile] [--write docs]
 
 Parts
   steps    the whole MoCo step in float32 (queries forward and backward, keys forward, InfoNCE, SGD,
@@ -10,6 +11,7 @@ Parts
            with --compile also compiled; with split and with plain batch norm
   avx2     the same with AVX2 forced on both sides
   layers   each convolution, each pass alone: PyTorch's oneDNN in its better memory format
+  ladder   moco bench --ladder with each instruction set: the table of docs/KERNELS.md
   gemm     matrix products: OpenBLAS and BLIS where they are installed, and PyTorch's MKL
   epoch    a whole epoch with augmentation: torchvision in a DataLoader on the same cores
   memory   peak memory of the ResNet-18 step at batch 256
@@ -23,6 +25,7 @@ Needs PyTorch 2, torchvision and numpy, and an optimised build of moco.
 """
 
 import argparse
+import json
 import os
 import pathlib
 import sys
@@ -37,7 +40,7 @@ from peers.processes import AVX2, Moco, Worker
 # arch: batch, queue
 NETS = {"resnet18": (64, 4096), "resnet20": (128, 1024)}
 SPLITS = 8
-PARTS = ("steps", "avx2", "layers", "gemm", "epoch", "memory", "start")
+PARTS = ("steps", "avx2", "layers", "ladder", "gemm", "epoch", "memory", "start")
 LAYOUTS = ("NCHW", "channels last")
 # Of float32 against float64, and of bf16: largest deviation of the logits, gradients in relative L2.
 TOLERANCE = {False: (1e-3, 0.1), True: (0.3, 1.5)}
@@ -75,10 +78,11 @@ class Bench:
         self.provenance = tables.provenance(options, document["limits"], document["kernels"],
                                             self.torch_versions, self.blas_versions)
 
-    def emit(self, name, text):
+    def emit(self, name, text, document="PERFORMANCE.md"):
         print(f"\n{text}\n", flush=True)
         if self.options.write:
-            tables.replace(self.options.write, name, f"{self.provenance}\n\n{text}")
+            path = pathlib.Path(self.options.write) / document
+            tables.replace(path, name, f"{self.provenance}\n\n{text}")
 
     # ---- the step ----------------------------------------------------------------------------------
 
@@ -195,6 +199,17 @@ class Bench:
         self.emit("layers", "Milliseconds, median (least):\n\n" + tables.table(
             ["layer, pass", "ours by", "mocograd", "of the limit", "oneDNN", "in", "ratio"], rows))
 
+    def ladder(self):
+        """With the best instruction set, and with AVX2."""
+        rows = []
+        for environment in ({}, AVX2):
+            moco = Moco(self.options.moco, self.options.threads, environment)
+            document = moco.bench("--ladder", "--steps", self.options.steps)
+            rows += [[r["what"], f"{r['pass']}, {document['kernels']}", f"{r['median_ms']:.2f}", f"{r['gflops']:.1f}",
+                      f"{r['per_cent_of_limit']:.1f} %"] for r in document["results"]]
+        self.emit("ladder", tables.table(["rung", "problem", "ms", "GFLOP/s", "of the limit"], rows),
+                  "KERNELS.md")
+
     def gemm(self):
         peers = {name: (lambda name: lambda shape: self.blas.ask("product", name=name, rounds=5,
                                                                  **shape))(name)
@@ -250,7 +265,6 @@ class Bench:
         folder = self.images(count)
 
         def ours():
-            import json
             process, metrics = self.pretrain(folder, arch, "--epochs", 2)
             _, errors = process.communicate()
             if process.returncode != 0:
@@ -277,7 +291,7 @@ class Bench:
                   tables.table(["", "median epoch", "shortest epoch"], rows))
 
     def memory(self):
-        batch, queue = 256, 4096
+        batch, queue = 32 if self.options.quick else 256, 4096
         step = {"arch": "resnet18", "batch": batch, "queue": queue, "splits": SPLITS}
         _, ours = self.moco.run("bench", "--arch", "resnet18", "--batch", batch, "--queue", queue,
                                 "--bn-splits", SPLITS, "--steps", 1)
@@ -288,7 +302,7 @@ class Bench:
             rows.append([name, f"{worker.close():.0f}"])
             progress(f"memory: {name}")
         self.emit("memory", "Largest resident set of a process that makes two ResNet-18 steps of "
-                  "batch 256, MiB:\n\n" + tables.table(["", "MiB"], rows))
+                  f"batch {batch}, MiB:\n\n" + tables.table(["", "MiB"], rows))
 
     def start(self):
         arch = "resnet20"
@@ -326,16 +340,17 @@ def main():
     parser.add_argument("--threads", type=int, default=len(cpus))
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--steps", type=int, default=3, help="steps of a block")
-    parser.add_argument("--quick", action="store_true", help="2 rounds of 1 step: does it work?")
+    parser.add_argument("--quick", action="store_true", help="2 rounds of 1 step of an eighth of the batch, nothing written: does it work?")
     parser.add_argument("--part", choices=PARTS, action="append", help="default: all")
     parser.add_argument("--arch", choices=NETS, action="append", help="default: both")
     parser.add_argument("--compile", action="store_true", help="PyTorch compiled, too")
-    parser.add_argument("--write", help="the document whose tables are replaced")
+    parser.add_argument("--write", help="the folder of the documents whose tables are replaced")
     options = parser.parse_args()
     if not os.access(options.moco, os.X_OK):
         parser.error(f"{options.moco} is not there: run make, or say --moco")
     if options.quick:
-        options.rounds, options.steps = 2, 1
+        options.rounds, options.steps, options.write = 2, 1, None
+        NETS.update({arch: (batch // 8, queue) for arch, (batch, queue) in NETS.items()})
     options.arch = options.arch or list(NETS)
 
     os.sched_setaffinity(0, cpus[:options.threads])  # inherited by all processes

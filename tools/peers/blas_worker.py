@@ -1,6 +1,8 @@
 """The worker in which OpenBLAS and BLIS live (ctypes), if they are installed: see processes.py."""
 
 import ctypes
+import os
+import pathlib
 import time
 
 import numpy as np
@@ -9,6 +11,9 @@ from peers.processes import serve
 
 # Debian: libopenblas0-pthread, libblis4-pthread
 LIBRARIES = {"OpenBLAS": "libopenblas.so.0", "BLIS": "libblis.so.4"}
+# OpenBLAS 0.3.21 takes processors with AVX-512 that it does not know for one with SSE3.
+if " avx512f " in pathlib.Path("/proc/cpuinfo").read_text():
+    os.environ.setdefault("OPENBLAS_CORETYPE", "SkylakeX")
 ROW_MAJOR, NO_TRANSPOSE = 101, 111
 
 

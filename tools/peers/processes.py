@@ -30,12 +30,12 @@ class Worker:
                                         env=environment)
 
     def ask(self, do, **arguments):
-        self.process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
-        self.process.stdin.flush()
-        line = self.process.stdout.readline()
-        if not line:
+        try:
+            self.process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
+            self.process.stdin.flush()
+            return json.loads(self.process.stdout.readline())
+        except (BrokenPipeError, json.JSONDecodeError):
             sys.exit(f"error: the worker ended within {do} {arguments}")
-        return json.loads(line)
 
     def close(self):
         self.process.stdin.close()
