@@ -3,11 +3,10 @@
 import ctypes
 import os
 import pathlib
-import time
 
 import numpy as np
 
-from peers.processes import serve
+from peers.processes import median_and_best, serve
 
 # Debian: libopenblas0-pthread, libblis4-pthread
 LIBRARIES = {"OpenBLAS": "libopenblas.so.0", "BLIS": "libblis.so.4"}
@@ -53,12 +52,7 @@ def product(name, rounds, M, N, K):
     exact = a.astype(np.float64) @ b.astype(np.float64)
     error = np.abs(c - exact).max() / np.abs(exact).max()
     assert error < 1e-4, f"{name}: error {error}"
-    times = []
-    while len(times) < rounds or sum(times) < 0.05:
-        start = time.perf_counter()
-        multiply()
-        times.append(time.perf_counter() - start)
-    return sorted(times)[len(times) // 2] * 1e3, min(times) * 1e3
+    return median_and_best(rounds, multiply)
 
 
 serve({"versions": versions, "product": product})

@@ -7,6 +7,7 @@ and its memory and its start can be measured. It reads a JSON request a line and
 import json
 import os
 import pathlib
+import statistics
 import subprocess
 import sys
 import time
@@ -51,6 +52,17 @@ def serve(functions):
         request = json.loads(line)
         answer = functions[request.pop("do")](**request)
         print(json.dumps(answer), file=answers, flush=True)
+
+
+def median_and_best(rounds, work):
+    """Milliseconds of work(), after one to warm up: at least so many rounds, and for 50 ms."""
+    work()
+    times = []
+    while len(times) < rounds or sum(times) < 0.05:
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times) * 1e3, min(times) * 1e3
 
 
 class Moco:

@@ -1,20 +1,9 @@
 """The networks' convolutions in PyTorch, that is oneDNN, each pass alone; and its matrix product."""
 
-import time
-
 import torch
 
+from peers.processes import median_and_best
 from peers.torch_step import LAYOUTS
-
-
-def median_and_best(rounds, work):
-    work()
-    times = []
-    while len(times) < rounds or sum(times) < 0.05:
-        start = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - start)
-    return sorted(times)[len(times) // 2] * 1e3, min(times) * 1e3
 
 
 def layer(rounds, N, size, C, OC, kernel, stride):

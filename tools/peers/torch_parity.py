@@ -27,7 +27,6 @@ def make(arch, splits, folder):
     flags = make_fixtures.parse_flags(words)
     generator = torch.Generator().manual_seed(splits)
     init = make_fixtures.random_init(flags, generator)
-    # What is left out of PyTorch's float32 step: the running average of weights that differ.
     case = make_fixtures.Case(1, BATCH, (32, 32), False, torch.float64, "")
     views = make_fixtures.random_views(case, False, generator)
     expect = make_fixtures.moco_steps(flags, init, views)
