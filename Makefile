@@ -29,14 +29,18 @@ CLI_LDLIBS = -lcurl -larchive -lcrypto -ledit
 # ---- sources ---------------------------------------------------------------------------------------
 
 # The kernel families are built once per instruction set, everything else once (src/cpu/cpu_backend.h).
-KERNELS = gemm conv2d winograd winograd_weight batch_norm pointwise rows pool loss optimizer augment peak_loop
+KERNELS = gemm conv2d winograd winograd_weight batch_norm pointwise rows pool loss optimizer augment peak_loop \
+          $(LADDER:%=ladder/%)
+# From the plain loops to the engine's kernels, one idea a file (docs/KERNELS.md).
+LADDER = gemm_1_naive gemm_2_loop_order gemm_3_vectors gemm_4_register_tile gemm_5_packing \
+         conv_1_naive conv_2_vectors conv_3_im2col conv_4_pointers rungs
 ISAS = baseline avx2 avx512
 ISA_FLAGS_baseline =
 ISA_FLAGS_avx2 = -mavx2 -mfma -mprefer-vector-width=256
 ISA_FLAGS_avx512 = -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mprefer-vector-width=512
 
 KERNEL_SOURCES = $(KERNELS:%=src/cpu/%.cpp)
-LIB_FLOORS = tensor cpu autograd autograd/ops nn data moco io debug
+LIB_FLOORS = tensor cpu cpu/ladder autograd autograd/ops nn data moco io debug
 LIB_SOURCES = $(filter-out $(KERNEL_SOURCES),$(foreach floor,$(LIB_FLOORS),$(wildcard src/$(floor)/*.cpp)))
 CLI_SOURCES = $(wildcard src/cli/*.cpp)
 TEST_SOURCES = $(wildcard tests/*.cpp)
@@ -125,8 +129,14 @@ asan:  ## every test under AddressSanitizer and UndefinedBehaviorSanitizer, in b
 tsan:  ## every test under ThreadSanitizer, in build-tsan
 	$(MAKE) MODE=tsan BUILD=build-tsan test
 
-bench: $(BUILD)/moco  ## kernels and training steps: throughput and per cent of this machine's peak
+test-old-cpu: all $(BUILD)/tests  ## kernels and a short run on emulated processors without AVX (needs qemu-user)
+	tools/old_cpu_test.sh $(BUILD)
+
+bench: $(BUILD)/moco  ## kernels and training steps: throughput and per cent of this machine's limits
 	$(BUILD)/moco bench
+
+bench-peers: $(BUILD)/moco  ## PyTorch, oneDNN, OpenBLAS and BLIS beside it; writes the tables in docs (needs PyTorch)
+	python3 tools/bench_peers.py --moco $(BUILD)/moco --write docs
 
 demo: $(BUILD)/moco  ## pretrain on the built-in shapes for a few minutes and evaluate
 	tools/demo.sh $(BUILD)/moco
@@ -146,9 +156,9 @@ clean:  ## remove everything that was built
 	rm -rf build build-debug build-asan build-tsan
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-.PHONY: all test gradcheck mutants debug asan tsan bench demo format lint size clean help
+.PHONY: all test test-old-cpu gradcheck mutants debug asan tsan bench bench-peers demo format lint size clean help
 .SECONDARY:
 .DEFAULT_GOAL := all
 

@@ -52,7 +52,8 @@ rule 'only src/cuda and .cu files include CUDA headers' \
 if [ "$(basename "$BUILD")" = build ] && [ -d "$BUILD/obj/src/cpu" ]; then
   for isa in avx2 avx512; do
     rule "weak symbols of the $isa kernels are in namespace mocograd::$isa" \
-      "$(nm -C -A --defined-only "$BUILD"/obj/src/cpu/*."$isa".o 2>&1 |
+      "$(nm -C -A --defined-only "$BUILD"/obj/src/cpu/*."$isa".o \
+        "$BUILD"/obj/src/cpu/ladder/*."$isa".o 2>&1 |
         grep -E ' [WVu] |^nm: ' | grep -vE "mocograd::$isa::| V DW\.ref\.")"
   done
 else

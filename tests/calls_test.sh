@@ -67,6 +67,7 @@ check 'a device that is not there' call 1 '--device cuda' \
 check 'eval knn --k 0' call 2 'an integer >= 1' eval knn --checkpoint x --data shapes --k 0
 check 'a checkpoint that is missing' call 1 'none.safetensors' \
   eval knn --checkpoint "$scratch/none.safetensors" --data shapes
+check 'bench --part polish' call 2 '--part' bench --part gemm,polish
 check 'bench --steps 0' call 2 'from 1 to' bench --steps 0
 check 'gradcheck --draws x' call 2 'an integer' gradcheck --draws x
 check 'step --dtype f16' call 2 'f32,f64' step --init a --views b --dump c --dtype f16

@@ -12,6 +12,7 @@ find src tests bench examples -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -n
   FNR == 1 {
     split(FILENAME, part, "/")
     floor = part[1] == "src" ? "src/" part[2] : part[1]
+    if (part[3] == "ladder") floor = "ladder: " floor  # for reading, not of the engine
     if (!(floor in files)) order[++floors] = floor
     files[floor]++
     in_comment = 0

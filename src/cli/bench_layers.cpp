@@ -1,103 +1,139 @@
-// moco bench --layers: the 3×3 convolutions of the networks one by one, all three passes, directly
-// and by the rule (Winograd where it pays), interleaved so that both see the same machine.
-#include "cli/bench_layers.h"
+// The convolutions of the networks one by one. Those of 3×3 and stride 1 are timed directly and by
+// the rule (Winograd where it pays), interleaved so that both see the same machine; their errors
+// are those against the direct convolution in f64.
+#include <cstring>
 
-#include <algorithm>
-#include <chrono>
-#include <cstdio>
-#include <functional>
-#include <vector>
-
+#include "cli/bench_parts.h"
 #include "cpu/conv_algorithm.h"
 #include "tensor/backend.h"
-#include "tensor/random.h"
 
 namespace mocograd {
 namespace {
 
 struct Layer {
   const char* arch;
-  int64_t N, size, C;  // x and y: [N, size, size, C]
+  int count;  // of such layers in the network
+  int64_t N, size, C, OC, kernel;
+  Conv2dConfig config;
+
+  std::string what() const {
+    char text[64];
+    std::snprintf(text, sizeof text, "%s %2lldx%-2lld %3lld->%-3lld %lldx%lld%s", arch,
+                  static_cast<long long>(size), static_cast<long long>(size),
+                  static_cast<long long>(C), static_cast<long long>(OC),
+                  static_cast<long long>(kernel), static_cast<long long>(kernel),
+                  config.stride == 2 ? " /2" : "");
+    return text;
+  }
 };
 
-constexpr Layer kLayers[] = {{"resnet18", 64, 32, 64},  {"resnet18", 64, 16, 128},
-                             {"resnet18", 64, 8, 256},  {"resnet18", 64, 4, 512},
-                             {"resnet20", 128, 32, 16}, {"resnet20", 128, 16, 32},
-                             {"resnet20", 128, 8, 64}};
-
-Tensor random_tensor(const Shape& shape, uint32_t name) {
-  RandomStream random(0, Purpose::test, 0, name);
-  Tensor tensor = Tensor::empty(shape);
-  for (int64_t i = 0; i < tensor.numel(); ++i)
-    tensor.data<float>()[i] = static_cast<float>(random.normal());
-  return tensor;
+// The layers of a network of basic blocks (nn/resnet.h) that differ.
+std::vector<Layer> layers_of(const char* arch, int64_t N, int64_t width, int stages, int blocks) {
+  std::vector<Layer> layers = {{arch, 1, N, 32, 3, width, 3, {1, 1}},
+                               {arch, 2 * blocks, N, 32, width, width, 3, {1, 1}}};
+  for (int stage = 1; stage < stages; ++stage) {
+    const int64_t size = 32 >> stage, C = width << stage;
+    layers.push_back({arch, 1, N, 2 * size, C / 2, C, 3, {2, 1}});
+    layers.push_back({arch, 1, N, 2 * size, C / 2, C, 1, {2, 0}});
+    layers.push_back({arch, 2 * blocks - 1, N, size, C, C, 3, {1, 1}});
+  }
+  return layers;
 }
 
-double seconds_of(ConvAlgorithm algorithm, const std::function<void()>& pass) {
+// One pass: the kernel, and what it reads and writes.
+struct Pass {
+  const char* name;
+  void (*run)(const Tensor& a, const Tensor& b, Conv2dConfig config, const Tensor& result);
+  Tensor a, b, result;
+};
+
+void forward(const Tensor& x, const Tensor& w, Conv2dConfig config, const Tensor& y) {
+  y.backend().conv2d_forward(x, w, config, y);
+}
+void data(const Tensor& dy, const Tensor& w, Conv2dConfig config, const Tensor& dx) {
+  dx.backend().conv2d_backward_data(dy, w, config, dx);
+}
+void weight(const Tensor& x, const Tensor& dy, Conv2dConfig config, const Tensor& dw) {
+  dw.backend().conv2d_backward_weight(x, dy, config, dw);
+}
+
+Tensor result_of(ConvAlgorithm algorithm, const Pass& pass, Conv2dConfig config) {
   set_conv_algorithm(algorithm);
-  const auto begin = std::chrono::steady_clock::now();
-  pass();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  const Tensor result = Tensor::empty_like(pass.result);
+  pass.run(pass.a, pass.b, config, result);
+  return result;
 }
 
-void measure(const Layer& layer, const char* name, const std::function<void()>& pass,
-             int repetitions, double peak, bool json) {
-  constexpr ConvAlgorithm kAlgorithms[] = {ConvAlgorithm::direct, ConvAlgorithm::automatic};
-  std::vector<double> seconds[2];
-  for (int i = -1; i < repetitions; ++i) {  // the first warms up
-    for (int a = 0; a < 2; ++a) {
-      const double s = seconds_of(kAlgorithms[a], pass);
-      if (i >= 0) seconds[a].push_back(s);
+// Adds to the note and the details what the direct convolution takes, and both errors.
+void compare_with_direct(const Layer& layer, const Pass& pass, int rounds, Measurement& m) {
+  const Tensor exact = Tensor::empty(pass.result.shape(), {DType::f64});
+  pass.run(pass.a.to(DType::f64), pass.b.to(DType::f64), layer.config, exact);
+  const ConvAlgorithm before = conv_algorithm();
+  const Tensor by_rule = result_of(before, pass, layer.config);
+  const Tensor direct = result_of(ConvAlgorithm::direct, pass, layer.config);
+  const bool winograd = std::memcmp(by_rule.raw_bytes(), direct.raw_bytes(), direct.bytes()) != 0;
+  const auto run_with = [&](ConvAlgorithm algorithm) {
+    return [&, algorithm] {
+      set_conv_algorithm(algorithm);
+      pass.run(pass.a, pass.b, layer.config, pass.result);
+    };
+  };
+  const std::vector<Timing> timings =
+      time_interleaved(rounds, {run_with(before), run_with(ConvAlgorithm::direct)});
+  set_conv_algorithm(before);
+  m.timing = timings[0];
+  const double direct_ms = 1e3 * timings[1].median(), error = largest_error(by_rule, exact);
+  const double direct_error = largest_error(direct, exact);
+  m.details.insert(m.details.end(), {{"winograd", winograd},
+                                     {"direct_median_ms", direct_ms},
+                                     {"direct_best_ms", 1e3 * timings[1].best()},
+                                     {"error", error},
+                                     {"direct_error", direct_error}});
+  char text[128];
+  std::snprintf(text, sizeof text, "%s error %.1e; direct %.3f ms, error %.1e, x%.2f",
+                winograd ? "Winograd," : "direct,", error, direct_ms, direct_error,
+                direct_ms / (1e3 * m.timing.median()));
+  m.note = text;
+}
+
+void measure(BenchReport& report, int rounds, const Layer& layer) {
+  const int64_t OH =
+      (layer.size + 2 * layer.config.padding - layer.kernel) / layer.config.stride + 1;
+  const Tensor x = random_normal_tensor({layer.N, layer.size, layer.size, layer.C}, 0);
+  const Tensor w = random_normal_tensor({layer.kernel, layer.kernel, layer.C, layer.OC}, 1);
+  const Tensor dy = random_normal_tensor({layer.N, OH, OH, layer.OC}, 2);
+  const Tensor y = Tensor::empty_like(dy), dx = Tensor::empty_like(x), dw = Tensor::empty_like(w);
+  for (const Pass& pass : {Pass{"forward", forward, x, w, y}, Pass{"data", data, dy, w, dx},
+                           Pass{"weight", weight, x, dy, dw}}) {
+    if (layer.C == 3 && pass.run == data) continue;  // nobody asks for the images' gradient
+    Measurement m;
+    m.part = "layers";
+    m.what = layer.what();
+    m.pass = pass.name;
+    m.flops = 2.0 * static_cast<double>(y.numel() * w.numel() / layer.OC);
+    m.bytes = static_cast<double>(pass.a.bytes() + pass.b.bytes() + pass.result.bytes());
+    m.details = {{"N", layer.N},         {"size", layer.size},     {"C", layer.C},
+                 {"OC", layer.OC},       {"kernel", layer.kernel}, {"stride", layer.config.stride},
+                 {"layers", layer.count}};
+    if (layer.kernel == 3 && layer.config.stride == 1 && layer.C > 3) {
+      compare_with_direct(layer, pass, rounds, m);
+    } else {
+      m.timing = time_of(rounds, [&] { pass.run(pass.a, pass.b, layer.config, pass.result); });
     }
+    report.add(m);
   }
-  double median[2], best[2], rate[2];
-  const double flops = 2.0 * 9 * static_cast<double>(layer.N * layer.size * layer.size) *
-                       static_cast<double>(layer.C * layer.C);
-  for (int a = 0; a < 2; ++a) {
-    std::sort(seconds[a].begin(), seconds[a].end());
-    median[a] = seconds[a][seconds[a].size() / 2];
-    best[a] = seconds[a].front();
-    rate[a] = flops / best[a];
-  }
-  if (json) {
-    std::printf(
-        "{\"arch\":\"%s\",\"batch\":%lld,\"size\":%lld,\"channels\":%lld,\"pass\":\"%s\","
-        "\"direct_ms\":%.4f,\"direct_best_ms\":%.4f,\"auto_ms\":%.4f,\"auto_best_ms\":%.4f}\n",
-        layer.arch, static_cast<long long>(layer.N), static_cast<long long>(layer.size),
-        static_cast<long long>(layer.C), name, 1e3 * median[0], 1e3 * best[0], 1e3 * median[1],
-        1e3 * best[1]);
-    return;
-  }
-  std::printf(
-      "%-8s %2lldx%-2lld C %-3lld %-8s direct %8.2f (%.2f) ms %5.1f%%   auto %8.2f (%.2f) ms "
-      "%7.1f GFLOP/s %5.1f%%   x%.2f\n",
-      layer.arch, static_cast<long long>(layer.size), static_cast<long long>(layer.size),
-      static_cast<long long>(layer.C), name, 1e3 * median[0], 1e3 * best[0], 100 * rate[0] / peak,
-      1e3 * median[1], 1e3 * best[1], rate[1] / 1e9, 100 * rate[1] / peak, best[0] / best[1]);
 }
 
 }  // namespace
 
-void bench_layers(int repetitions, double peak, bool json) {
-  if (!json)
-    std::printf(
-        "3x3 layers: median (best) time, rates of the best in the direct convolution's "
-        "operations\n");
-  const ConvAlgorithm before = conv_algorithm();
-  const Conv2dConfig config{.stride = 1, .padding = 1};
-  for (const Layer& layer : kLayers) {
-    const Tensor x = random_tensor({layer.N, layer.size, layer.size, layer.C}, 0);
-    const Tensor dy = random_tensor(x.shape(), 1), w = random_tensor({3, 3, layer.C, layer.C}, 2);
-    const Tensor y = Tensor::empty_like(x), dx = Tensor::empty_like(x), dw = Tensor::empty_like(w);
-    Backend& kernels = x.backend();
-    const auto time = [&](const char* name, const std::function<void()>& pass) {
-      measure(layer, name, pass, repetitions, peak, json);
-    };
-    time("forward", [&] { kernels.conv2d_forward(x, w, config, y); });
-    time("data", [&] { kernels.conv2d_backward_data(dy, w, config, dx); });
-    time("weight", [&] { kernels.conv2d_backward_weight(x, dy, config, dw); });
+void bench_layers(BenchReport& report, int rounds) {
+  for (const auto& [title, layers] :
+       {std::pair{"ResNet-18, batch 64", layers_of("resnet18", 64, 64, 4, 2)},
+        std::pair{"ResNet-20, batch 128", layers_of("resnet20", 128, 16, 3, 3)}}) {
+    report.title(std::string("convolutions of ") + title +
+                 ": median (best) time, rates in the direct convolution's operations");
+    for (const Layer& layer : layers) measure(report, rounds, layer);
   }
-  set_conv_algorithm(before);
 }
 
 }  // namespace mocograd

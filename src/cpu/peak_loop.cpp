@@ -1,5 +1,6 @@
-// The loop whose speed is the peak: twelve independent chains of multiply-adds on registers, enough
-// to hide the latency of the adder on every processor of interest.
+// The loops whose speed is the limit (peak.h). Of arithmetic: twelve independent chains of
+// multiply-adds on registers, enough to hide the latency of the adder on every processor of
+// interest. Of memory: a_i = b_i + s·c_i.
 #include "cpu/simd.h"
 
 namespace mocograd::MOCO_ISA {
@@ -20,6 +21,13 @@ double peak_loop(long rounds, float* sink) {
   for (int i = 1; i < kChains; ++i) sum += chain[i];
   *sink = sum[0];
   return 2.0 * kChains * kLanes<float> * static_cast<double>(rounds);
+}
+
+void triad_loop(float* a, const float* b, const float* c, float s, long n) {
+  long i = 0;
+  for (; i + kLanes<float> <= n; i += kLanes<float>)
+    store<float>(a + i, load(b + i) + broadcast(s) * load(c + i));
+  for (; i < n; ++i) a[i] = b[i] + s * c[i];
 }
 
 }  // namespace mocograd::MOCO_ISA

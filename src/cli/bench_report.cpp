@@ -1,0 +1,138 @@
+#include "cli/bench_report.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+
+#include "cli/flags.h"
+#include "cpu/parallel.h"
+#include "cpu/peak.h"
+#include "tensor/random.h"
+
+namespace mocograd {
+namespace {
+
+constexpr double kShortestSeconds = 0.05;  // of a measurement; short works are repeated until then
+constexpr double kSteady = 0.05;           // how much the limit may change while we measure
+
+double seconds_of(const std::function<void()>& work) {
+  const auto begin = std::chrono::steady_clock::now();
+  work();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+}
+
+}  // namespace
+
+MachineLimits measure_limits() {
+  return {measure_peak_flops(), measure_peak_flops(1), measure_peak_bf16_flops(),
+          measure_memory_bandwidth()};
+}
+
+double Timing::median() const {
+  std::vector<double> sorted = seconds;
+  std::sort(sorted.begin(), sorted.end());
+  return sorted[sorted.size() / 2];
+}
+
+double Timing::best() const {
+  return *std::min_element(seconds.begin(), seconds.end());
+}
+
+std::vector<Timing> time_interleaved(int rounds, const std::vector<std::function<void()>>& works) {
+  std::vector<Timing> timings(works.size());
+  for (const std::function<void()>& work : works) work();
+  double total = 0;
+  for (int round = 0; round < rounds || total < kShortestSeconds; ++round) {
+    for (size_t i = 0; i < works.size(); ++i) {
+      timings[i].seconds.push_back(seconds_of(works[i]));
+      total += timings[i].seconds.back();
+    }
+  }
+  return timings;
+}
+
+Timing time_of(int rounds, const std::function<void()>& work) {
+  return time_interleaved(rounds, {work})[0];
+}
+
+Tensor random_normal_tensor(const Shape& shape, uint32_t name) {
+  RandomStream random(0, Purpose::test, 0, name);
+  Tensor tensor = Tensor::empty(shape);
+  for (int64_t i = 0; i < tensor.numel(); ++i)
+    tensor.data<float>()[i] = static_cast<float>(random.normal());
+  return tensor;
+}
+
+double largest_error(const Tensor& a, const Tensor& b) {
+  double error = 0, size = 0;
+  for (int64_t i = 0; i < b.numel(); ++i) {
+    const double expected = b.data<double>()[i];
+    error = std::fmax(error, std::fabs(static_cast<double>(a.data<float>()[i]) - expected));
+    size = std::fmax(size, std::fabs(expected));
+  }
+  return error / size;
+}
+
+BenchReport::BenchReport(const MachineLimits& limits, bool json) : limits_(limits), json_(json) {
+  if (json_) return;
+  std::printf("%d threads, %s; measured limits: fp32 %.1f GFLOP/s (one thread %.1f), ",
+              num_threads(), kernels_in_use().c_str(), limits.flops / 1e9, limits.core_flops / 1e9);
+  if (limits.bf16_flops > 0)
+    std::printf("bf16 dot products %.1f GFLOP/s, ", limits.bf16_flops / 1e9);
+  std::printf("memory %.1f GB/s\n", limits.bytes / 1e9);
+}
+
+void BenchReport::title(const std::string& text) {
+  if (!json_) std::printf("\n%s\n", text.c_str());
+}
+
+void BenchReport::add(const Measurement& m) {
+  const double median = m.timing.median(), best = m.timing.best();
+  const double arithmetic = m.flops / (m.one_thread ? limits_.core_flops : limits_.flops);
+  const double traffic = m.bytes / limits_.bytes;
+  const bool by_arithmetic = arithmetic >= traffic;
+  const double per_cent = 100 * std::max(arithmetic, traffic) / median;
+  const char* limit = by_arithmetic ? "fp32" : "memory";
+  if (json_) {
+    JsonObject result;
+    result.add("part", m.part).add("what", m.what).add("pass", m.pass);
+    result.add("median_ms", 1e3 * median).add("best_ms", 1e3 * best);
+    result.add("rounds", static_cast<int64_t>(m.timing.seconds.size()));
+    if (m.flops > 0) result.add("gflop", m.flops / 1e9).add("gflops", m.flops / median / 1e9);
+    if (m.bytes > 0) result.add("mb", m.bytes / 1e6).add("gb_per_s", m.bytes / median / 1e9);
+    if (m.flops > 0 || m.bytes > 0) result.add("limit", limit).add("per_cent_of_limit", per_cent);
+    for (const auto& [name, value] : m.details) result.add(name, value);
+    results_.push_back(result);
+    return;
+  }
+  std::printf("%-30s %-9s %9.3f (%9.3f) ms", m.what.c_str(), m.pass.c_str(), 1e3 * median,
+              1e3 * best);
+  if (m.flops > 0 || m.bytes > 0)
+    std::printf("  %7.1f %-7s %5.1f%% of %-6s", (by_arithmetic ? m.flops : m.bytes) / median / 1e9,
+                by_arithmetic ? "GFLOP/s" : "GB/s", per_cent, limit);
+  std::printf("  %s\n", m.note.c_str());
+  std::fflush(stdout);
+}
+
+void BenchReport::finish() {
+  const double flops_now = measure_peak_flops();
+  if (!json_) {
+    const double change = flops_now / limits_.flops - 1;
+    if (std::fabs(change) > kSteady)
+      std::printf("\nThe machine was not steady: the fp32 limit is now %.1f GFLOP/s (%+.0f%%).\n",
+                  flops_now / 1e9, 100 * change);
+    return;
+  }
+  JsonObject limits, document;
+  limits.add("fp32_gflops", limits_.flops / 1e9);
+  limits.add("fp32_gflops_at_end", flops_now / 1e9);
+  limits.add("fp32_gflops_of_one_thread", limits_.core_flops / 1e9);
+  limits.add("bf16_gflops", limits_.bf16_flops / 1e9);
+  limits.add("memory_gb_per_s", limits_.bytes / 1e9);
+  document.add("kernels", kernels_in_use()).add("threads", num_threads()).add("limits", limits);
+  document.add("results", results_);
+  std::printf("%s\n", document.text().c_str());
+}
+
+}  // namespace mocograd

@@ -1,0 +1,33 @@
+#!/bin/sh
+# moco bench: what it prints, not how fast it is.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+. tests/program.sh
+
+# bench FILE ARGS...: the output of 'moco bench ARGS', as short as it can be
+bench() {
+  file=$1
+  shift
+  "$moco" bench --steps 1 --threads 2 "$@" >"$file"
+}
+# document FILE PART...: one line, an object, which has a result of each part and no other part's
+document() {
+  file=$1
+  shift
+  [ "$(wc -l <"$file")" -eq 1 ] && grep -qE '^\{"kernels":.*"limits":\{.*\},"results":\[\{.*\}\]\}$' "$file" ||
+    return 1
+  grep -oE '"part":"[a-z]*"' "$file" | sort -u | sed 's/.*:"//; s/"//' >"$scratch/parts"
+  printf '%s\n' "$@" | diff - "$scratch/parts"
+}
+
+small=augmentation,loss,optimizer
+check 'text' bench "$scratch/text" --part "$small"
+check 'text begins with the limits' grep -qE '^2 threads, .* fp32 [0-9.]+ GFLOP/s \(one thread [0-9.]+\), .*memory [0-9.]+ GB/s$' "$scratch/text"
+check 'text has every recipe' test "$(grep -cE '^(demo|v1|v2|none), 32 px .* us a view' "$scratch/text")" -eq 4
+check 'json' bench "$scratch/json" --part "$small" --json
+check 'json is one document' document "$scratch/json" augmentation loss optimizer
+check 'a given step' bench "$scratch/step" --arch resnet20 --width 1 --batch 8 --image-size 8 --json
+check 'a given step alone' document "$scratch/step" steps
+check 'a given step says what it is' grep -q '"what":"resnet20, batch 8".*"images_per_s":[0-9]' "$scratch/step"
+
+finish
