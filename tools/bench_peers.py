@@ -21,7 +21,7 @@ Before anything is timed, each contender's step is compared with torch_moco.py's
 the same weights, views and queue. Contenders take turns, another one begins each round; the median
 and the minimum over the rounds are printed. Everything runs on the same --threads processors.
 
-Needs PyTorch 2, torchvision and numpy, and an optimised build of moco.
+Needs PyTorch 2, torchvision, numpy and safetensors, and an optimised build of moco.
 """
 
 import argparse
