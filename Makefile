@@ -20,6 +20,33 @@ LDLIBS += -lz -pthread
 # Of the program alone, not of who links the library: downloading and unpacking, line editing.
 CLI_LDLIBS = -lcurl -larchive -lcrypto -ledit
 
+# ---- CUDA ------------------------------------------------------------------------------------------
+
+# The GPU is built in where there is an nvcc of CUDA 12 or newer; `make CUDA=0` leaves it out. Code is
+# made for the GPUs of CUDA_ARCHS, and for newer ones by the driver when they first run it, from
+# CUDA_PTX. For your own GPU alone, which compiles faster:  make CUDA_ARCHS=89 CUDA_PTX=
+ifndef NVCC
+NVCC := $(firstword $(shell command -v nvcc) $(wildcard /usr/local/cuda/bin/nvcc))
+endif
+CUDA_ARCHS ?= 75 80 90a
+CUDA_PTX ?= 80
+
+NVCC_MAJOR := $(if $(NVCC),$(shell $(NVCC) --version | sed -n 's/.*release \([0-9]*\)\..*/\1/p'))
+# Sanitizers cannot look into a GPU.
+ifndef CUDA
+CUDA := $(if $(filter release debug,$(MODE)),$(shell [ "0$(NVCC_MAJOR)" -ge 12 ] && echo 1 || echo 0),0)
+endif
+
+NVCC_FLAGS_release = -O3 -lineinfo
+NVCC_FLAGS_debug = -O0 -g -G
+NVCC_FLAGS = -std=c++20 -ccbin $(CXX) -Isrc -MMD -MP -Wno-deprecated-gpu-targets $(NVCC_FLAGS_$(MODE)) \
+             $(foreach arch,$(CUDA_ARCHS),-gencode arch=compute_$(arch),code=sm_$(arch)) \
+             $(foreach arch,$(CUDA_PTX),-gencode arch=compute_$(arch),code=compute_$(arch))
+ifeq ($(CUDA),1)
+# The runtime is linked into the program, which then needs no CUDA where it runs, only the driver.
+LDLIBS += -L$(dir $(NVCC))../lib64 -lcudart_static -ldl -lrt
+endif
+
 # ---- sources ---------------------------------------------------------------------------------------
 
 # The kernel families are built once per instruction set, everything else once (src/cpu/cpu_backend.h).
@@ -30,15 +57,22 @@ ISA_FLAGS_avx2 = -mavx2 -mfma -mprefer-vector-width=256
 ISA_FLAGS_avx512 = -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mprefer-vector-width=512
 
 KERNEL_SOURCES = $(KERNELS:%=src/cpu/%.cpp)
-LIB_FLOORS = tensor cpu autograd autograd/ops nn data moco io debug
-LIB_SOURCES = $(filter-out $(KERNEL_SOURCES),$(foreach floor,$(LIB_FLOORS),$(wildcard src/$(floor)/*.cpp)))
+# The CUDA kernels are built for the emulator, and for the GPU where there is an nvcc (src/cuda/launch.h).
+CUDA_SOURCES = $(wildcard src/cuda/*.cu)
+EMULATED_SOURCES = $(filter-out src/cuda/runtime_device.cu,$(CUDA_SOURCES))
+
+LIB_FLOORS = tensor cpu cuda cuda/emulator autograd autograd/ops nn data moco io debug
+LIB_SOURCES = $(filter-out $(KERNEL_SOURCES) $(if $(filter 1,$(CUDA)),src/cuda/no_device.cpp),\
+                $(foreach floor,$(LIB_FLOORS),$(wildcard src/$(floor)/*.cpp)))
 CLI_SOURCES = $(wildcard src/cli/*.cpp)
 TEST_SOURCES = $(wildcard tests/*.cpp)
 EXAMPLES = $(patsubst examples/%.cpp,%,$(wildcard examples/*.cpp))
 
 object = $(patsubst %.cpp,$(BUILD)/obj/%.o,$(1))
 KERNEL_OBJECTS = $(foreach isa,$(ISAS),$(KERNELS:%=$(BUILD)/obj/src/cpu/%.$(isa).o))
-LIB_OBJECTS = $(call object,$(LIB_SOURCES)) $(KERNEL_OBJECTS)
+CUDA_OBJECTS = $(EMULATED_SOURCES:src/%.cu=$(BUILD)/obj/src/%.emulated.o) \
+               $(if $(filter 1,$(CUDA)),$(CUDA_SOURCES:src/%.cu=$(BUILD)/obj/src/%.device.o))
+LIB_OBJECTS = $(call object,$(LIB_SOURCES)) $(KERNEL_OBJECTS) $(CUDA_OBJECTS)
 CLI_OBJECTS = $(call object,$(CLI_SOURCES))
 TEST_OBJECTS = $(call object,$(TEST_SOURCES))
 EXAMPLE_PROGRAMS = $(EXAMPLES:%=$(BUILD)/examples/%)
@@ -50,9 +84,15 @@ WHOLE_LIB = -Wl,--whole-archive $(BUILD)/libmocograd.a -Wl,--no-whole-archive
 
 all: $(BUILD)/moco $(BUILD)/libmocograd.a  ## build/moco and build/libmocograd.a, optimised (the default)
 
-$(BUILD)/libmocograd.a: $(LIB_OBJECTS)
+$(BUILD)/libmocograd.a: $(LIB_OBJECTS) $(BUILD)/cuda-$(CUDA)
 	@rm -f $@
-	ar rcs $@ $^
+	ar rcs $@ $(LIB_OBJECTS)
+
+# Whether the library was last made with the GPU.
+$(BUILD)/cuda-$(CUDA):
+	@mkdir -p $(@D)
+	@rm -f $(BUILD)/cuda-*
+	@touch $@
 
 $(BUILD)/moco: $(CLI_OBJECTS) $(BUILD)/libmocograd.a
 	$(CXX) $(COMMON) -o $@ $(CLI_OBJECTS) $(WHOLE_LIB) $(CLI_LDLIBS) $(LDLIBS)
@@ -101,6 +141,14 @@ $(BUILD)/obj/src/cpu/%.$(1).o: src/cpu/%.cpp
 endef
 $(foreach isa,$(ISAS),$(eval $(call kernel_rule,$(isa))))
 
+$(BUILD)/obj/%.emulated.o: %.cu
+	@mkdir -p $(@D)
+	$(CXX) $(COMMON) -DMOCO_CUDA=cuda_emulated -c -o $@ -x c++ $<
+
+$(BUILD)/obj/%.device.o: %.cu
+	@mkdir -p $(@D)
+	$(NVCC) $(NVCC_FLAGS) -DMOCO_CUDA=cuda_device -c -o $@ $<
+
 test: all $(BUILD)/tests $(EXAMPLE_PROGRAMS) $(BUILD)/fault_injection.so  ## run every test; ends with 'N passed, M failed'
 	BUILD=$(BUILD) tests/run.sh
 
@@ -126,10 +174,10 @@ demo: $(BUILD)/moco  ## pretrain on the built-in shapes for a few minutes and ev
 	tools/demo.sh $(BUILD)/moco
 
 format:  ## rewrite the sources with clang-format
-	clang-format -i $(wildcard src/*/*.h src/*/*.cpp src/*/*/*.h src/*/*/*.cpp tests/*.h tests/*.cpp examples/*.cpp)
+	clang-format -i $(wildcard src/*/*.h src/*/*.cpp src/*/*.cu src/*/*/*.h src/*/*/*.cpp tests/*.h tests/*.cpp examples/*.cpp)
 
 lint:  ## check formatting, the floors' include order and the object files' symbols
-	clang-format --dry-run -Werror $(wildcard src/*/*.h src/*/*.cpp src/*/*/*.h src/*/*/*.cpp tests/*.h tests/*.cpp examples/*.cpp)
+	clang-format --dry-run -Werror $(wildcard src/*/*.h src/*/*.cpp src/*/*.cu src/*/*/*.h src/*/*/*.cpp tests/*.h tests/*.cpp examples/*.cpp)
 	BUILD=$(BUILD) tests/architecture_test.sh
 
 size:  ## lines of code by floor, the longest files and functions

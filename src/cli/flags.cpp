@@ -107,15 +107,24 @@ void add_compute_flags(CLI::App& command, ComputeFlags& flags) {
 }
 
 void apply(const ComputeFlags& flags) {
-  if (flags.device == "cuda" || flags.device == "cuda-emulated")
-    throw Error("--device " + flags.device + ": this build has no " + flags.device);
+  const std::string problem = device_problem(device_of(flags));
+  if (!problem.empty()) throw Error("--device " + flags.device + ": " + problem);
   if (flags.precision != "fp32")
-    throw Error("--precision " + flags.precision + ": the CPU computes in fp32");
+    throw Error("--precision " + flags.precision + ": this build computes in fp32");
   if (flags.threads > 0) set_num_threads(flags.threads);
   set_conv_algorithm(flags.conv == "direct" ? ConvAlgorithm::direct : ConvAlgorithm::automatic);
 }
 
-std::string kernels_in_use() {
+Device device_of(const ComputeFlags& flags) {
+  if (flags.device == "auto")
+    return device_problem(Device::cuda).empty() ? Device::cuda : Device::cpu;
+  for (Device device : {Device::cuda, Device::cuda_emulated})
+    if (flags.device == name_of(device)) return device;
+  return Device::cpu;
+}
+
+std::string kernels_on(Device device) {
+  if (device != Device::cpu) return name_of(device);
   const bool direct = conv_algorithm() == ConvAlgorithm::direct;
   return std::string(name_of(instruction_set())) + (direct ? ", direct convolution" : "");
 }
