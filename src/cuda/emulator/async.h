@@ -1,0 +1,41 @@
+// Work that a CUDA thread begins and waits for later. It is carried out at the wait, as late as a GPU
+// may, and until then its target holds kPoison: a wait left out shows as NaN.
+//
+// Work is closed into groups by commit(). wait(n) carries out all groups but the last n.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "cuda/emulator/scheduler.h"
+
+namespace mocograd::emulator {
+
+// cp.async: global memory to shared memory.
+class AsyncCopies {
+ public:
+  // Copies `from_bytes` and fills up to `bytes` with zeros. Requires: bytes is 4, 8 or 16.
+  void issue(void* to, const void* from, size_t bytes, size_t from_bytes, const CallSite& site);
+  void commit() { ++group_; }
+  void wait(int64_t groups_left);
+  void wait_all();
+  std::optional<CallSite> abandon();  // forgets all; where the first of them was issued
+
+ private:
+  struct Copy {
+    unsigned char* to;
+    const unsigned char* from;
+    size_t bytes, from_bytes;
+    int64_t group;
+    CallSite site;
+  };
+  void complete(int64_t first_kept_group);
+
+  std::vector<Copy> copies_;
+  int64_t group_ = 0;
+};
+
+AsyncCopies& async_copies();  // of the running thread
+
+}  // namespace mocograd::emulator
