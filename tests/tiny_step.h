@@ -14,12 +14,13 @@ inline Tensor random_tensor(const Shape& shape, uint32_t sample, DType dtype) {
 }
 
 struct TinyStep {
-  explicit TinyStep(DType dtype = DType::f32, bool symmetric = false, uint32_t sample = 0)
+  explicit TinyStep(DType dtype = DType::f32, bool symmetric = false, uint32_t sample = 0,
+                    Device device = Device::cpu)
       : moco({.encoder = {.arch = "resnet20",
                           .width = 2,
                           .dim = 4,
                           .splits = 2,
-                          .options = {.dtype = dtype}},
+                          .options = {dtype, device}},
               .queue_size = 20,
               .momentum = 0.9,
               .temperature = 0.2,
@@ -28,7 +29,9 @@ struct TinyStep {
         views{random_tensor({8, 8, 8, 3}, 2 * sample, dtype),
               random_tensor({8, 8, 8, 3}, 2 * sample + 1, dtype),
               Tensor::from({3, 1, 0, 2, 7, 5, 4, 6}, {8}, {.dtype = DType::i64}),
-              {}} {}
+              {}} {
+    views = views.to({dtype, device});
+  }
 
   StepResult run() { return moco.train_step(views, optimizer, 0.1); }
 

@@ -92,12 +92,17 @@ CLI::Validator true_or_false() {
       "");
 }
 
+CLI::Option* add_device_flag(CLI::App& command, ComputeFlags& flags) {
+  return command
+      .add_option("--device", flags.device, "where to compute: auto is the GPU where there is one")
+      ->check(CLI::IsMember({"auto", "cpu", "cuda", "cuda-emulated"}))
+      ->capture_default_str();
+}
+
 void add_compute_flags(CLI::App& command, ComputeFlags& flags) {
   command.add_option("--threads", flags.threads, "compute threads (default: all cores)")
       ->check(integer_in(1, 1024));
-  command.add_option("--device", flags.device, "where to compute")
-      ->check(CLI::IsMember({"auto", "cpu", "cuda", "cuda-emulated"}))
-      ->capture_default_str();
+  add_device_flag(command, flags);
   command.add_option("--precision", flags.precision, "of activations and products")
       ->check(CLI::IsMember({"fp32", "tf32", "bf16"}))
       ->capture_default_str();

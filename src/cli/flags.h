@@ -28,7 +28,8 @@ struct ComputeFlags {
   std::string precision = "fp32";
   std::string conv = "auto";  // auto, direct
 };
-void add_compute_flags(CLI::App& command, ComputeFlags& flags);
+CLI::Option* add_device_flag(CLI::App& command, ComputeFlags& flags);
+void add_compute_flags(CLI::App& command, ComputeFlags& flags);  // all of them
 // Sets the number of threads and the algorithm of convolutions; throws where this build or this
 // machine lacks the device or the precision.
 void apply(const ComputeFlags& flags);
