@@ -6,8 +6,6 @@
 namespace mocograd::MOCO_CUDA {
 namespace {
 
-constexpr int kRowThreads = 128;  // of the block that sums over one row
-
 template <class T>
 __global__ void add_bias_kernel(int64_t n, int64_t C, const T* x, const T* b, T* y) {
   const int64_t i = grid_index();
@@ -39,13 +37,17 @@ __global__ void add_chunks_kernel(int64_t C, int64_t chunks, const T* partial, T
   y[c] = sum;
 }
 
+// `lanes` threads of a warp for each row, a power of two.
 template <class T>
-__global__ void row_dot_kernel(int64_t C, const T* a, const T* b, T* y) {
-  const int64_t row = blockIdx.x;
+__global__ void row_dot_kernel(int64_t N, int64_t C, int lanes, const T* a, const T* b, T* y) {
+  const int64_t row = grid_index() / lanes, lane = grid_index() % lanes;
   T sum = 0;
-  for (int64_t j = threadIdx.x; j < C; j += kRowThreads) sum += a[row * C + j] * b[row * C + j];
-  sum = block_sum(sum);
-  if (threadIdx.x == 0) y[row] = sum;
+  if (row < N) {
+    for (int64_t j = lane; j < C; j += lanes) sum += a[row * C + j] * b[row * C + j];
+  }
+  for (int distance = lanes / 2; distance > 0; distance /= 2)
+    sum += __shfl_xor_sync(kAllLanes, sum, distance);
+  if (row < N && lane == 0) y[row] = sum;
 }
 
 template <class T>
@@ -110,7 +112,10 @@ void CudaBackend::scale_rows(const Tensor& x, const Tensor& s, const Tensor& y) 
 void CudaBackend::row_dot(const Tensor& a, const Tensor& b, const Tensor& y) {
   with_float_type(a.dtype(), [&](auto zero) {
     using T = decltype(zero);
-    launch(row_dot_kernel<T>, blocks_of(kRowThreads, a.dim(0)), a.dim(1), a.raw<T>(), b.raw<T>(),
+    const int64_t N = a.dim(0), C = a.dim(1);
+    int lanes = 32;
+    while (lanes > 1 && lanes / 2 >= C) lanes /= 2;
+    launch(row_dot_kernel<T>, one_thread_each(N * lanes), N, C, lanes, a.raw<T>(), b.raw<T>(),
            y.raw<T>());
   });
 }
