@@ -36,6 +36,35 @@ class AsyncCopies {
   int64_t group_ = 0;
 };
 
-AsyncCopies& async_copies();  // of the running thread
+// wgmma: products of two operands in shared memory, added to the thread's part of an accumulator.
+class AsyncProducts {
+ public:
+  // d += its part of a · bᵀ, `n` columns wide; `a` and `b` are descriptors (cuda/wgmma.h).
+  void issue(float* d, int n, uint64_t a, uint64_t b, const CallSite& site);
+  void fence() { fenced_ = true; }
+  void commit() { ++group_; }
+  void wait(int64_t groups_left);
+  std::optional<CallSite> abandon();
+
+ private:
+  struct Product {
+    float* d;
+    int n;
+    uint64_t a, b;
+    int64_t group;
+    CallSite site;
+    std::vector<float> addend;  // what d held; nothing while a product before adds to the same d
+  };
+  static void add_product(const Product& product, std::vector<float>& sum);
+  Product* first_into(const float* d);
+
+  std::vector<Product> products_;
+  int64_t group_ = 0;
+  bool fenced_ = false;
+};
+
+// Of the running thread.
+AsyncCopies& async_copies();
+AsyncProducts& async_products();
 
 }  // namespace mocograd::emulator

@@ -59,7 +59,6 @@ unsigned lane_number();    // within the warp
 // ---- memory ----------------------------------------------------------------------------------------
 
 void* dynamic_shared_memory();
-size_t shared_offset(const void* p);  // of a place in dynamic shared memory, from its beginning
 bool is_shared(const void* p, size_t bytes);
 
 // Every __shared__ variable is in one section of the program, which the first thread of a block that
