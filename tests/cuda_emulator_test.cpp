@@ -141,14 +141,14 @@ TEST_F(EmulatorTest, AMissingBarrierShowsAsAWrongResult) {
   std::iota(values.begin(), values.end(), 1.0f);
   DeviceArray<float> x(values), sum(1);
   int wrong = 0;
-  for (uint64_t seed = 0; seed < 100; ++seed) {
+  for (uint64_t seed = 0; seed < 30; ++seed) {
     emulator::set_seed(seed);
     launch(block_sum_kernel<true>, Grid{1, 256}, x.data(), sum.data());
     EXPECT_EQ(sum.values()[0], 32896.0f) << "seed " << seed;
     launch(block_sum_kernel<false>, Grid{1, 256}, x.data(), sum.data());
     wrong += sum.values()[0] != 32896.0f;
   }
-  EXPECT_EQ(wrong, 100);
+  EXPECT_EQ(wrong, 30);
 }
 
 __global__ void count_and_vote(int* results) {
@@ -317,10 +317,11 @@ TEST_F(EmulatorTest, UnwrittenMemoryIsNan) {
 
 __global__ void wrong_index(float* x, int mistake) {
   __shared__ float fixed[32];
+  const float* fixed_pointer = fixed;  // whose length the compiler does not look up
   float* dynamic = shared_memory<float>();
   const unsigned i = threadIdx.x + 1;  // one too far in the last thread
   if (mistake == 0) x[i] = 0;
-  if (mistake == 1) fixed[i] = 0;
+  if (mistake == 1) x[0] = fixed_pointer[i];
   if (mistake == 2) dynamic[i] = 0;
 }
 
@@ -328,11 +329,12 @@ TEST_F(EmulatorTest, AccessesOutOfBoundsAreFound) {
   const Grid grid{1, 32, 32 * sizeof(float)};
   DeviceArray<float> x(32);
   EXPECT_DEATH(launch(wrong_index, grid, x.data(), 0),
-               "heap-buffer-overflow.*[^#]*#0 .*wrong_index");
+               "heap-buffer-overflow.*#0 .*wrong_index.*TestBody");
   EXPECT_DEATH(launch(wrong_index, grid, x.data(), 1),
-               "global-buffer-overflow.*[^#]*#0 .*wrong_index");
+               "global-buffer-overflow.*#0 .*wrong_index.*TestBody|"
+               "runtime error: load of address.*insufficient space");  // whichever looks first
   EXPECT_DEATH(launch(wrong_index, grid, x.data(), 2),
-               "heap-buffer-overflow.*[^#]*#0 .*wrong_index");
+               "heap-buffer-overflow.*#0 .*wrong_index.*TestBody");
   float* freed = static_cast<float*>(device_allocate(33 * sizeof(float)));
   device_free(freed);
   EXPECT_DEATH(launch(wrong_index, grid, freed, 0), "heap-use-after-free");

@@ -10,7 +10,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <tuple>
 
 #ifdef __CUDACC__
 #ifndef MOCO_CUDA
@@ -77,16 +76,9 @@ void launch(void (*kernel)(Parameters...), const Grid& grid, Arguments... argume
 // Returns when the kernel has ended.
 template <class... Parameters, class... Arguments>
 void launch(void (*kernel)(Parameters...), const Grid& grid, Arguments... arguments) {
-  struct Call {
-    void (*kernel)(Parameters...);
-    std::tuple<Parameters...> arguments;
-  } call{kernel, {static_cast<Parameters>(arguments)...}};
+  const auto thread = [&] { kernel(static_cast<Parameters>(arguments)...); };
   emulator::run({grid.blocks, grid.threads, grid.dynamic_shared_bytes,
-                 [](void* p) {
-                   const Call& call = *static_cast<const Call*>(p);
-                   std::apply(call.kernel, call.arguments);
-                 },
-                 &call});
+                 emulator::call<decltype(thread)>, &thread});
 }
 
 #endif

@@ -38,13 +38,6 @@ void AsyncCopies::wait_all() {
   complete(++group_);
 }
 
-std::optional<CallSite> AsyncCopies::abandon() {
-  if (copies_.empty()) return std::nullopt;
-  const CallSite first = copies_.front().site;
-  copies_.clear();
-  return first;
-}
-
 AsyncProducts::Product* AsyncProducts::first_into(const float* d) {
   for (Product& product : products_)
     if (product.d == d) return &product;
@@ -74,14 +67,6 @@ void AsyncProducts::wait(int64_t groups_left) {
     else
       std::memcpy(product.d, sum.data(), sum.size() * sizeof(float));
   }
-}
-
-std::optional<CallSite> AsyncProducts::abandon() {
-  fenced_ = false;
-  if (products_.empty()) return std::nullopt;
-  const CallSite first = products_.front().site;
-  products_.clear();
-  return first;
 }
 
 AsyncCopies& async_copies() {

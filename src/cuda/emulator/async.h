@@ -5,7 +5,6 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
 #include <vector>
 
 #include "cuda/emulator/scheduler.h"
@@ -20,7 +19,8 @@ class AsyncCopies {
   void commit() { ++group_; }
   void wait(int64_t groups_left);
   void wait_all();
-  std::optional<CallSite> abandon();  // forgets all; where the first of them was issued
+  bool pending() const { return !copies_.empty(); }
+  const CallSite& first_site() const { return copies_.front().site; }
 
  private:
   struct Copy {
@@ -44,7 +44,9 @@ class AsyncProducts {
   void fence() { fenced_ = true; }
   void commit() { ++group_; }
   void wait(int64_t groups_left);
-  std::optional<CallSite> abandon();
+  void forget_fence() { fenced_ = false; }
+  bool pending() const { return !products_.empty(); }
+  const CallSite& first_site() const { return products_.front().site; }
 
  private:
   struct Product {

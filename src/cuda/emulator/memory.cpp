@@ -21,8 +21,9 @@ namespace mocograd {
 void* cuda_emulated::device_allocate(size_t bytes) {
   if (bytes == 0) return nullptr;
   constexpr size_t kAlignment = 256;  // cudaMalloc's
-  void* p = std::aligned_alloc(kAlignment, bytes);
-  MOCO_CHECK(p != nullptr, "cuda emulator: cannot allocate ", bytes, " bytes of device memory");
+  void* p = nullptr;
+  MOCO_CHECK(posix_memalign(&p, kAlignment, bytes) == 0, "cuda emulator: cannot allocate ", bytes,
+             " bytes of device memory");
   std::memset(p, emulator::kPoison, bytes);
   return p;
 }

@@ -107,20 +107,24 @@ void give_fiber(Thread& thread) {
 }
 
 void end_thread() {
+  Thread& thread = *block.current;
   check_none_waits_for_me();
-  if (const auto site = block.current->copies.abandon())
-    fail(*site, "cp.async: the thread has ended and never waited for this copy");
-  if (const auto site = block.current->products.abandon())
-    fail(*site, "wgmma: the thread has ended and never waited for this product");
-  block.warp().ended |= block.current->bit();
-  block.last_ended = block.current;
+  if (thread.copies.pending())
+    fail(thread.copies.first_site(),
+         "cp.async: the thread has ended and never waited for this copy");
+  if (thread.products.pending())
+    fail(thread.products.first_site(),
+         "wgmma: the thread has ended and never waited for this product");
+  thread.products.forget_fence();
+  block.warp().ended |= thread.bit();
+  block.last_ended = &thread;
   ++block.ended;
 }
 
 // A fiber's whole life: threads, one after the other.
 void run_threads() noexcept {
   for (;;) {
-    launched->thread(launched->arguments);
+    launched->call(launched->thread);
     end_thread();
     std::unique_ptr<Fiber> fiber = std::move(block.current->fiber);
     Thread* next = draw_next();
@@ -135,7 +139,7 @@ void run_threads() noexcept {
 void check_shape(const Launch& launch) {
   constexpr unsigned kMaxThreads = 1024;
   constexpr size_t kMaxDynamicSharedBytes = size_t{227} << 10;  // compute capability 9.0
-  const auto& [blocks, threads, dynamic_shared_bytes, thread, arguments] = launch;
+  const auto& [blocks, threads, dynamic_shared_bytes, call, thread] = launch;
   const uint64_t count = uint64_t{threads.x} * threads.y * threads.z;
   MOCO_CHECK(count >= 1 && count <= kMaxThreads && threads.z <= 64,
              "launch: ", text_of({threads.x, threads.y, threads.z}),
