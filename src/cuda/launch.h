@@ -10,7 +10,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <tuple>
 
 #ifdef __CUDACC__
 #ifndef MOCO_CUDA
@@ -79,16 +78,9 @@ void launch(void (*kernel)(Parameters...), const Grid& grid, Arguments... argume
 template <class... Parameters, class... Arguments>
 void launch(void (*kernel)(Parameters...), const Grid& grid, Arguments... arguments) {
   if (grid.blocks.x == 0) return;  // nothing to do for an empty tensor
-  struct Call {
-    void (*kernel)(Parameters...);
-    std::tuple<Parameters...> arguments;
-  } call{kernel, {static_cast<Parameters>(arguments)...}};
+  const auto thread = [&] { kernel(static_cast<Parameters>(arguments)...); };
   emulator::run({grid.blocks, grid.threads, grid.dynamic_shared_bytes,
-                 [](void* p) {
-                   const Call& call = *static_cast<const Call*>(p);
-                   std::apply(call.kernel, call.arguments);
-                 },
-                 &call});
+                 emulator::call<decltype(thread)>, &thread});
 }
 
 #endif

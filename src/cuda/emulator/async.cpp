@@ -2,6 +2,8 @@
 
 #include <cstring>
 
+#include "cuda/emulator/block.h"
+
 namespace mocograd::emulator {
 
 void AsyncCopies::issue(void* to, const void* from, size_t bytes, size_t from_bytes,
@@ -36,11 +38,43 @@ void AsyncCopies::wait_all() {
   complete(++group_);
 }
 
-std::optional<CallSite> AsyncCopies::abandon() {
-  if (copies_.empty()) return std::nullopt;
-  const CallSite first = copies_.front().site;
-  copies_.clear();
-  return first;
+AsyncProducts::Product* AsyncProducts::first_into(const float* d) {
+  for (Product& product : products_)
+    if (product.d == d) return &product;
+  return nullptr;
+}
+
+void AsyncProducts::issue(float* d, int n, uint64_t a, uint64_t b, const CallSite& site) {
+  warp_meeting("wgmma", ~0u, site);
+  if (!fenced_) fail(site, "wgmma without a wgmma_fence since the last wait");
+  std::vector<float> addend;
+  if (first_into(d) == nullptr) {
+    addend.assign(d, d + n / 2);
+    std::memset(d, kPoison, addend.size() * sizeof(float));
+  }
+  products_.push_back({d, n, a, b, group_, site, std::move(addend)});
+}
+
+void AsyncProducts::wait(int64_t groups_left) {
+  fenced_ = false;
+  while (!products_.empty() && products_.front().group < group_ - groups_left) {
+    const Product product = std::move(products_.front());
+    products_.erase(products_.begin());
+    std::vector<float> sum = product.addend;
+    add_product(product, sum);
+    if (Product* next = first_into(product.d))
+      next->addend = std::move(sum);
+    else
+      std::memcpy(product.d, sum.data(), sum.size() * sizeof(float));
+  }
+}
+
+AsyncCopies& async_copies() {
+  return block.current->copies;
+}
+
+AsyncProducts& async_products() {
+  return block.current->products;
 }
 
 }  // namespace mocograd::emulator

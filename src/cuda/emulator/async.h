@@ -5,7 +5,6 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
 #include <vector>
 
 #include "cuda/emulator/scheduler.h"
@@ -20,7 +19,8 @@ class AsyncCopies {
   void commit() { ++group_; }
   void wait(int64_t groups_left);
   void wait_all();
-  std::optional<CallSite> abandon();  // forgets all; where the first of them was issued
+  bool pending() const { return !copies_.empty(); }
+  const CallSite& first_site() const { return copies_.front().site; }
 
  private:
   struct Copy {
@@ -36,6 +36,37 @@ class AsyncCopies {
   int64_t group_ = 0;
 };
 
-AsyncCopies& async_copies();  // of the running thread
+// wgmma: products of two operands in shared memory, added to the thread's part of an accumulator.
+class AsyncProducts {
+ public:
+  // d += its part of a · bᵀ, `n` columns wide; `a` and `b` are descriptors (cuda/wgmma.h).
+  void issue(float* d, int n, uint64_t a, uint64_t b, const CallSite& site);
+  void fence() { fenced_ = true; }
+  void commit() { ++group_; }
+  void wait(int64_t groups_left);
+  void forget_fence() { fenced_ = false; }
+  bool pending() const { return !products_.empty(); }
+  const CallSite& first_site() const { return products_.front().site; }
+
+ private:
+  struct Product {
+    float* d;
+    int n;
+    uint64_t a, b;
+    int64_t group;
+    CallSite site;
+    std::vector<float> addend;  // what d held; nothing while a product before adds to the same d
+  };
+  static void add_product(const Product& product, std::vector<float>& sum);
+  Product* first_into(const float* d);
+
+  std::vector<Product> products_;
+  int64_t group_ = 0;
+  bool fenced_ = false;
+};
+
+// Of the running thread.
+AsyncCopies& async_copies();
+AsyncProducts& async_products();
 
 }  // namespace mocograd::emulator

@@ -30,57 +30,31 @@ void mocograd_fiber_main();
 }
 
 // A suspended context's stack holds, from its stack pointer upwards, the six registers pushed here
-// and the address of return.
+// and the address to return to.
 //
-// mocograd_fiber_entry is where a new fiber's first switch "returns" to. At its stack pointer it
-// finds the address of the variable that holds the launcher's stack pointer. Its frame is described
-// as a call from there: the canonical frame address (CFA) is ∗∗rsp + 56, seven words above the
-// launcher's stack pointer, and the seven words are the launcher's registers.
-//   0x0f 6: DW_CFA_def_cfa_expression of 6 bytes; 0x77 0: rsp; 0x06: load; 0x23 56: add 56
+// mocograd_fiber_entry is where a new fiber's first switch "returns" to. What its stack pointer points
+// to is the address of the variable that holds the launcher's stack pointer. Its frame is described
+// as one called from there: the canonical frame address (CFA) is **rsp + 56, above the launcher's six
+// registers and its address of return.
+//   0x0f 6: DW_CFA_def_cfa_expression of 6 bytes; 0x77 0: rsp; 0x06: load; 0x06: load; 0x23 56: add 56
 asm(R"(
 .text
 .globl mocograd_switch_stack
 .type mocograd_switch_stack, @function
 mocograd_switch_stack:
   .cfi_startproc
-  pushq %rbp
-  .cfi_adjust_cfa_offset 8
-  .cfi_rel_offset %rbp, 0
-  pushq %rbx
-  .cfi_adjust_cfa_offset 8
-  .cfi_rel_offset %rbx, 0
-  pushq %r12
-  .cfi_adjust_cfa_offset 8
-  .cfi_rel_offset %r12, 0
-  pushq %r13
-  .cfi_adjust_cfa_offset 8
-  .cfi_rel_offset %r13, 0
-  pushq %r14
-  .cfi_adjust_cfa_offset 8
-  .cfi_rel_offset %r14, 0
-  pushq %r15
-  .cfi_adjust_cfa_offset 8
-  .cfi_rel_offset %r15, 0
+  .irp register, rbp, rbx, r12, r13, r14, r15
+    pushq %\register
+    .cfi_adjust_cfa_offset 8
+    .cfi_rel_offset %\register, 0
+  .endr
   movq %rsp, (%rdi)
   movq %rsi, %rsp
-  popq %r15
-  .cfi_adjust_cfa_offset -8
-  .cfi_restore %r15
-  popq %r14
-  .cfi_adjust_cfa_offset -8
-  .cfi_restore %r14
-  popq %r13
-  .cfi_adjust_cfa_offset -8
-  .cfi_restore %r13
-  popq %r12
-  .cfi_adjust_cfa_offset -8
-  .cfi_restore %r12
-  popq %rbx
-  .cfi_adjust_cfa_offset -8
-  .cfi_restore %rbx
-  popq %rbp
-  .cfi_adjust_cfa_offset -8
-  .cfi_restore %rbp
+  .irp register, r15, r14, r13, r12, rbx, rbp
+    popq %\register
+    .cfi_adjust_cfa_offset -8
+    .cfi_restore %\register
+  .endr
   ret
   .cfi_endproc
 .size mocograd_switch_stack, .-mocograd_switch_stack
@@ -89,14 +63,11 @@ mocograd_switch_stack:
 .type mocograd_fiber_entry, @function
   .cfi_startproc
   .cfi_escape 0x0f, 6, 0x77, 0, 0x06, 0x06, 0x23, 56
-  .cfi_offset %rip, -8
-  .cfi_offset %rbp, -16
-  .cfi_offset %rbx, -24
-  .cfi_offset %r12, -32
-  .cfi_offset %r13, -40
-  .cfi_offset %r14, -48
-  .cfi_offset %r15, -56
-  nop
+  .set offset, -8
+  .irp register, rip, rbp, rbx, r12, r13, r14, r15
+    .cfi_offset %\register, offset
+    .set offset, offset - 8
+  .endr
 mocograd_fiber_entry:
   call mocograd_fiber_main
   ud2

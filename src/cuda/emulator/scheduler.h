@@ -28,9 +28,14 @@ inline constexpr unsigned char kPoison = 0xff;
 struct Launch {
   cuda_emulated::dim3 blocks, threads;
   size_t dynamic_shared_bytes;
-  void (*thread)(void* arguments);  // the kernel, for one thread
-  void* arguments;
+  void (*call)(const void* thread);  // runs the kernel for one thread
+  const void* thread;
 };
+
+template <class Function>
+void call(const void* function) {
+  (*static_cast<const Function*>(function))();
+}
 
 // Throws Error for a shape that no GPU accepts. A wrong kernel ends the program: see fail().
 void run(const Launch& launch);
@@ -59,7 +64,6 @@ unsigned lane_number();    // within the warp
 // ---- memory ----------------------------------------------------------------------------------------
 
 void* dynamic_shared_memory();
-size_t shared_offset(const void* p);  // of a place in dynamic shared memory, from its beginning
 bool is_shared(const void* p, size_t bytes);
 
 // Every __shared__ variable is in one section of the program, which the first thread of a block that
