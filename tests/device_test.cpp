@@ -66,6 +66,14 @@ TEST(Device, StatisticsReadAnyMemory) {
   const Tensor x = Tensor::from({1, -3, 2}, {3}, {.device = kFar});
   EXPECT_EQ(statistics_of(x).min, -3);
   EXPECT_TRUE(all_finite(x));
+  for (double damage : {std::nan(""), INFINITY, -INFINITY}) {
+    for (int64_t at : {0, 700, 1999}) {
+      const Tensor y = Tensor::full({2, 1000}, 1e30, {.device = kFar});
+      y.reshape({2000}).rows(at, at + 1).fill(damage);
+      EXPECT_FALSE(all_finite(y)) << damage << " at " << at;
+    }
+  }
+  EXPECT_TRUE(all_finite(Tensor::full({3}, 1e30, {.device = kFar})));
 }
 
 TEST(Device, EveryGradientIsADerivativeThereToo) {

@@ -68,11 +68,14 @@ Tensor random_images(int64_t batch, int64_t size, uint16_t view) {
   return images;
 }
 
-Measurement measure_steps(const PretrainConfig& config, int steps) {
-  Moco moco(config.moco(), 0);
+Measurement measure_steps(const PretrainConfig& config, int steps, Device device) {
+  Moco moco(config.moco({.device = device}), 0);
   Sgd optimizer(moco.encoder_q(), config.sgd());
-  const ViewPair views{random_images(config.batch, config.image_size, 0),
-                       random_images(config.batch, config.image_size, 1), Tensor(), Tensor()};
+  const ViewPair views = ViewPair{
+      random_images(config.batch, config.image_size, 0),
+      random_images(config.batch, config.image_size, 1),
+      {},
+      {}}.to({.device = device});
   Measurement result{.arch = config.arch, .batch = config.batch, .flops = 0, .step_seconds = {}};
   // Forward of the queries and the keys, and twice the forward for the gradients of data and
   // weights.
@@ -84,6 +87,14 @@ Measurement measure_steps(const PretrainConfig& config, int steps) {
     if (step > 0) result.step_seconds.push_back(seconds.count());
   }
   return result;
+}
+
+void print_on_device(const Measurement& result, Device device, bool json) {
+  std::printf(json ? "{\"arch\":\"%s\",\"batch\":%lld,\"device\":\"%s\",\"step_gflop\":%.2f,"
+                     "\"images_per_s\":%.2f}\n"
+                   : "%-9s batch %-4lld on %s  %.2f GFLOP a step  %8.1f images/s\n",
+              result.arch.c_str(), static_cast<long long>(result.batch), name_of(device),
+              result.flops / 1e9, static_cast<double>(result.batch) / result.median());
 }
 
 void print(const Measurement& result, double peak, bool json) {
@@ -109,21 +120,29 @@ void print(const Measurement& result, double peak, bool json) {
       images_per_s, result.flops / result.median() / 1e9, per_cent);
 }
 
+// Steps alone: the peak, the layers and the views are the CPU's.
+void run_on_device(const BenchFlags& flags, Device device) {
+  if (flags.layers) throw UsageError("--layers measures the CPU's kernels: --device cpu");
+  print_on_device(measure_steps(flags.config, flags.steps, device), device, flags.json);
+}
+
 void run(const BenchFlags& flags, bool all) {
   apply(flags.compute);
+  const Device device = device_of(flags.compute);
+  if (device != Device::cpu) return run_on_device(flags, device);
   const double peak = measure_peak_flops();
   if (!flags.json)
     std::printf("%d threads, %s, measured fp32 peak %.1f GFLOP/s; %s\n", num_threads(),
                 name_of(instruction_set()), peak / 1e9,
                 flags.layers ? "3x3 layers" : "MoCo steps on random images");
   if (flags.layers) return bench_layers(flags.steps, peak, flags.json);
-  if (!all) return print(measure_steps(flags.config, flags.steps), peak, flags.json);
+  if (!all) return print(measure_steps(flags.config, flags.steps, device), peak, flags.json);
   bench_augmentation(flags.config.image_size, flags.json);
   PretrainConfig config = flags.config;
   for (const auto& [arch, batch] : {std::pair{"resnet18", 64}, std::pair{"resnet20", 128}}) {
     config.arch = arch;
     config.batch = batch;
-    print(measure_steps(config, flags.steps), peak, flags.json);
+    print(measure_steps(config, flags.steps, device), peak, flags.json);
   }
 }
 

@@ -283,8 +283,8 @@ void CudaBackend::augment(const Tensor& images, const ViewRecipe* views, const T
   const Scratch<ViewRecipe> recipes(n);
   device_copy(recipes.data(), views, static_cast<size_t>(n) * sizeof(ViewRecipe));
   work.memory = memory.data();
-  launch(augment_kernel, blocks_of(kThreads, blocks), work, images.raw<uint8_t>(), recipes.data(), n,
-         y.raw<float>());
+  launch(augment_kernel, blocks_of(kThreads, blocks), work, images.raw<uint8_t>(), recipes.data(),
+         n, y.raw<float>());
 }
 
 }  // namespace mocograd::MOCO_CUDA

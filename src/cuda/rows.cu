@@ -1,7 +1,7 @@
 // Kernels over the rows of a matrix: bias, sums over rows, products of rows, columns put side by
 // side, rows picked by index. One thread for each output element, except where something is summed.
 #include "cuda/columns.h"
-#include "cuda/reduce.h"
+#include "cuda/warp.h"
 
 namespace mocograd::MOCO_CUDA {
 namespace {
