@@ -20,6 +20,7 @@
 #include "cpu/instruction_set.h"
 #include "cpu/parallel.h"
 #include "cuda/emulator/scheduler.h"
+#include "cuda/precision.h"
 #include "tensor/backend.h"
 #include "tensor/random.h"
 
@@ -28,13 +29,17 @@ namespace mocograd {
 using Values = std::vector<double>;
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
-// Whose kernels are tested: those of a device, on the CPU of one instruction set.
+// Whose kernels are tested: those of a device, on the CPU of one instruction set, on a GPU with or
+// without its tensor cores.
 struct Kernels {
   Device device = Device::cpu;
   InstructionSet set = InstructionSet::baseline;
+  Precision precision = Precision::fp32;
 
   std::string name() const {  // also of a test, which may have no '-'
-    return device == Device::cpu ? name_of(set) : device == Device::cuda ? "cuda" : "cuda_emulated";
+    if (device == Device::cpu) return name_of(set);
+    return std::string(device == Device::cuda ? "cuda" : "cuda_emulated") +
+           (precision == Precision::tf32 ? "_tf32" : "");
   }
 };
 
@@ -50,14 +55,23 @@ inline std::vector<Kernels> all_kernels() {
   return kernels;
 }
 
+inline std::vector<Kernels> tensor_core_kernels() {
+  std::vector<Kernels> kernels = {{.device = Device::cuda_emulated, .precision = Precision::tf32}};
+  if (device_problem(Device::cuda).empty())
+    kernels.push_back({.device = Device::cuda, .precision = Precision::tf32});
+  return kernels;
+}
+
 class KernelTest : public testing::TestWithParam<std::tuple<Kernels, DType>> {
  protected:
   KernelTest() {
     if (device() == Device::cpu) use_instruction_set(std::get<0>(GetParam()).set);
+    set_precision(std::get<0>(GetParam()).precision);
   }
   ~KernelTest() override {
     use_instruction_set(set_before_);
     set_num_threads(threads_before_);
+    set_precision(Precision::fp32);
   }
 
   static Device device() { return std::get<0>(GetParam()).device; }
@@ -65,6 +79,10 @@ class KernelTest : public testing::TestWithParam<std::tuple<Kernels, DType>> {
   static TensorOptions options() { return {dtype(), device()}; }
   // The distance from 1 to the next number: twice the relative error of one operation.
   double eps() const { return dtype() == DType::f32 ? 0x1p-23 : 0x1p-52; }
+  // What a product of two factors loses by their rounding: of each at most half of tf32's last place.
+  static double product_error() {
+    return std::get<0>(GetParam()).precision == Precision::tf32 ? 2 * 0x1p-11 + 0x1p-22 : 0;
+  }
   Backend& kernels() const { return backend_of(device()); }
 
   // Uniform numbers; `name` tells one tensor of a test from the next.
@@ -144,6 +162,13 @@ inline void expect_exactly(const Tensor& actual, const Values& expected, const s
   INSTANTIATE_TEST_SUITE_P(                                                                        \
       Kernels, topic,                                                                              \
       testing::Combine(testing::ValuesIn(all_kernels()), testing::Values(DType::f32, DType::f64)), \
+      name_of_case)
+
+// Likewise, of the products on the tensor cores.
+#define MOCO_INSTANTIATE_TENSOR_CORE_TEST(topic)                                               \
+  INSTANTIATE_TEST_SUITE_P(                                                                    \
+      TensorCores, topic,                                                                      \
+      testing::Combine(testing::ValuesIn(tensor_core_kernels()), testing::Values(DType::f32)), \
       name_of_case)
 
 }  // namespace mocograd

@@ -9,6 +9,7 @@
 #include "cpu/conv_algorithm.h"
 #include "cpu/instruction_set.h"
 #include "cpu/parallel.h"
+#include "cuda/precision.h"
 #include "nn/schedule.h"
 #include "tensor/error.h"
 
@@ -103,7 +104,7 @@ void add_compute_flags(CLI::App& command, ComputeFlags& flags) {
   command.add_option("--threads", flags.threads, "compute threads (default: all cores)")
       ->check(integer_in(1, 1024));
   add_device_flag(command, flags);
-  command.add_option("--precision", flags.precision, "of activations and products")
+  command.add_option("--precision", flags.precision, "of the products of f32 matrices")
       ->check(CLI::IsMember({"fp32", "tf32", "bf16"}))
       ->capture_default_str();
   command.add_option("--conv", flags.conv, "3x3 convolutions: Winograd where it pays, or never")
@@ -114,8 +115,11 @@ void add_compute_flags(CLI::App& command, ComputeFlags& flags) {
 void apply(const ComputeFlags& flags) {
   const std::string problem = device_problem(device_of(flags));
   if (!problem.empty()) throw Error("--device " + flags.device + ": " + problem);
-  if (flags.precision != "fp32")
-    throw Error("--precision " + flags.precision + ": this build computes in fp32");
+  if (flags.precision == "bf16")
+    throw Error("--precision bf16: there are kernels for fp32 and, on a GPU, tf32");
+  if (flags.precision == "tf32" && device_of(flags) == Device::cpu)
+    throw Error("--precision tf32: the CPU computes in fp32");
+  set_precision(flags.precision == "tf32" ? Precision::tf32 : Precision::fp32);
   if (flags.threads > 0) set_num_threads(flags.threads);
   set_conv_algorithm(flags.conv == "direct" ? ConvAlgorithm::direct : ConvAlgorithm::automatic);
 }
@@ -129,7 +133,8 @@ Device device_of(const ComputeFlags& flags) {
 }
 
 std::string kernels_on(Device device) {
-  if (device != Device::cpu) return name_of(device);
+  if (device != Device::cpu)
+    return std::string(name_of(device)) + (precision() == Precision::tf32 ? ", tf32" : "");
   const bool direct = conv_algorithm() == ConvAlgorithm::direct;
   return std::string(name_of(instruction_set())) + (direct ? ", direct convolution" : "");
 }

@@ -152,21 +152,20 @@ void backward_data_class(const Tensor& dy, const Tensor& w, const ParityClass& v
                               narrow(vertical.stride),
                               in.OH,
                               in.OW};
-  const ProductShape shape(dx.dim(0) * vertical.count * horizontal.count, C,
-                           vertical.taps * horizontal.taps * OC);
-  launch(tile_product_kernel<T, PixelsByTaps<T>, FlippedTaps<T>, ClassOutput<T>>, shape.grid(),
-         PixelsByTaps<T>{in}, taps, output, shape);
+  tile_product_to<T>(PixelsByTaps<T>{in}, taps, output,
+                     product_shape<T>(dx.dim(0) * vertical.count * horizontal.count, C,
+                                      vertical.taps * horizontal.taps * OC));
 }
 
 }  // namespace
 
 void CudaBackend::conv2d_forward(const Tensor& x, const Tensor& w, Conv2dConfig config,
                                  const Tensor& y) {
-  const ProductShape shape(pixels_of(y), w.dim(3), w.dim(0) * w.dim(1) * w.dim(2));
+  const int64_t K = w.dim(0) * w.dim(1) * w.dim(2), OC = w.dim(3);
   with_float_type(x.dtype(), [&](auto zero) {
     using T = decltype(zero);
-    tile_product<T>(PixelsByTaps<T>{forward_correlation<T>(x, w.dim(0), w.dim(1), config, y)},
-                    MatrixOperand<T, false>{w.raw<T>(), w.dim(3)}, shape, y.raw<T>());
+    tile_product(PixelsByTaps<T>{forward_correlation<T>(x, w.dim(0), w.dim(1), config, y)},
+                 MatrixOperand<T, false>{w.raw<T>(), OC}, pixels_of(y), OC, K, y.raw<T>());
   });
 }
 
@@ -185,11 +184,11 @@ void CudaBackend::conv2d_backward_data(const Tensor& dy, const Tensor& w, Conv2d
 
 void CudaBackend::conv2d_backward_weight(const Tensor& x, const Tensor& dy, Conv2dConfig config,
                                          const Tensor& dw) {
-  const ProductShape shape(dw.dim(0) * dw.dim(1) * dw.dim(2), dw.dim(3), pixels_of(dy));
+  const int64_t taps = dw.dim(0) * dw.dim(1) * dw.dim(2), OC = dw.dim(3);
   with_float_type(x.dtype(), [&](auto zero) {
     using T = decltype(zero);
-    tile_product<T>(TapsByPixels<T>{forward_correlation<T>(x, dw.dim(0), dw.dim(1), config, dy)},
-                    MatrixOperand<T, false>{dy.raw<T>(), dw.dim(3)}, shape, dw.raw<T>());
+    tile_product(TapsByPixels<T>{forward_correlation<T>(x, dw.dim(0), dw.dim(1), config, dy)},
+                 MatrixOperand<T, false>{dy.raw<T>(), OC}, taps, OC, pixels_of(dy), dw.raw<T>());
   });
 }
 

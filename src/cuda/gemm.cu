@@ -22,12 +22,12 @@ void with_operand(const Tensor& x, bool k_is_outer, const F& f) {
 
 void CudaBackend::gemm(const Tensor& a, bool transpose_a, const Tensor& b, bool transpose_b,
                        const Tensor& c) {
-  const ProductShape shape(c.dim(0), c.dim(1), a.dim(transpose_a ? 0 : 1));
+  const int64_t M = c.dim(0), N = c.dim(1), K = a.dim(transpose_a ? 0 : 1);
   with_float_type(c.dtype(), [&](auto zero) {
     using T = decltype(zero);
     with_operand<T>(a, transpose_a, [&](const auto& left) {
       with_operand<T>(b, !transpose_b,
-                      [&](const auto& right) { tile_product<T>(left, right, shape, c.raw<T>()); });
+                      [&](const auto& right) { tile_product(left, right, M, N, K, c.raw<T>()); });
     });
   });
 }

@@ -6,7 +6,7 @@
 #include <string>
 
 #include "cuda/cuda_backend.h"
-#include "cuda/launch.h"
+#include "cuda/tensor_core_product.h"
 #include "tensor/error.h"
 
 namespace mocograd::MOCO_CUDA {
@@ -67,6 +67,17 @@ void keep_freed_memory() {
 
 std::string device_problem() {
   return problem();
+}
+
+void require_tensor_cores() {
+  static const int architecture = [] {
+    cudaDeviceProp gpu;
+    check(cudaGetDeviceProperties(&gpu, 0), "the GPU's properties");
+    return gpu.major * 100 + gpu.minor * 10;
+  }();
+  if (architecture < 800)
+    throw Error("--precision tf32: it takes compute capability 8.0, this GPU has " +
+                version_text(architecture));
 }
 
 void* device_allocate(size_t bytes) {
