@@ -329,12 +329,14 @@ TEST_F(EmulatorTest, AccessesOutOfBoundsAreFound) {
   const Grid grid{1, 32, 32 * sizeof(float)};
   DeviceArray<float> x(32);
   EXPECT_DEATH(launch(wrong_index, grid, x.data(), 0),
-               "heap-buffer-overflow.*#0 .*wrong_index.*TestBody");
+               "a wrong access in thread .31, 0, 0. of block .0, 0, 0.\n.*heap-buffer-overflow.*"
+               "#0 .*wrong_index.*TestBody");
   EXPECT_DEATH(launch(wrong_index, grid, x.data(), 1),
                "global-buffer-overflow.*#0 .*wrong_index.*TestBody|"
                "runtime error: load of address.*insufficient space");  // whichever looks first
   EXPECT_DEATH(launch(wrong_index, grid, x.data(), 2),
-               "heap-buffer-overflow.*#0 .*wrong_index.*TestBody");
+               "a wrong access in thread .31, 0, 0. of block .0, 0, 0.\n.*heap-buffer-overflow.*"
+               "#0 .*wrong_index.*TestBody");
   float* freed = static_cast<float*>(device_allocate(33 * sizeof(float)));
   device_free(freed);
   EXPECT_DEATH(launch(wrong_index, grid, freed, 0), "heap-use-after-free");
