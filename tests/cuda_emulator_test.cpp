@@ -9,7 +9,6 @@
 #include <set>
 #include <vector>
 
-#include "cuda/async_copy.h"
 #include "cuda/warp.h"
 #include "tensor/error.h"
 
@@ -94,6 +93,17 @@ TEST_F(EmulatorTest, TheSeedDecidesTheOrder) {
   EXPECT_EQ(first_blocks.size(), 3u);
 }
 
+// Chooses a seed: of two threads in a block, this one runs first.
+void draw_first(unsigned thread) {
+  DeviceArray<unsigned> order(2);
+  for (uint64_t seed = 0;; ++seed) {
+    emulator::set_seed(seed);
+    DeviceArray<unsigned> next(std::vector<unsigned>{0});
+    launch(record_order, Grid{1, 2}, order.data(), next.data());
+    if (order.values()[0] == thread) return;
+  }
+}
+
 __global__ void note_stack(uintptr_t* stacks) {
   stacks[threadIdx.x] = reinterpret_cast<uintptr_t>(__builtin_frame_address(0));
 }
@@ -171,10 +181,9 @@ __global__ void wrong_two_barriers() {
     __syncthreads();
 }
 
-__global__ void wrong_early_end(bool barrier_first) {
-  if (!barrier_first && threadIdx.x == 37) return;
-  if (barrier_first && threadIdx.x != 37) __syncthreads();
-  if (!barrier_first) __syncthreads();
+__global__ void wrong_early_end() {
+  if (threadIdx.x == 1) return;
+  __syncthreads();
 }
 
 TEST_F(EmulatorTest, ADivergentBarrierIsNamed) {
@@ -183,14 +192,16 @@ TEST_F(EmulatorTest, ADivergentBarrierIsNamed) {
       "error: cuda emulator: tests/cuda_emulator_test.cpp:[0-9]+: __syncthreads: divergent "
       "barrier: thread \\([0-9]+, 0, 0\\) waits at tests/cuda_emulator_test.cpp:[0-9]+, "
       "in thread \\([0-9]+, 0, 0\\) of block \\([0-2], 0, 0\\)\n");
-  for (uint64_t seed = 0; seed < 5; ++seed) {
-    emulator::set_seed(seed);
-    EXPECT_DEATH(
-        launch(wrong_early_end, Grid{1, 64}, false),
-        "__syncthreads: divergent barrier: thread \\(37, 0, 0\\) has ended and will not come|"
-        "waits here for a thread that has ended, in thread \\(37, 0, 0\\)");
-    EXPECT_DEATH(launch(wrong_early_end, Grid{1, 64}, true), "divergent barrier: thread");
-  }
+  draw_first(0);
+  EXPECT_DEATH(
+      launch(wrong_early_end, Grid{1, 2}),
+      "__syncthreads: divergent barrier: thread \\(0, 0, 0\\) waits here for a thread that "
+      "has ended, in thread \\(1, 0, 0\\) of block \\(0, 0, 0\\)\n");
+  draw_first(1);
+  EXPECT_DEATH(
+      launch(wrong_early_end, Grid{1, 2}),
+      "__syncthreads: divergent barrier: thread \\(1, 0, 0\\) has ended and will not come, "
+      "in thread \\(0, 0, 0\\) of block \\(0, 0, 0\\)\n");
 }
 
 // ---- warps -----------------------------------------------------------------------------------------
@@ -264,34 +275,46 @@ TEST_F(EmulatorTest, AMissingWarpBarrierShowsAsAWrongResult) {
   EXPECT_NE(results.values(), expected);
 }
 
+// Thread 0 waits for thread 1, which ends or waits for all.
+__global__ void wrong_pair(bool end) {
+  if (threadIdx.x == 0) __syncwarp(3);
+  if (threadIdx.x == 1 && !end) __syncthreads();
+}
+
 __global__ void wrong_warp(int mistake) {
   const unsigned lane = threadIdx.x;
-  if (mistake == 0 && lane != 7) __syncwarp();
-  if (mistake == 1 && lane < 16) __syncwarp();
-  if (mistake == 1 && lane >= 16) __syncwarp();
-  if (mistake == 2) __syncwarp(1);
-  if (mistake == 3) __shfl_sync(0xffffu, lane, 20);
-  if (mistake == 4 && lane < 16) __syncwarp();
-  if (mistake == 4 && lane >= 16) __syncthreads();
-  if (mistake == 5) __syncwarp(lane == 0 ? 3u : lane == 1 ? 6u : lane == 2 ? 5u : 1u << lane);
-  if (mistake == 6 && lane < 8) __shfl_xor_sync(0xfu << lane / 4 * 4, lane, 4);
+  if (mistake == 0 && lane < 16) __syncwarp();
+  if (mistake == 0 && lane >= 16) __syncwarp();
+  if (mistake == 1) __syncwarp(1);
+  if (mistake == 2) __shfl_sync(0xffffu, lane, 20);
+  if (mistake == 3) __syncwarp(lane == 0 ? 3u : lane == 1 ? 6u : lane == 2 ? 5u : 1u << lane);
+  if (mistake == 4 && lane < 8) __shfl_xor_sync(0xfu << lane / 4 * 4, lane, 4);
 }
 
 TEST_F(EmulatorTest, ADivergentWarpIsNamed) {
+  draw_first(0);
+  EXPECT_DEATH(launch(wrong_pair, Grid{1, 2}, true),
+               "__syncwarp: divergent warp: thread \\(0, 0, 0\\) waits here for a thread that has");
+  EXPECT_DEATH(launch(wrong_pair, Grid{1, 2}, false),
+               "__syncthreads: divergent warp: thread \\(0, 0, 0\\) waits for this thread in "
+               "__syncwarp at tests/cuda_emulator_test.cpp:[0-9]+, in thread \\(1, 0, 0\\)");
+  draw_first(1);
+  EXPECT_DEATH(launch(wrong_pair, Grid{1, 2}, true),
+               "mask 0x00000003: divergent warp: thread \\(1, 0, 0\\) has ended and will not come");
+  EXPECT_DEATH(launch(wrong_pair, Grid{1, 2}, false),
+               "mask 0x00000003: divergent warp: thread \\(1, 0, 0\\) waits in __syncthreads at");
   const Grid grid{1, 32};
-  EXPECT_DEATH(launch(wrong_warp, grid, 0), "__syncwarp.*divergent warp: thread .* ended");
   EXPECT_DEATH(
-      launch(wrong_warp, grid, 1),
+      launch(wrong_warp, grid, 0),
       "__syncwarp with mask 0xffffffff: divergent warp: thread \\([0-9]+, 0, 0\\) waits in "
       "__syncwarp at tests/cuda_emulator_test.cpp:[0-9]+, in thread");
-  EXPECT_DEATH(launch(wrong_warp, grid, 2),
+  EXPECT_DEATH(launch(wrong_warp, grid, 1),
                "mask 0x00000001: the mask leaves out the thread itself");
-  EXPECT_DEATH(launch(wrong_warp, grid, 3), "__shfl_sync reads lane 20, which its mask leaves out");
-  EXPECT_DEATH(launch(wrong_warp, grid, 4), "divergent warp: thread .* waits .*in __sync");
-  EXPECT_DEATH(launch(wrong_warp, grid, 5),
+  EXPECT_DEATH(launch(wrong_warp, grid, 2), "__shfl_sync reads lane 20, which its mask leaves out");
+  EXPECT_DEATH(launch(wrong_warp, grid, 3),
                "__syncwarp: deadlock: every thread of the block waits");
-  EXPECT_DEATH(launch(wrong_warp, grid, 6), "__shfl_xor_sync reads lane [0-7], which its mask");
-  EXPECT_DEATH(launch(wrong_warp, Grid{1, 20}, 1),
+  EXPECT_DEATH(launch(wrong_warp, grid, 4), "__shfl_xor_sync reads lane [0-7], which its mask");
+  EXPECT_DEATH(launch(wrong_warp, Grid{1, 20}, 0),
                "the mask names lanes that the block does not have");
 }
 
@@ -329,12 +352,14 @@ TEST_F(EmulatorTest, AccessesOutOfBoundsAreFound) {
   const Grid grid{1, 32, 32 * sizeof(float)};
   DeviceArray<float> x(32);
   EXPECT_DEATH(launch(wrong_index, grid, x.data(), 0),
-               "heap-buffer-overflow.*#0 .*wrong_index.*TestBody");
+               "a wrong access in thread .31, 0, 0. of block .0, 0, 0.\n.*heap-buffer-overflow.*"
+               "#0 .*wrong_index.*TestBody");
   EXPECT_DEATH(launch(wrong_index, grid, x.data(), 1),
                "global-buffer-overflow.*#0 .*wrong_index.*TestBody|"
                "runtime error: load of address.*insufficient space");  // whichever looks first
   EXPECT_DEATH(launch(wrong_index, grid, x.data(), 2),
-               "heap-buffer-overflow.*#0 .*wrong_index.*TestBody");
+               "a wrong access in thread .31, 0, 0. of block .0, 0, 0.\n.*heap-buffer-overflow.*"
+               "#0 .*wrong_index.*TestBody");
   float* freed = static_cast<float*>(device_allocate(33 * sizeof(float)));
   device_free(freed);
   EXPECT_DEATH(launch(wrong_index, grid, freed, 0), "heap-use-after-free");
@@ -365,59 +390,6 @@ TEST_F(EmulatorTest, Atomics) {
   launch(atomics, Grid{1, 32}, x.data(), sum.data());
   EXPECT_EQ(x.values(), (std::vector<unsigned>{31, 0, ~0u, 0, 2, 77, 9, 4}));
   EXPECT_EQ(sum.values()[0], 17.0f);
-}
-
-// ---- asynchronous copies ---------------------------------------------------------------------------
-
-enum class CopyMistake { none, no_wait, one_group_short, never_waits, misaligned, not_shared };
-
-__global__ void reverse_by_copy(const float* x, float* y, CopyMistake mistake) {
-  __shared__ __align__(16) float tile[2][32 * 4];
-  const unsigned i = threadIdx.x * 4;
-  const unsigned shift = mistake == CopyMistake::misaligned ? 1 : 0;
-  async_copy<16>(mistake == CopyMistake::not_shared ? y : &tile[0][i], x + i + shift);
-  async_copy_commit();
-  async_copy<16>(&tile[1][i], x + i, threadIdx.x % 2 == 0);
-  async_copy_commit();
-  if (mistake == CopyMistake::none) async_copy_wait<0>();
-  if (mistake == CopyMistake::one_group_short) async_copy_wait<1>();
-  __syncthreads();
-  for (unsigned j = 0; j < 4; ++j) {
-    y[i + j] = tile[0][127 - i - j];
-    y[128 + i + j] = tile[1][127 - i - j];
-  }
-  __syncthreads();
-  if (mistake != CopyMistake::never_waits) async_copy_wait<0>();
-}
-
-TEST_F(EmulatorTest, AMissingWaitForACopyShowsAsNan) {
-  std::vector<float> values(128);
-  std::iota(values.begin(), values.end(), 0.0f);
-  DeviceArray<float> x(values), y(256);
-  const auto run = [&](CopyMistake mistake) {
-    launch(reverse_by_copy, Grid{1, 32}, x.data(), y.data(), mistake);
-    return y.values();
-  };
-  const auto right = run(CopyMistake::none), none = run(CopyMistake::no_wait);
-  const auto short_of_one = run(CopyMistake::one_group_short);
-  for (size_t i = 0; i < 128; ++i) {
-    EXPECT_EQ(right[i], 127.0f - static_cast<float>(i));
-    EXPECT_EQ(right[128 + i], i / 4 % 2 == 0 ? 0.0f : 127.0f - static_cast<float>(i));
-    EXPECT_TRUE(std::isnan(none[i]) && std::isnan(none[128 + i]));
-    EXPECT_EQ(short_of_one[i], right[i]);
-    EXPECT_TRUE(std::isnan(short_of_one[128 + i]));
-  }
-}
-
-TEST_F(EmulatorTest, WrongCopiesAreNamed) {
-  DeviceArray<float> x(132), y(256);
-  const auto run = [&](CopyMistake mistake) {
-    launch(reverse_by_copy, Grid{1, 32}, x.data(), y.data(), mistake);
-  };
-  EXPECT_DEATH(run(CopyMistake::never_waits),
-               "cuda_emulator_test.cpp:[0-9]+: cp.async: the thread has ended and never waited");
-  EXPECT_DEATH(run(CopyMistake::misaligned), "cp.async of 16 bytes needs both addresses");
-  EXPECT_DEATH(run(CopyMistake::not_shared), "cp.async of 16 bytes to what is not shared memory");
 }
 
 }  // namespace

@@ -1,11 +1,14 @@
-// The emulated tensor-core instructions, on whole matrix products (tests/emulator_kernels.cu).
+// The emulated instructions: asynchronous copies, and tensor cores on whole matrix products
+// (tests/emulator_kernels.cu).
 #include <gtest/gtest.h>
 
 #include <bit>
 #include <cmath>
 #include <limits>
+#include <numeric>
 #include <vector>
 
+#include "cuda/async_copy.h"
 #include "cuda/mma.h"
 #include "cuda/wgmma.h"
 #include "emulator_kernels.h"
@@ -13,6 +16,61 @@
 
 namespace mocograd::cuda_emulated {
 namespace {
+
+// ---- asynchronous copies ---------------------------------------------------------------------------
+
+enum class CopyMistake { none, no_wait, one_group_short, never_waits, misaligned, not_shared };
+
+__global__ void reverse_by_copy(const float* x, float* y, CopyMistake mistake) {
+  __shared__ __align__(16) float tile[2][32 * 4];
+  const unsigned i = threadIdx.x * 4;
+  const unsigned shift = mistake == CopyMistake::misaligned ? 1 : 0;
+  async_copy<16>(mistake == CopyMistake::not_shared ? y : &tile[0][i], x + i + shift);
+  async_copy_commit();
+  async_copy<16>(&tile[1][i], x + i, threadIdx.x % 2 == 0);
+  async_copy_commit();
+  if (mistake == CopyMistake::none) async_copy_wait<0>();
+  if (mistake == CopyMistake::one_group_short) async_copy_wait<1>();
+  __syncthreads();
+  for (unsigned j = 0; j < 4; ++j) {
+    y[i + j] = tile[0][127 - i - j];
+    y[128 + i + j] = tile[1][127 - i - j];
+  }
+  __syncthreads();
+  if (mistake != CopyMistake::never_waits) async_copy_wait<0>();
+}
+
+TEST(AsyncCopyTest, AMissingWaitForACopyShowsAsNan) {
+  std::vector<float> x(128), y(256);
+  std::iota(x.begin(), x.end(), 0.0f);
+  const auto run = [&](CopyMistake mistake) {
+    launch(reverse_by_copy, Grid{1, 32}, x.data(), y.data(), mistake);
+    return y;
+  };
+  const auto right = run(CopyMistake::none), none = run(CopyMistake::no_wait);
+  const auto short_of_one = run(CopyMistake::one_group_short);
+  for (size_t i = 0; i < 128; ++i) {
+    EXPECT_EQ(right[i], 127.0f - static_cast<float>(i));
+    EXPECT_EQ(right[128 + i], i / 4 % 2 == 0 ? 0.0f : 127.0f - static_cast<float>(i));
+    EXPECT_TRUE(std::isnan(none[i]) && std::isnan(none[128 + i]));
+    EXPECT_EQ(short_of_one[i], right[i]);
+    EXPECT_TRUE(std::isnan(short_of_one[128 + i]));
+  }
+}
+
+TEST(AsyncCopyTest, WrongCopiesAreNamed) {
+  std::vector<float> x(132), y(256);
+  const auto run = [&](CopyMistake mistake) {
+    launch(reverse_by_copy, Grid{1, 32}, x.data(), y.data(), mistake);
+  };
+  EXPECT_DEATH(
+      run(CopyMistake::never_waits),
+      "cuda_instructions_test.cpp:[0-9]+: cp.async: the thread has ended and never waited");
+  EXPECT_DEATH(run(CopyMistake::misaligned), "cp.async of 16 bytes needs both addresses");
+  EXPECT_DEATH(run(CopyMistake::not_shared), "cp.async of 16 bytes to what is not shared memory");
+}
+
+// ---- matrix products ------------------------------------------------------------------------------
 
 float value_of(uint16_t bf16) {
   return std::bit_cast<float>(static_cast<uint32_t>(bf16) << 16);

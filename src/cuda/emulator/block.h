@@ -50,7 +50,8 @@ struct Block {
   std::vector<Thread*> ready;  // to run: those that wait for nothing
   Thread* current = nullptr;
   Thread* last_ended = nullptr;
-  unsigned ended = 0;  // threads
+  unsigned ended = 0;    // threads
+  bool running = false;  // between launches there is no block
   BlockBarrier barrier;
   unsigned char* dynamic_shared = nullptr;
   size_t dynamic_shared_bytes = 0;

@@ -162,9 +162,15 @@ void prepare_threads(const cuda_emulated::dim3& shape) {
   block.warps.resize((count + kLanes - 1) / kLanes);
 }
 
+[[noreturn]] void fail_in_thread(const std::string& what) {
+  std::fprintf(stderr, "error: cuda emulator: %s, in thread %s of block %s\n", what.c_str(),
+               text_of(threadIdx).c_str(), text_of(blockIdx).c_str());
+  std::abort();
+}
+
 void report_overflow() {
-  fail(CallSite::current(),
-       detail::concatenate("stack overflow: more than ", Fiber::kStackBytes >> 10, " KiB"));
+  fail_in_thread(
+      detail::concatenate("stack overflow: more than ", Fiber::kStackBytes >> 10, " KiB"));
 }
 
 }  // namespace
@@ -194,7 +200,9 @@ void run(const Launch& launch) {
   begin_block();
   Thread* first = draw_next();
   give_fiber(*first);
+  block.running = true;
   Fiber::enter(*first->fiber);
+  block.running = false;
 
   operator delete(block.dynamic_shared, kAlignment);
   block.dynamic_shared = nullptr;
@@ -212,10 +220,7 @@ void set_seed(uint64_t value) {
 }
 
 void fail(const CallSite& site, const std::string& message) {
-  std::fprintf(stderr, "error: cuda emulator: %s: %s, in thread %s of block %s\n",
-               text_of(site).c_str(), message.c_str(), text_of(threadIdx).c_str(),
-               text_of(blockIdx).c_str());
-  std::abort();
+  fail_in_thread(text_of(site) + ": " + message);
 }
 
 unsigned thread_number() {
@@ -235,3 +240,14 @@ std::string text_of(const CallSite& site) {
 }
 
 }  // namespace mocograd::emulator
+
+#if defined(__SANITIZE_ADDRESS__)
+// AddressSanitizer calls it before it reports.
+extern "C" void __asan_on_error() {
+  using namespace mocograd;
+  if (!emulator::block.running) return;
+  std::fprintf(stderr, "error: cuda emulator: a wrong access in thread %s of block %s\n",
+               emulator::text_of(cuda_emulated::threadIdx).c_str(),
+               emulator::text_of(cuda_emulated::blockIdx).c_str());
+}
+#endif
