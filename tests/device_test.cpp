@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <limits>
 
 #include "autograd/gradcheck.h"
 #include "debug/dump.h"
@@ -66,7 +67,8 @@ TEST(Device, StatisticsReadAnyMemory) {
   const Tensor x = Tensor::from({1, -3, 2}, {3}, {.device = kFar});
   EXPECT_EQ(statistics_of(x).min, -3);
   EXPECT_TRUE(all_finite(x));
-  for (double damage : {std::nan(""), INFINITY, -INFINITY}) {
+  constexpr double kInfinity = std::numeric_limits<double>::infinity();
+  for (double damage : {std::nan(""), kInfinity, -kInfinity}) {
     for (int64_t at : {0, 700, 1999}) {
       const Tensor y = Tensor::full({2, 1000}, 1e30, {.device = kFar});
       y.reshape({2000}).rows(at, at + 1).fill(damage);
