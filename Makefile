@@ -23,8 +23,37 @@ FLAGS_tsan = -O1 -g -fno-omit-frame-pointer -fsanitize=thread
 COMMON = -std=c++20 -Wall -Wextra -Wno-restrict -Isrc -I$(BUILD)/embedded -MMD -MP -pthread -ffp-contract=fast -fno-math-errno \
          $(FLAGS_$(MODE)) $(CXXFLAGS)
 LDLIBS += -lz -pthread
+# Lets the emulator find the __shared__ variables of its kernels.
+LDFLAGS += -Wl,-T,src/cuda/emulator/shared_memory.ld
 # Of the program alone, not of who links the library: downloading and unpacking, line editing.
 CLI_LDLIBS = -lcurl -larchive -lcrypto -ledit
+
+# ---- CUDA ------------------------------------------------------------------------------------------
+
+# The GPU is built in where there is an nvcc of CUDA 12 or newer; `make CUDA=0` leaves it out. Code is
+# made for the GPUs of CUDA_ARCHS, and for newer ones by the driver when they first run it, from
+# CUDA_PTX. For your own GPU alone, which compiles faster:  make CUDA_ARCHS=89 CUDA_PTX=
+ifndef NVCC
+NVCC := $(firstword $(shell command -v nvcc) $(wildcard /usr/local/cuda/bin/nvcc))
+endif
+CUDA_ARCHS ?= 75 80 90a
+CUDA_PTX ?= 80
+
+NVCC_MAJOR := $(if $(NVCC),$(shell $(NVCC) --version | sed -n 's/.*release \([0-9]*\)\..*/\1/p'))
+# Sanitizers cannot look into a GPU.
+ifndef CUDA
+CUDA := $(if $(filter release debug,$(MODE)),$(shell [ "0$(NVCC_MAJOR)" -ge 12 ] && echo 1 || echo 0),0)
+endif
+
+NVCC_FLAGS_release = -O3 -lineinfo
+NVCC_FLAGS_debug = -O0 -g -G
+NVCC_FLAGS = -std=c++20 -ccbin $(CXX) -Isrc -MMD -MP -Wno-deprecated-gpu-targets $(NVCC_FLAGS_$(MODE)) \
+             $(foreach arch,$(CUDA_ARCHS),-gencode arch=compute_$(arch),code=sm_$(arch)) \
+             $(foreach arch,$(CUDA_PTX),-gencode arch=compute_$(arch),code=compute_$(arch))
+ifeq ($(CUDA),1)
+# The runtime is linked into the program, which then needs no CUDA where it runs, only the driver.
+LDLIBS += -L$(dir $(NVCC))../lib64 -lcudart_static -ldl -lrt
+endif
 
 # ---- sources ---------------------------------------------------------------------------------------
 
@@ -40,17 +69,25 @@ ISA_FLAGS_avx2 = -mavx2 -mfma -mprefer-vector-width=256
 ISA_FLAGS_avx512 = -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mprefer-vector-width=512
 
 KERNEL_SOURCES = $(KERNELS:%=src/cpu/%.cpp)
-LIB_FLOORS = tensor cpu cpu/ladder autograd autograd/ops nn data moco io debug
-LIB_SOURCES = $(filter-out $(KERNEL_SOURCES),$(foreach floor,$(LIB_FLOORS),$(wildcard src/$(floor)/*.cpp)))
+LIB_FLOORS = tensor cpu cpu/ladder cuda cuda/emulator autograd autograd/ops nn data moco io debug
+LIB_SOURCES = $(filter-out $(KERNEL_SOURCES) $(if $(filter 1,$(CUDA)),src/cuda/no_device.cpp),\
+                $(foreach floor,$(LIB_FLOORS),$(wildcard src/$(floor)/*.cpp)))
 CLI_SOURCES = $(wildcard src/cli/*.cpp)
 TEST_SOURCES = $(wildcard tests/*.cpp)
+# The CUDA sources, which g++ compiles for the emulator (docs/EMULATOR.md) and nvcc for the GPU.
+CUDA_SOURCES = $(wildcard src/cuda/*.cu)
+GPU_ONLY = src/cuda/runtime_device.cu
+CUDA_TEST_SOURCES = $(wildcard tests/*.cu)
+FORMATTED = $(wildcard src/*/*.h src/*/*.cpp src/*/*.cu src/*/*/*.h src/*/*/*.cpp tests/*.h tests/*.cpp tests/*.cu examples/*.cpp)
 EXAMPLES = $(patsubst examples/%.cpp,%,$(wildcard examples/*.cpp))
 
 object = $(patsubst %.cpp,$(BUILD)/obj/%.o,$(1))
 KERNEL_OBJECTS = $(foreach isa,$(ISAS),$(KERNELS:%=$(BUILD)/obj/src/cpu/%.$(isa).o))
-LIB_OBJECTS = $(call object,$(LIB_SOURCES)) $(KERNEL_OBJECTS)
+EMULATED_OBJECTS = $(patsubst %.cu,$(BUILD)/obj/%.emulated.o,$(filter-out $(GPU_ONLY),$(CUDA_SOURCES)))
+GPU_OBJECTS = $(if $(filter 1,$(CUDA)),$(CUDA_SOURCES:%.cu=$(BUILD)/obj/%.device.o))
+LIB_OBJECTS = $(call object,$(LIB_SOURCES)) $(KERNEL_OBJECTS) $(EMULATED_OBJECTS) $(GPU_OBJECTS)
 CLI_OBJECTS = $(call object,$(CLI_SOURCES))
-TEST_OBJECTS = $(call object,$(TEST_SOURCES))
+TEST_OBJECTS = $(call object,$(TEST_SOURCES)) $(CUDA_TEST_SOURCES:%.cu=$(BUILD)/obj/%.emulated.o)
 EXAMPLE_PROGRAMS = $(EXAMPLES:%=$(BUILD)/examples/%)
 
 # Operations register their gradcheck cases when the program starts, so all of the library is linked.
@@ -60,15 +97,21 @@ WHOLE_LIB = -Wl,--whole-archive $(BUILD)/libmocograd.a -Wl,--no-whole-archive
 
 all: $(BUILD)/moco $(BUILD)/libmocograd.a  ## build/moco and build/libmocograd.a, optimised (the default)
 
-$(BUILD)/libmocograd.a: $(LIB_OBJECTS)
+$(BUILD)/libmocograd.a: $(LIB_OBJECTS) $(BUILD)/cuda-$(CUDA)
 	@rm -f $@
-	ar rcs $@ $^
+	ar rcs $@ $(LIB_OBJECTS)
+
+# Whether the library was last made with the GPU.
+$(BUILD)/cuda-$(CUDA):
+	@mkdir -p $(@D)
+	@rm -f $(BUILD)/cuda-*
+	@touch $@
 
 $(BUILD)/moco: $(CLI_OBJECTS) $(BUILD)/libmocograd.a
-	$(CXX) $(COMMON) -o $@ $(CLI_OBJECTS) $(WHOLE_LIB) $(CLI_LDLIBS) $(LDLIBS)
+	$(CXX) $(COMMON) $(LDFLAGS) -o $@ $(CLI_OBJECTS) $(WHOLE_LIB) $(CLI_LDLIBS) $(LDLIBS)
 
 $(BUILD)/tests: $(TEST_OBJECTS) $(BUILD)/libmocograd.a
-	$(CXX) $(COMMON) -o $@ $(TEST_OBJECTS) $(WHOLE_LIB) -lgtest $(LDLIBS)
+	$(CXX) $(COMMON) $(LDFLAGS) -o $@ $(TEST_OBJECTS) $(WHOLE_LIB) -lgtest $(LDLIBS)
 
 # Not instrumented: it stands before the C library of a program that is not either.
 $(BUILD)/fault_injection.so: tests/fault_injection.c
@@ -77,11 +120,17 @@ $(BUILD)/fault_injection.so: tests/fault_injection.c
 
 $(BUILD)/examples/%: $(BUILD)/obj/examples/%.o $(BUILD)/libmocograd.a
 	@mkdir -p $(@D)
-	$(CXX) $(COMMON) -o $@ $< $(WHOLE_LIB) $(LDLIBS)
+	$(CXX) $(COMMON) $(LDFLAGS) -o $@ $< $(WHOLE_LIB) $(LDLIBS)
 
 $(BUILD)/obj/%.o: %.cpp
 	@mkdir -p $(@D)
 	$(CXX) $(COMMON) -c -o $@ $<
+
+# The same sources as nvcc's, for the CPU. #pragma unroll is unknown to g++, and the assembler warns of
+# the section type that g++ gives to __shared__ variables of templates.
+$(BUILD)/obj/%.emulated.o: %.cu
+	@mkdir -p $(@D)
+	$(CXX) $(COMMON) -Wno-unknown-pragmas -Wa,--no-warn -DMOCO_CUDA=cuda_emulated -c -o $@ -x c++ $<
 
 # A page for the browser becomes a string of the program.
 $(BUILD)/embedded/%.inc: src/%
@@ -110,6 +159,10 @@ $(BUILD)/obj/src/cpu/%.$(1).o: src/cpu/%.cpp
 	$$(CXX) $$(COMMON) $$(ISA_FLAGS_$(1)) -DMOCO_ISA=$(1) -c -o $$@ $$<
 endef
 $(foreach isa,$(ISAS),$(eval $(call kernel_rule,$(isa))))
+
+$(BUILD)/obj/%.device.o: %.cu
+	@mkdir -p $(@D)
+	$(NVCC) $(NVCC_FLAGS) -DMOCO_CUDA=cuda_device -MF $(@:.o=.d) -c -o $@ $<
 
 test: all $(BUILD)/tests $(EXAMPLE_PROGRAMS) $(BUILD)/fault_injection.so  ## run every test; ends with 'N passed, M failed'
 	BUILD=$(BUILD) tests/run.sh
@@ -142,10 +195,10 @@ demo: $(BUILD)/moco  ## pretrain on the built-in shapes for a few minutes and ev
 	tools/demo.sh $(BUILD)/moco
 
 format:  ## rewrite the sources with clang-format
-	@clang-format -i $(wildcard src/*/*.h src/*/*.cpp src/*/*/*.h src/*/*/*.cpp tests/*.h tests/*.cpp examples/*.cpp)
+	@clang-format -i $(FORMATTED)
 
 lint:  ## check formatting, shell scripts, the floors' include order and the object files' symbols
-	@clang-format --dry-run -Werror $(wildcard src/*/*.h src/*/*.cpp src/*/*/*.h src/*/*/*.cpp tests/*.h tests/*.cpp examples/*.cpp)
+	@clang-format --dry-run -Werror $(FORMATTED)
 	shellcheck -x -e SC2016 install-deps.sh .ci/run tests/run.sh tests/*_test.sh tools/*.sh
 	BUILD=$(BUILD) tests/architecture_test.sh
 

@@ -43,6 +43,10 @@ rule 'only src/cuda and .cu files include CUDA headers' \
   "$(sources | grep -vE '^src/cuda/|\.cu$' |
     xargs grep -nE '# *include *[<"](cuda_|cuda\.h|cublas|mma\.h|cooperative_groups)')"
 
+# An instruction that CUDA C++ has no name for is a function of a header, with a twin for the emulator.
+rule 'kernels hold no inline assembler' \
+  "$(find src tests -name '*.cu' -exec grep -nwHE '(__)?asm(__)?' {} +)"
+
 # ---- code for one instruction set stays out of the others ------------------------------------------
 
 # A weak symbol (an inline function, a template) of an object built with AVX flags may be the copy that

@@ -142,8 +142,8 @@ TEST_P(BatchNormKernelTest, VarianceOfSmallNoiseOnALargeMean) {
     const Tensor x = uniform(shape, 1, large - 1, large + 1);
     const Reference reference{size, x.to_vector()};
     const Tensor mean = poisoned({size.S, size.C}), var = poisoned({size.S, size.C});
-    kernels().batch_norm_forward(x, Tensor::full({size.C}, 1, {dtype()}),
-                                 Tensor::zeros({size.C}, {dtype()}), Tensor(), {}, mean, var,
+    kernels().batch_norm_forward(x, Tensor::full({size.C}, 1, options()),
+                                 Tensor::zeros({size.C}, options()), Tensor(), {}, mean, var,
                                  poisoned(shape));
     const Values m = reference.mean(), v = reference.var(m);
     expect_within(mean, m, mean_bound(reference, m, v, eps()), "mean");
@@ -156,7 +156,7 @@ TEST_P(BatchNormKernelTest, NaNReachesItsChannelAndGroupOnly) {
   Tensor x = uniform({2 * n, C}, 1);
   x.rows(n + 3, n + 4).reshape({C, 1}).rows(5, 6).fill(kNaN);
   const Tensor mean = poisoned({2, C}), var = poisoned({2, C}), y = poisoned({2 * n, C});
-  kernels().batch_norm_forward(x, Tensor::full({C}, 1, {dtype()}), Tensor::zeros({C}, {dtype()}),
+  kernels().batch_norm_forward(x, Tensor::full({C}, 1, options()), Tensor::zeros({C}, options()),
                                Tensor(), {.relu = true}, mean, var, y);
   const Values values = y.to_vector();
   for (size_t i = 0; i < values.size(); ++i) {

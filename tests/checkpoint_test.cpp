@@ -9,7 +9,8 @@ namespace mocograd {
 namespace {
 
 TEST(Checkpoint, RestoringContinuesBitForBit) {
-  Moco moco(tiny_config(DType::f64, 2), 0), restored(tiny_config(DType::f64, 2), 9);
+  Moco moco(tiny_config({.dtype = DType::f64}, 2), 0),
+      restored(tiny_config({.dtype = DType::f64}, 2), 9);
   Sgd optimizer(moco.encoder_q(), {}), other(restored.encoder_q(), {});
   for (uint32_t step = 0; step < 2; ++step) moco.train_step(random_views(step), optimizer, 0.1);
   restore_state(checkpoint_state(moco, &optimizer), restored, &other);
@@ -21,10 +22,10 @@ TEST(Checkpoint, RestoringContinuesBitForBit) {
 }
 
 TEST(Checkpoint, WrongTensorsAreNamedAndChangeNothing) {
-  Moco moco(tiny_config(DType::f64), 0);
+  Moco moco(tiny_config({.dtype = DType::f64}), 0);
   StateDict before = checkpoint_state(moco, nullptr);
   for (auto& [name, tensor] : before) tensor = tensor.clone();
-  Moco other(tiny_config(DType::f64), 5);
+  Moco other(tiny_config({.dtype = DType::f64}), 5);
   const StateDict good = checkpoint_state(other, nullptr);
   const auto error_of = [&](StateDict state) -> std::string {
     try {

@@ -45,7 +45,7 @@ class Conv2dTest : public KernelTest {
                const std::string& what) {
     Values bound(sum.size());
     for (size_t i = 0; i < sum.size(); ++i)
-      bound[i] = static_cast<double>(terms + 1) * eps() * magnitude[i];
+      bound[i] = (static_cast<double>(terms + 1) * eps() + product_error()) * magnitude[i];
     expect_within(actual, sum, bound, what);
   }
 
@@ -130,6 +130,7 @@ TEST_P(Conv2dTest, LayersOfTheNetworks) {
 }
 
 MOCO_INSTANTIATE_KERNEL_TEST(Conv2dTest);
+MOCO_INSTANTIATE_TENSOR_CORE_TEST(Conv2dTest);
 
 }  // namespace
 }  // namespace mocograd

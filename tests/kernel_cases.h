@@ -1,5 +1,6 @@
-// What the tests of the CPU kernels share: each runs on every instruction set of this processor, in
-// f32 and f64, with 1, 2 and 3 threads, on outputs that were filled with NaN beforehand.
+// What the tests of the kernels share: each runs on every instruction set of this processor, on the
+// emulated GPU and on the GPU where there is one; in f32 and f64, on outputs that were filled with
+// NaN beforehand, and again in other orders of the threads (KernelTest::run).
 //
 //   class PointwiseTest : public KernelTest {};
 //   TEST_P(PointwiseTest, Add) { … }
@@ -18,6 +19,8 @@
 
 #include "cpu/instruction_set.h"
 #include "cpu/parallel.h"
+#include "cuda/emulator/scheduler.h"
+#include "cuda/precision.h"
 #include "tensor/backend.h"
 #include "tensor/random.h"
 
@@ -26,31 +29,74 @@ namespace mocograd {
 using Values = std::vector<double>;
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
-class KernelTest : public testing::TestWithParam<std::tuple<InstructionSet, DType>> {
+// Whose kernels are tested: those of a device, on the CPU of one instruction set, on a GPU with or
+// without its tensor cores.
+struct Kernels {
+  Device device = Device::cpu;
+  InstructionSet set = InstructionSet::baseline;
+  Precision precision = Precision::fp32;
+
+  std::string name() const {  // also of a test, which may have no '-'
+    if (device == Device::cpu) return name_of(set);
+    return std::string(device == Device::cuda ? "cuda" : "cuda_emulated") +
+           (precision == Precision::tf32 ? "_tf32" : "");
+  }
+};
+
+inline std::vector<Kernels> cpu_kernels() {
+  std::vector<Kernels> kernels;
+  for (InstructionSet set : supported_instruction_sets()) kernels.push_back({Device::cpu, set});
+  return kernels;
+}
+inline std::vector<Kernels> all_kernels() {
+  std::vector<Kernels> kernels = cpu_kernels();
+  kernels.push_back({.device = Device::cuda_emulated});
+  if (device_problem(Device::cuda).empty()) kernels.push_back({.device = Device::cuda});
+  return kernels;
+}
+
+inline std::vector<Kernels> tensor_core_kernels() {
+  std::vector<Kernels> kernels = {{.device = Device::cuda_emulated, .precision = Precision::tf32}};
+  if (device_problem(Device::cuda).empty())
+    kernels.push_back({.device = Device::cuda, .precision = Precision::tf32});
+  return kernels;
+}
+
+class KernelTest : public testing::TestWithParam<std::tuple<Kernels, DType>> {
  protected:
-  KernelTest() { use_instruction_set(std::get<0>(GetParam())); }
+  KernelTest() {
+    if (device() == Device::cpu) use_instruction_set(std::get<0>(GetParam()).set);
+    set_precision(std::get<0>(GetParam()).precision);
+  }
   ~KernelTest() override {
     use_instruction_set(set_before_);
     set_num_threads(threads_before_);
+    set_precision(Precision::fp32);
   }
 
-  DType dtype() const { return std::get<1>(GetParam()); }
+  static Device device() { return std::get<0>(GetParam()).device; }
+  static DType dtype() { return std::get<1>(GetParam()); }
+  static TensorOptions options() { return {dtype(), device()}; }
   // The distance from 1 to the next number: twice the relative error of one operation.
   double eps() const { return dtype() == DType::f32 ? 0x1p-23 : 0x1p-52; }
-  Backend& kernels() const { return backend_of(Device::cpu); }
+  // What a product of two factors loses by their rounding: of each at most half of tf32's last place.
+  static double product_error() {
+    return std::get<0>(GetParam()).precision == Precision::tf32 ? 2 * 0x1p-11 + 0x1p-22 : 0;
+  }
+  Backend& kernels() const { return backend_of(device()); }
 
   // Uniform numbers; `name` tells one tensor of a test from the next.
   Tensor uniform(const Shape& shape, uint32_t name, double low = -1, double high = 1) const {
     RandomStream random(7, Purpose::test, 0, name);
     Values values(static_cast<size_t>(shape.numel()));
     for (double& value : values) value = random.uniform(low, high);
-    return Tensor::from(values, shape, {dtype()});
+    return Tensor::from(values, shape, options());
   }
   Tensor labels(int64_t n, int64_t classes, uint32_t name) const {
     RandomStream random(7, Purpose::test, 0, name);
-    Tensor label = Tensor::empty({n}, {DType::i64});
-    for (int64_t i = 0; i < n; ++i) label.data<int64_t>()[i] = random.below(classes);
-    return label;
+    Values values(static_cast<size_t>(n));
+    for (double& value : values) value = static_cast<double>(random.below(classes));
+    return Tensor::from(values, {n}, {DType::i64, device()});
   }
   // A tensor to write to, whose present numbers a test would notice.
   static Tensor poisoned(const Shape& shape, DType dtype) {
@@ -58,33 +104,42 @@ class KernelTest : public testing::TestWithParam<std::tuple<InstructionSet, DTyp
                         dtype == DType::u8    ? 255
                         : dtype == DType::i64 ? -999
                                               : kNaN,
-                        {dtype});
+                        {dtype, device()});
   }
   Tensor poisoned(const Shape& shape) const { return poisoned(shape, dtype()); }
 
-  // Runs with 1, 2 and 3 threads, expects the same bits, and returns the results.
+  // Runs on the CPU with 1, 2 and 3 threads, on the emulator in two orders of the GPU's threads, on
+  // a GPU twice; expects the same bits, and returns the results, in the host's memory.
   static std::vector<Tensor> run(const std::function<std::vector<Tensor>()>& kernel) {
-    set_num_threads(1);
-    const std::vector<Tensor> results = kernel();
-    for (int threads : {2, 3}) {
-      set_num_threads(threads);
-      const std::vector<Tensor> again = kernel();
+    choose_order(1);
+    const std::vector<Tensor> results = on_host(kernel());
+    for (int order = 2; order <= (device() == Device::cpu ? 3 : 2); ++order) {
+      choose_order(order);
+      const std::vector<Tensor> again = on_host(kernel());
       for (size_t i = 0; i < results.size(); ++i) {
         EXPECT_EQ(0, std::memcmp(results[i].raw_bytes(), again[i].raw_bytes(), results[i].bytes()))
-            << "result " << i << " differs with " << threads << " threads";
+            << "result " << i << " differs in order " << order;
       }
     }
     return results;
   }
 
  private:
+  static void choose_order(int order) {
+    if (device() == Device::cpu) set_num_threads(order);
+    if (device() == Device::cuda_emulated) emulator::set_seed(static_cast<uint64_t>(order));
+  }
+  static std::vector<Tensor> on_host(std::vector<Tensor> tensors) {
+    for (Tensor& tensor : tensors) tensor = tensor.to(Device::cpu);
+    return tensors;
+  }
+
   InstructionSet set_before_ = instruction_set();
   int threads_before_ = num_threads();
 };
 
-inline std::string name_of_case(
-    const testing::TestParamInfo<std::tuple<InstructionSet, DType>>& info) {
-  return std::string(name_of(std::get<0>(info.param))) + "_" + name_of(std::get<1>(info.param));
+inline std::string name_of_case(const testing::TestParamInfo<std::tuple<Kernels, DType>>& info) {
+  return std::get<0>(info.param).name() + "_" + name_of(std::get<1>(info.param));
 }
 
 // |actual − expected| <= bound for each element; written so that NaN fails.
@@ -103,10 +158,17 @@ inline void expect_exactly(const Tensor& actual, const Values& expected, const s
   expect_within(actual, expected, Values(expected.size(), 0), what);
 }
 
-#define MOCO_INSTANTIATE_KERNEL_TEST(topic)                                                  \
-  INSTANTIATE_TEST_SUITE_P(Kernels, topic,                                                   \
-                           testing::Combine(testing::ValuesIn(supported_instruction_sets()), \
-                                            testing::Values(DType::f32, DType::f64)),        \
-                           name_of_case)
+#define MOCO_INSTANTIATE_KERNEL_TEST(topic)                                                        \
+  INSTANTIATE_TEST_SUITE_P(                                                                        \
+      Kernels, topic,                                                                              \
+      testing::Combine(testing::ValuesIn(all_kernels()), testing::Values(DType::f32, DType::f64)), \
+      name_of_case)
+
+// Likewise, of the products on the tensor cores.
+#define MOCO_INSTANTIATE_TENSOR_CORE_TEST(topic)                                               \
+  INSTANTIATE_TEST_SUITE_P(                                                                    \
+      TensorCores, topic,                                                                      \
+      testing::Combine(testing::ValuesIn(tensor_core_kernels()), testing::Values(DType::f32)), \
+      name_of_case)
 
 }  // namespace mocograd

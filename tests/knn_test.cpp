@@ -27,7 +27,7 @@ DataSet random_pictures() {
 }
 
 TEST(Knn, TheMonitorChangesNothing) {
-  Moco moco(tiny_config(DType::f32), 0);
+  Moco moco(tiny_config({.dtype = DType::f32}), 0);
   Sgd optimizer(moco.encoder_q(), {});
   const DataSet data = random_pictures();
   const StateDict before = checkpoint_state(moco, &optimizer);

@@ -82,7 +82,7 @@ TEST_P(LadderTest, LastRungsAreTheEngine) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Kernels, LadderTest,
-                         testing::Combine(testing::ValuesIn(supported_instruction_sets()),
+                         testing::Combine(testing::ValuesIn(cpu_kernels()),
                                           testing::Values(DType::f32)),
                          name_of_case);
 

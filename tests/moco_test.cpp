@@ -20,7 +20,7 @@ namespace {
 constexpr TensorOptions kDouble{.dtype = DType::f64};
 
 MocoConfig tiny(int64_t splits = 1, bool symmetric = false) {
-  return tiny_config(DType::f64, splits, symmetric);
+  return tiny_config(kDouble, splits, symmetric);
 }
 
 using Numbers = std::map<std::string, std::vector<double>>;

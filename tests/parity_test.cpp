@@ -1,5 +1,5 @@
-// Parity: training steps reproduce what PyTorch computed in float64, number by number. The
-// committed cases are described in tests/fixtures/README.md; a larger one is used where
+// Parity: training steps reproduce what PyTorch computed in float64, number by number, on every
+// device. The committed cases are described in tests/fixtures/README.md; a larger one is used where
 // MOCO_TEST_DATA is set.
 #include <gtest/gtest.h>
 #include <unistd.h>
@@ -11,6 +11,7 @@
 #include <map>
 
 #include "io/safetensors.h"
+#include "tensor/backend.h"
 
 namespace mocograd {
 namespace {
@@ -90,28 +91,38 @@ std::string flags_of(const std::string& prefix) {
   return flags;
 }
 
-class Parity : public testing::TestWithParam<const char*> {
+class Parity : public testing::TestWithParam<std::tuple<const char*, Device>> {
  protected:
-  const std::string prefix_ = std::string("tests/fixtures/") + GetParam();
+  const std::string prefix_ = std::string("tests/fixtures/") + std::get<0>(GetParam());
+  const std::string flags_ = flags_of(prefix_) + " --device " + name_of(std::get<1>(GetParam()));
 };
 
 TEST_P(Parity, EqualsPyTorchInDouble) {
-  expect_equal_in_double(prefix_, flags_of(prefix_));
+  expect_equal_in_double(prefix_, flags_);
 }
 
 TEST_P(Parity, IsNearPyTorchInSingle) {
-  expect_near_in_single(prefix_, flags_of(prefix_));
+  expect_near_in_single(prefix_, flags_);
 }
 
-std::string test_name(const testing::TestParamInfo<const char*>& info) {
-  std::string name = info.param;
+std::vector<Device> present_devices() {
+  std::vector<Device> devices = {Device::cpu, Device::cuda_emulated};
+  if (device_problem(Device::cuda).empty()) devices.push_back(Device::cuda);
+  return devices;
+}
+
+std::string test_name(const testing::TestParamInfo<std::tuple<const char*, Device>>& info) {
+  std::string name =
+      std::string(std::get<0>(info.param)) + "_on_" + name_of(std::get<1>(info.param));
   for (char& c : name) c = c == '-' ? '_' : c;
   return name;
 }
 
 INSTANTIATE_TEST_SUITE_P(, Parity,
-                         testing::Values("mlp-head", "bn-splits", "shuffle", "symmetric",
-                                         "queue-wrap", "bottleneck", "imagenet-stem"),
+                         testing::Combine(testing::Values("mlp-head", "bn-splits", "shuffle",
+                                                          "symmetric", "queue-wrap", "bottleneck",
+                                                          "imagenet-stem"),
+                                          testing::ValuesIn(present_devices())),
                          test_name);
 
 TEST(ParityWithGivenData, TinyResNet18) {
@@ -121,8 +132,11 @@ TEST(ParityWithGivenData, TinyResNet18) {
   const std::string flags =
       "--arch resnet18 --stem cifar --width 4 --dim 16 --head linear --queue 64 --momentum 0.99 "
       "--temperature 0.1 --lr 0.06 --weight-decay 0.0005 --sgd-momentum 0.9 --bn-splits 1";
-  expect_equal_in_double(prefix, flags);
-  expect_near_in_single(prefix, flags);
+  for (Device device : present_devices()) {
+    const std::string device_flag = std::string(" --device ") + name_of(device);
+    expect_equal_in_double(prefix, flags + device_flag);
+    expect_near_in_single(prefix, flags + device_flag);
+  }
 }
 
 }  // namespace

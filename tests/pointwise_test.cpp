@@ -75,10 +75,10 @@ TEST_P(PointwiseTest, ReluAndItsGradient) {
 TEST_P(PointwiseTest, ReluKeepsNaNAndHasNoGradientAtZero) {
   for (int64_t n : {1, 16, 17, 40}) {  // in the vector part and in the rest
     const Tensor y = poisoned({n});
-    kernels().relu_forward(Tensor::full({n}, kNaN, {dtype()}), y);
+    kernels().relu_forward(Tensor::full({n}, kNaN, options()), y);
     for (double value : y.to_vector()) EXPECT_TRUE(std::isnan(value));
     const Tensor dx = poisoned({n});
-    kernels().relu_backward(Tensor::zeros({n}, {dtype()}), Tensor::full({n}, 3, {dtype()}), dx);
+    kernels().relu_backward(Tensor::zeros({n}, options()), Tensor::full({n}, 3, options()), dx);
     expect_exactly(dx, Values(static_cast<size_t>(n), 0), "dx");
   }
 }
@@ -89,7 +89,7 @@ TEST_P(PointwiseTest, FillAndConvertEveryType) {
     Values numbers(static_cast<size_t>(n));
     for (size_t i = 0; i < numbers.size(); ++i) numbers[i] = static_cast<double>(i % 251);
     for (DType from : types) {
-      const Tensor filled = poisoned({n}, from), x = Tensor::from(numbers, {n}, {from});
+      const Tensor filled = poisoned({n}, from), x = Tensor::from(numbers, {n}, {from, device()});
       kernels().fill(filled, 201);
       expect_exactly(filled, Values(numbers.size(), 201), "fill");
       for (DType to : types) {
@@ -183,8 +183,8 @@ TEST_P(PointwiseTest, GatherRowsOfAnyRank) {
     });
     const Values vx = x.to_vector();
     Values y;
-    for (int64_t i = 0; i < N; ++i) {
-      const int64_t source = index.data<int64_t>()[i] * width;
+    for (double number : index.to_vector()) {
+      const int64_t source = static_cast<int64_t>(number) * width;
       y.insert(y.end(), vx.begin() + source, vx.begin() + source + width);
     }
     expect_exactly(results[0], y, "y");

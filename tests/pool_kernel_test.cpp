@@ -59,7 +59,7 @@ TEST_P(PoolKernelTest, MaxPoolAndItsGradient) {
 TEST_P(PoolKernelTest, TheFirstOfEqualsWins) {
   for (double value : {0.0, -std::numeric_limits<double>::infinity()}) {
     const Tensor y = poisoned({1, 3, 3, 17}), tap = poisoned({1, 3, 3, 17}, DType::u8);
-    kernels().max_pool_forward(Tensor::full({1, 5, 5, 17}, value, {dtype()}), y, tap);
+    kernels().max_pool_forward(Tensor::full({1, 5, 5, 17}, value, options()), y, tap);
     const Values taps = tap.to_vector();
     for (size_t i = 0; i < taps.size(); ++i) {
       // Padding cuts off the upper row of the first windows and the left column likewise.

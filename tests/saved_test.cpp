@@ -69,7 +69,7 @@ TEST(Saved, EveryOperationSavesExactlyWhatItSays) {
 TEST(Saved, AStepKeepsExactlyWhatItSays) {
   for (const bool fused : {false, true}) {
     const bool before = use_fused_operations(fused);
-    Moco moco(tiny_config(DType::f32), 1);
+    Moco moco(tiny_config({.dtype = DType::f32}), 1);
     Lifetimes lifetimes;
     std::shared_ptr<Node> graph;
     {

@@ -17,16 +17,13 @@ inline Tensor indices(const std::vector<double>& values) {
   return Tensor::from(values, {static_cast<int64_t>(values.size())}, {.dtype = DType::i64});
 }
 
-inline MocoConfig tiny_config(DType dtype, int64_t splits = 1, bool symmetric = false) {
-  return {.encoder = {.arch = "resnet20",
-                      .width = 2,
-                      .dim = 4,
-                      .splits = splits,
-                      .options = {.dtype = dtype}},
-          .queue_size = 20,
-          .momentum = 0.9,
-          .temperature = 0.2,
-          .symmetric = symmetric};
+inline MocoConfig tiny_config(TensorOptions options, int64_t splits = 1, bool symmetric = false) {
+  return {
+      .encoder = {.arch = "resnet20", .width = 2, .dim = 4, .splits = splits, .options = options},
+      .queue_size = 20,
+      .momentum = 0.9,
+      .temperature = 0.2,
+      .symmetric = symmetric};
 }
 
 // Eight pairs, not shuffled.
@@ -38,9 +35,11 @@ inline ViewPair random_views(uint32_t sample, DType dtype = DType::f64) {
 }
 
 struct TinyStep {
-  explicit TinyStep(DType dtype = DType::f32, bool symmetric = false, uint32_t sample = 0)
-      : moco(tiny_config(dtype, 2, symmetric), 3), views(random_views(sample, dtype)) {
+  explicit TinyStep(DType dtype = DType::f32, bool symmetric = false, uint32_t sample = 0,
+                    Device device = Device::cpu)
+      : moco(tiny_config({dtype, device}, 2, symmetric), 3), views(random_views(sample, dtype)) {
     views.shuffle = indices({3, 1, 0, 2, 7, 5, 4, 6});
+    views = views.to({dtype, device});
   }
 
   StepResult run() { return moco.train_step(views, optimizer, 0.1); }

@@ -173,7 +173,7 @@ TEST_P(WinogradTest, DoublesAreDirect) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Kernels, WinogradTest,
-                         testing::Combine(testing::ValuesIn(supported_instruction_sets()),
+                         testing::Combine(testing::ValuesIn(cpu_kernels()),
                                           testing::Values(DType::f32)),
                          name_of_case);
 

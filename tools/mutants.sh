@@ -18,7 +18,8 @@
 # cannot be planted or built, whose test fails already or does not exist, or has not ended after five
 # minutes, counts as survived.
 #
-# Kernels are planted and run for the baseline instruction set alone, which every machine has.
+# Kernels are planted and run for the baseline instruction set alone, and CUDA kernels for the emulator,
+# which every machine has.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 BUILD=${BUILD:-build}
@@ -91,14 +92,17 @@ programs() {
 build() {
   rm -f "$copy/build/libmocograd.a" "$copy/build/moco" "$copy/build/tests"
   # shellcheck disable=SC2086  # $other_kernels is words
-  make -C "$copy" BUILD=build MODE=release -j"$(nproc)" CXXFLAGS='-O1 -g0' $other_kernels "$@" \
+  make -C "$copy" BUILD=build MODE=release CUDA=0 -j"$(nproc)" CXXFLAGS='-O1 -g0' $other_kernels "$@" \
     >"$scratch/log" 2>&1
 }
 
 # object FILE: what FILE is compiled to
 object() {
-  name=$copy/build/obj/${1%.cpp}
-  if [ -f "$name.baseline.o" ]; then echo "$name.baseline.o"; else echo "$name.o"; fi
+  name=$copy/build/obj/${1%.*}
+  for object in "$name.baseline.o" "$name.emulated.o"; do
+    if [ -f "$object" ]; then echo "$object" && return; fi
+  done
+  echo "$name.o"
 }
 
 # Runs a killer; its exit code.

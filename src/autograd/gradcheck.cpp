@@ -31,6 +31,7 @@ class Checker {
       MOCO_CHECK(inputs[i].defined() && inputs[i].dtype() == DType::f64, "gradcheck: input ", i,
                  " must be f64, got ", inputs[i].describe());
       inputs_.emplace_back(inputs[i].clone(), true);
+      numbers_.push_back(inputs_[i].data().to(Device::cpu));
     }
   }
 
@@ -49,15 +50,14 @@ class Checker {
     compute();
     numbers.output = output_;
     numbers.cotangent = Tensor::from(cotangent_, output_.shape(), {.dtype = DType::f64});
-    for (const Variable& input : inputs_) {
-      const Tensor x = input.data(), numeric = Tensor::empty_like(x);
-      for (int64_t i = 0; i < x.numel(); ++i) {
-        double& element = x.data<double>()[i];
+    for (size_t input = 0; input < inputs_.size(); ++input) {
+      const Tensor numeric = Tensor::empty_like(numbers_[input]);
+      for (int64_t i = 0; i < numeric.numel(); ++i) {
         numeric.data<double>()[i] =
-            central_difference(element).value_or(std::numeric_limits<double>::quiet_NaN());
+            central_difference(input, i).value_or(std::numeric_limits<double>::quiet_NaN());
       }
-      numbers.inputs.push_back(x);
-      numbers.analytic.push_back(input.grad());
+      numbers.inputs.push_back(numbers_[input]);
+      numbers.analytic.push_back(inputs_[input].grad());
       numbers.numeric.push_back(numeric);
     }
     return numbers;
@@ -73,7 +73,7 @@ class Checker {
     RandomStream random(options_.seed, Purpose::gradcheck, 1);
     const Tensor cotangent = random_normal(random, y.shape());
     cotangent_ = cotangent.to_vector();
-    if (y.requires_grad()) y.backward(cotangent);
+    if (y.requires_grad()) y.backward(cotangent.to(output_.device()));
     return y.requires_grad();
   }
 
@@ -87,7 +87,7 @@ class Checker {
     const std::vector<double> analytic = dx.to_vector();
     double largest = 0;
     for (const int64_t i : elements_to_check(input, analytic)) {
-      const std::optional<double> difference = central_difference(x.data<double>()[i]);
+      const std::optional<double> difference = central_difference(input, i);
       if (!difference) {
         ++result_.kinks;
         continue;
@@ -134,11 +134,11 @@ class Checker {
   }
 
   // Nothing at a kink that is to be skipped.
-  std::optional<double> central_difference(double& x) const {
-    const double before = x;
-    const std::vector<double> above = result_with(x, before + options_.step);
-    const std::vector<double> below = result_with(x, before - options_.step);
-    x = before;
+  std::optional<double> central_difference(size_t input, int64_t element) const {
+    const double x = numbers_[input].data<double>()[element];
+    const std::vector<double> above = result_with(input, element, x + options_.step);
+    const std::vector<double> below = result_with(input, element, x - options_.step);
+    write(input, element, x);
     if (options_.skip_kinks) {
       const double right = weighted_difference(cotangent_, above, y_) / options_.step;
       const double left = weighted_difference(cotangent_, y_, below) / options_.step;
@@ -148,15 +148,21 @@ class Checker {
     return weighted_difference(cotangent_, above, below) / (2 * options_.step);
   }
 
-  std::vector<double> result_with(double& x, double value) const {
+  std::vector<double> result_with(size_t input, int64_t element, double value) const {
     const NoGrad no_grad;
-    x = value;
+    write(input, element, value);
     return f_(inputs_).data().to_vector();
+  }
+
+  void write(size_t input, int64_t element, double value) const {
+    numbers_[input].data<double>()[element] = value;
+    inputs_[input].data().copy_from(numbers_[input]);
   }
 
   const DifferentiableFunction& f_;
   const GradcheckOptions& options_;
   std::vector<Variable> inputs_;
+  std::vector<Tensor> numbers_;  // the inputs in the host's memory: the same, or a copy
   Tensor output_;
   std::vector<double> y_, cotangent_;
   GradcheckResult result_;
@@ -202,10 +208,12 @@ GradcheckOptions options_of_draw(uint64_t seed, int draw) {
   return options;
 }
 
-GradcheckResult check_case(const RegisteredCase& registered, int count, uint64_t seed) {
+GradcheckResult check_case(const RegisteredCase& registered, int count, uint64_t seed,
+                           Device device) {
   GradcheckResult total;
   for (int draw = 0; draw < count; ++draw) {
-    const GradcheckInstance instance = draw_case(registered, seed, draw);
+    GradcheckInstance instance = draw_case(registered, seed, draw);
+    for (Tensor& input : instance.inputs) input = input.to(device);
     const GradcheckResult result =
         gradcheck(instance.function, instance.inputs, options_of_draw(seed, draw));
     const int64_t elements = total.elements + result.elements;

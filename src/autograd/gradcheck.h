@@ -47,7 +47,7 @@ struct GradcheckResult {
   std::string failure;            // empty, or input, index, analytic, numeric, tolerance
 };
 
-// inputs: f64, all of them checked, within NoGrad too. Requires: f is differentiable near them; keep
+// inputs: f64, all of them checked, within NoGrad too; f computes on their device. Requires: f is differentiable near them; keep
 // them off kinks by more than h, or skip_kinks.
 GradcheckResult gradcheck(const DifferentiableFunction& f, const std::vector<Tensor>& inputs,
                           const GradcheckOptions& options = {});
@@ -87,8 +87,10 @@ const std::vector<RegisteredCase>& gradcheck_cases();  // sorted by name
 GradcheckInstance draw_case(const RegisteredCase& registered, uint64_t seed, int draw);
 GradcheckOptions options_of_draw(uint64_t seed, int draw);
 
-// Checks `count` random instances of a case; stops at the first failure, which then tells the draw.
-GradcheckResult check_case(const RegisteredCase& registered, int count, uint64_t seed = 0);
+// Checks `count` random instances of a case on a device; stops at the first failure, which then tells
+// the draw.
+GradcheckResult check_case(const RegisteredCase& registered, int count, uint64_t seed = 0,
+                           Device device = Device::cpu);
 
 // For drawing instances. Normal numbers; and numbers whose distance from zero is at least `gap`.
 Tensor random_normal(RandomStream& random, const Shape& shape);

@@ -24,7 +24,11 @@ struct BenchFlags {
 // given_step: --arch or --batch was given, which is about one step alone.
 void run(const BenchFlags& flags, bool given_step) {
   apply(flags.compute);
-  BenchReport report(measure_limits(), flags.json);
+  const Device device = device_of(flags.compute);
+  if (device != Device::cpu && !given_step)
+    throw UsageError(std::string("--device ") + name_of(device) +
+                     ": measures one step: --arch or --batch");
+  BenchReport report(device == Device::cpu ? measure_limits() : MachineLimits(), flags.json);
   if (flags.ladder) {
     bench_ladder(report, std::min(flags.steps, 5));
     return report.finish();
@@ -44,12 +48,12 @@ void run(const BenchFlags& flags, bool given_step) {
     report.title("MoCo steps on random images, rates in the direct convolution's operations");
     PretrainConfig config = flags.config;
     if (given_step) {
-      bench_step(report, flags.steps, config);
+      bench_step(report, flags.steps, config, device);
     } else {
       for (const auto& [arch, batch] : {std::pair{"resnet18", 64}, std::pair{"resnet20", 128}}) {
         config.arch = arch;
         config.batch = batch;
-        bench_step(report, flags.steps, config);
+        bench_step(report, flags.steps, config, device);
       }
     }
   }

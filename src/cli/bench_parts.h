@@ -23,6 +23,6 @@ void bench_optimizer(BenchReport& report, int rounds);
 // Matrix product and convolution from the plain loops to the engine (docs/KERNELS.md).
 void bench_ladder(BenchReport& report, int rounds);
 // Whole training steps on random images.
-void bench_step(BenchReport& report, int rounds, const PretrainConfig& config);
+void bench_step(BenchReport& report, int rounds, const PretrainConfig& config, Device device);
 
 }  // namespace mocograd

@@ -75,9 +75,9 @@ double largest_error(const Tensor& a, const Tensor& b) {
 }
 
 BenchReport::BenchReport(const MachineLimits& limits, bool json) : limits_(limits), json_(json) {
-  if (json_) return;
+  if (json_ || limits_.flops == 0) return;
   std::printf("%d threads, %s; measured limits: fp32 %.1f GFLOP/s (one thread %.1f), ",
-              num_threads(), kernels_in_use().c_str(), limits.flops / 1e9, limits.core_flops / 1e9);
+              num_threads(), kernels_on(Device::cpu).c_str(), limits.flops / 1e9, limits.core_flops / 1e9);
   if (limits.bf16_flops > 0)
     std::printf("bf16 dot products %.1f GFLOP/s, ", limits.bf16_flops / 1e9);
   std::printf("memory %.1f GB/s\n", limits.bytes / 1e9);
@@ -89,6 +89,7 @@ void BenchReport::title(const std::string& text) {
 
 void BenchReport::add(const Measurement& m) {
   const double median = m.timing.median(), best = m.timing.best();
+  const bool compared = limits_.flops > 0 && (m.flops > 0 || m.bytes > 0);
   const double arithmetic = m.flops / (m.one_thread ? limits_.core_flops : limits_.flops);
   const double traffic = m.bytes / limits_.bytes;
   const bool by_arithmetic = arithmetic >= traffic;
@@ -101,14 +102,14 @@ void BenchReport::add(const Measurement& m) {
     result.add("rounds", static_cast<int64_t>(m.timing.seconds.size()));
     if (m.flops > 0) result.add("gflop", m.flops / 1e9).add("gflops", m.flops / median / 1e9);
     if (m.bytes > 0) result.add("mb", m.bytes / 1e6).add("gb_per_s", m.bytes / median / 1e9);
-    if (m.flops > 0 || m.bytes > 0) result.add("limit", limit).add("per_cent_of_limit", per_cent);
+    if (compared) result.add("limit", limit).add("per_cent_of_limit", per_cent);
     for (const auto& [name, value] : m.details) result.add(name, value);
     results_.push_back(result);
     return;
   }
   std::printf("%-30s %-9s %9.3f (%9.3f) ms", m.what.c_str(), m.pass.c_str(), 1e3 * median,
               1e3 * best);
-  if (m.flops > 0 || m.bytes > 0)
+  if (compared)
     std::printf("  %7.1f %-7s %5.1f%% of %-6s", (by_arithmetic ? m.flops : m.bytes) / median / 1e9,
                 by_arithmetic ? "GFLOP/s" : "GB/s", per_cent, limit);
   std::printf("  %s\n", m.note.c_str());
@@ -116,8 +117,9 @@ void BenchReport::add(const Measurement& m) {
 }
 
 void BenchReport::finish() {
-  const double flops_now = measure_peak_flops();
+  const double flops_now = limits_.flops > 0 ? measure_peak_flops() : 0;
   if (!json_) {
+    if (limits_.flops == 0) return;
     const double change = flops_now / limits_.flops - 1;
     if (std::fabs(change) > kSteady)
       std::printf("\nThe machine was not steady: the fp32 limit is now %.1f GFLOP/s (%+.0f%%).\n",
@@ -130,7 +132,7 @@ void BenchReport::finish() {
   limits.add("fp32_gflops_of_one_thread", limits_.core_flops / 1e9);
   limits.add("bf16_gflops", limits_.bf16_flops / 1e9);
   limits.add("memory_gb_per_s", limits_.bytes / 1e9);
-  document.add("kernels", kernels_in_use()).add("threads", num_threads()).add("limits", limits);
+  document.add("kernels", kernels_on(Device::cpu)).add("threads", num_threads()).add("limits", limits);
   document.add("results", results_);
   std::printf("%s\n", document.text().c_str());
 }

@@ -12,7 +12,8 @@
 
 namespace mocograd {
 
-// Measured on this machine (cpu/peak.h), with the compute threads and the instruction set in use.
+// Measured on this machine (cpu/peak.h), with the compute threads and the instruction set in use;
+// all zero where another device computes.
 struct MachineLimits {
   double flops = 0;       // fp32, a second
   double core_flops = 0;  // of one thread

@@ -29,12 +29,12 @@ double forward_macs(const Variable& result) {
 
 }  // namespace
 
-void bench_step(BenchReport& report, int rounds, const PretrainConfig& config) {
-  Moco moco(config.moco(), 0);
+void bench_step(BenchReport& report, int rounds, const PretrainConfig& config, Device device) {
+  Moco moco(config.moco({.device = device}), 0);
   Sgd optimizer(moco.encoder_q(), config.sgd());
   const Shape shape{config.batch, config.image_size, config.image_size, 3};
-  const ViewPair views{random_normal_tensor(shape, 0), random_normal_tensor(shape, 1), Tensor(),
-                       Tensor()};
+  const ViewPair on_host{random_normal_tensor(shape, 0), random_normal_tensor(shape, 1), {}, {}};
+  const ViewPair views = on_host.to({.device = device});
   // Forward of the queries and the keys, and twice the forward for the gradients of data and
   // weights.
   const double flops = 2 * 4 * forward_macs(moco.encoder_q()(Variable(views.im_q)));

@@ -17,7 +17,8 @@ struct ReplayFlags {
 // 0 where every operation computed the very numbers that it computed then, 1 where not.
 int run(const ReplayFlags& flags) {
   apply(flags.compute);
-  Replay replay(flags.file);
+  const Device device = device_of(flags.compute);
+  Replay replay(flags.file, device);
   std::unique_ptr<TraceSink> trace;
   if (!flags.out.empty()) trace = open_trace_file(flags.out, flags.level, "--out");
   const Rerun rerun = replay.rerun(trace.get());
@@ -34,7 +35,7 @@ int run(const ReplayFlags& flags) {
     return 0;
   }
   std::cout << "trace hash " << rerun.hash << ": not identical, it was " << replay.hash() << '\n';
-  const std::string then = replay.provenance().kernels, now = kernels_in_use();
+  const std::string then = replay.provenance().kernels, now = kernels_on(device);
   if (then != now)
     std::cout << "  computed with " << then << " then and with " << now
               << " now, whose sums round differently\n";

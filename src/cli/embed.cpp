@@ -35,7 +35,7 @@ void remove_file(const std::string& path) {
 
 void run(const EmbedFlags& flags) {
   apply(flags.compute);
-  const PretrainedEncoder pretrained = load_encoder(flags.checkpoint);
+  const PretrainedEncoder pretrained = load_encoder(flags.checkpoint, device_of(flags.compute));
   const int64_t image_size = pretrained.config.image_size;
   const DataSet data = open_data_set(flags.data, image_size);
   if (flags.split == "test" && !data.test)

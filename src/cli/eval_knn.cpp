@@ -51,7 +51,7 @@ ContactSheet picture_of_neighbors(const DataSet& data, const KnnFeatures& featur
 void run(KnnFlags& flags) {
   apply(flags.compute);
   flags.knn.features = parse_features(flags.features);
-  const PretrainedEncoder pretrained = load_encoder(flags.checkpoint);
+  const PretrainedEncoder pretrained = load_encoder(flags.checkpoint, device_of(flags.compute));
   const DataSet data = open_data_set(flags.data, pretrained.config.image_size);
   if (!data.test) throw Error(flags.data.spec + " has no test images: kNN needs them");
   StatusLine status;

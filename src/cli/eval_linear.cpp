@@ -48,7 +48,7 @@ void run(LinearFlags& flags) {
   config.protocol = parse_linear_protocol(flags.protocol);
   config.lr = flags.lr.value_or(default_learning_rate(config.protocol));
   config.seed = static_cast<uint64_t>(flags.seed);
-  const PretrainedEncoder pretrained = load_encoder(flags.checkpoint);
+  const PretrainedEncoder pretrained = load_encoder(flags.checkpoint, device_of(flags.compute));
   const DataSet data = open_data_set(flags.data, pretrained.config.image_size);
   StatusLine status;
   status.line(detail::concatenate(

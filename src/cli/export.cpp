@@ -21,7 +21,7 @@ void run(const ExportFlags& flags) {
   if (std::filesystem::equivalent(flags.checkpoint, flags.out, error))
     throw UsageError("--out " + flags.out + " is the checkpoint itself");
   const std::string name = "encoder_" + flags.encoder;
-  const PretrainedEncoder pretrained = load_encoder(flags.checkpoint, name);
+  const PretrainedEncoder pretrained = load_encoder(flags.checkpoint, Device::cpu, name);
   NamedTensors contents;
   save_state(*pretrained.encoder, "", contents.tensors);
   contents.metadata["encoder"] = name;

@@ -9,6 +9,7 @@
 #include "cpu/conv_algorithm.h"
 #include "cpu/instruction_set.h"
 #include "cpu/parallel.h"
+#include "cuda/precision.h"
 #include "nn/schedule.h"
 #include "tensor/error.h"
 
@@ -92,13 +93,18 @@ CLI::Validator true_or_false() {
       "");
 }
 
+CLI::Option* add_device_flag(CLI::App& command, ComputeFlags& flags) {
+  return command
+      .add_option("--device", flags.device, "where to compute: auto is the GPU where there is one")
+      ->check(CLI::IsMember({"auto", "cpu", "cuda", "cuda-emulated"}))
+      ->capture_default_str();
+}
+
 void add_compute_flags(CLI::App& command, ComputeFlags& flags) {
   command.add_option("--threads", flags.threads, "compute threads (default: all cores)")
       ->check(integer_in(1, 1024));
-  command.add_option("--device", flags.device, "where to compute")
-      ->check(CLI::IsMember({"auto", "cpu", "cuda", "cuda-emulated"}))
-      ->capture_default_str();
-  command.add_option("--precision", flags.precision, "of activations and products")
+  add_device_flag(command, flags);
+  command.add_option("--precision", flags.precision, "of the products of f32 matrices")
       ->check(CLI::IsMember({"fp32", "tf32", "bf16"}))
       ->capture_default_str();
   command.add_option("--conv", flags.conv, "3x3 convolutions: Winograd where it pays, or never")
@@ -107,15 +113,28 @@ void add_compute_flags(CLI::App& command, ComputeFlags& flags) {
 }
 
 void apply(const ComputeFlags& flags) {
-  if (flags.device == "cuda" || flags.device == "cuda-emulated")
-    throw Error("--device " + flags.device + ": this build has no " + flags.device);
-  if (flags.precision != "fp32")
-    throw Error("--precision " + flags.precision + ": the CPU computes in fp32");
+  const std::string problem = device_problem(device_of(flags));
+  if (!problem.empty()) throw Error("--device " + flags.device + ": " + problem);
+  if (flags.precision == "bf16")
+    throw Error("--precision bf16: there are kernels for fp32 and, on a GPU, tf32");
+  if (flags.precision == "tf32" && device_of(flags) == Device::cpu)
+    throw Error("--precision tf32: the CPU computes in fp32");
+  set_precision(flags.precision == "tf32" ? Precision::tf32 : Precision::fp32);
   if (flags.threads > 0) set_num_threads(flags.threads);
   set_conv_algorithm(flags.conv == "direct" ? ConvAlgorithm::direct : ConvAlgorithm::automatic);
 }
 
-std::string kernels_in_use() {
+Device device_of(const ComputeFlags& flags) {
+  if (flags.device == "auto")
+    return device_problem(Device::cuda).empty() ? Device::cuda : Device::cpu;
+  for (Device device : {Device::cuda, Device::cuda_emulated})
+    if (flags.device == name_of(device)) return device;
+  return Device::cpu;
+}
+
+std::string kernels_on(Device device) {
+  if (device != Device::cpu)
+    return std::string(name_of(device)) + (precision() == Precision::tf32 ? ", tf32" : "");
   const bool direct = conv_algorithm() == ConvAlgorithm::direct;
   return std::string(name_of(instruction_set())) + (direct ? ", direct convolution" : "");
 }

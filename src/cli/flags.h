@@ -28,12 +28,16 @@ struct ComputeFlags {
   std::string precision = "fp32";
   std::string conv = "auto";  // auto, direct
 };
-void add_compute_flags(CLI::App& command, ComputeFlags& flags);
-// Sets the number of threads and the algorithm of convolutions; throws where this build lacks the
-// device or the precision.
+CLI::Option* add_device_flag(CLI::App& command, ComputeFlags& flags);
+void add_compute_flags(CLI::App& command, ComputeFlags& flags);  // all of them
+// Sets the number of threads and the algorithm of convolutions; throws where this build or this
+// machine lacks the device or the precision.
 void apply(const ComputeFlags& flags);
-// What computes, as far as results depend on it: "avx512", "avx2, direct convolution".
-std::string kernels_in_use();
+// auto is the GPU where there is one, the CPU otherwise.
+Device device_of(const ComputeFlags& flags);
+// What computes, as far as results depend on it: "avx512", "avx2, direct convolution",
+// "cuda, tf32".
+std::string kernels_on(Device device);
 
 // The data that a command reads. Where an image cannot be decoded: fail, or skip it.
 struct DataFlags {

@@ -21,6 +21,7 @@ struct GradcheckFlags {
   int64_t seed = 0;
   bool explain = false;
   std::string dump;
+  ComputeFlags compute;
 };
 
 // The cases that were asked for, all of them if none was.
@@ -42,12 +43,13 @@ std::vector<RegisteredCase> selected_cases(const std::vector<std::string>& ops) 
 
 // ---- the table -----------------------------------------------------------------------------------
 
-bool print_table(const std::vector<RegisteredCase>& cases, int draws, uint64_t seed) {
+bool print_table(const std::vector<RegisteredCase>& cases, int draws, uint64_t seed,
+                 Device device) {
   bool all_passed = true;
   std::printf("%-22s %6s %10s %12s         %s\n", "operation", "draws", "elements", "max error",
               "at");
   for (const RegisteredCase& registered : cases) {
-    const GradcheckResult result = check_case(registered, draws, seed);
+    const GradcheckResult result = check_case(registered, draws, seed, device);
     const std::string place = place_text(result.max_error_shape, result.max_error_element);
     std::printf("%-22s %6d %10lld %12.2e  %-6s draw %d, input %zu %s: %s\n", registered.op.c_str(),
                 draws, static_cast<long long>(result.elements), result.max_error,
@@ -154,6 +156,7 @@ void dump(const RegisteredCase& registered, uint64_t seed, int draws, const std:
 
 // 0 where all passed.
 int run(const GradcheckFlags& flags) {
+  apply(flags.compute);
   const std::vector<RegisteredCase> cases = selected_cases(flags.ops);
   const auto seed = static_cast<uint64_t>(flags.seed);
   if (flags.explain) {
@@ -162,7 +165,7 @@ int run(const GradcheckFlags& flags) {
     std::filesystem::create_directories(flags.dump);
     for (const RegisteredCase& registered : cases) dump(registered, seed, flags.draws, flags.dump);
   } else {
-    return print_table(cases, flags.draws, seed) ? 0 : 1;
+    return print_table(cases, flags.draws, seed, device_of(flags.compute)) ? 0 : 1;
   }
   return 0;
 }
@@ -180,12 +183,15 @@ void add_gradcheck_command(CLI::App& app, int& exit_code) {
   command->add_option("--seed", flags->seed, "of the shapes and numbers")
       ->check(integer_in(0))
       ->capture_default_str();
+  CLI::Option* device = add_device_flag(*command, flags->compute);
   CLI::Option* explained = command->add_flag(
       "--explain", flags->explain, "the formula, and a small draw worked through number by number");
+  explained->excludes(device);
   command
       ->add_option("--dump", flags->dump,
                    "folder: write inputs, outputs, cotangents and gradients of the draws there")
-      ->excludes(explained);
+      ->excludes(explained)
+      ->excludes(device);
   command->callback([flags, &exit_code] { exit_code = run(*flags); });
 }
 

@@ -79,7 +79,8 @@ int run(const PretrainFlags& flags, const std::string& program) {
   apply(flags.compute);
   catch_stop_signals();
   PretrainOptions options = flags.options;
-  options.kernels = kernels_in_use();
+  options.device = device_of(flags.compute);
+  options.kernels = kernels_on(options.device);
   std::cout << "mocograd: " << num_threads() << " threads, " << options.kernels << std::endl;
   const std::string resume =
       shell_quoted(program) + " pretrain --resume --out " + shell_quoted(flags.options.out);

@@ -9,15 +9,15 @@
 namespace mocograd {
 namespace {
 
-DType dtype_of_flag(const StepSourceFlags& flags) {
-  return flags.dtype == "f64" ? DType::f64 : DType::f32;
+TensorOptions options_of(const StepSourceFlags& flags) {
+  return {flags.dtype == "f64" ? DType::f64 : DType::f32, device_of(flags.compute)};
 }
 
-// The views of each step in a file, in the engine's layout and dtype.
+// The views of each step in a file, in the engine's layout.
 class GivenViews {
  public:
-  GivenViews(const std::string& path, const PretrainConfig& config, DType dtype)
-      : path_(path), config_(config), dtype_(dtype), tensors_(read_safetensors(path).tensors) {
+  GivenViews(const std::string& path, const PretrainConfig& config)
+      : path_(path), config_(config), tensors_(read_safetensors(path).tensors) {
     while (tensors_.contains(name("im_q", steps_))) ++steps_;
     if (steps_ == 0) throw Error(path_ + ": im_q.0 is missing");
     std::set<std::string> known;
@@ -59,7 +59,7 @@ class GivenViews {
     if (!floating || view.ndim() != 4 || view.dim(1) != 3 || view.numel() == 0)
       throw Error(path_ + ": " + found->first + " must be F32 or F64 [N, 3, H, W], got " +
                   view.describe());
-    return view.permute({0, 2, 3, 1}).to(dtype_);
+    return view.permute({0, 2, 3, 1});
   }
 
   Tensor shuffle(const char* kind, int64_t step) const {
@@ -69,7 +69,6 @@ class GivenViews {
 
   const std::string path_;
   const PretrainConfig& config_;
-  const DType dtype_;
   const StateDict tensors_;
   int64_t steps_ = 0;
 };
@@ -77,24 +76,25 @@ class GivenViews {
 class GivenStepSource : public StepSource {
  public:
   explicit GivenStepSource(const StepSourceFlags& flags)
-      : views_(flags.views, flags.config, dtype_of_flag(flags)) {
+      : views_(flags.views, flags.config), options_(options_of(flags)) {
     steps_ = views_.steps();
-    moco_ = std::make_unique<Moco>(flags.config.moco({.dtype = dtype_of_flag(flags)}), 0);
+    moco_ = std::make_unique<Moco>(flags.config.moco(options_), 0);
     restore_state(read_safetensors(flags.init).tensors, *moco_, nullptr);
     optimizer_ = std::make_unique<Sgd>(moco_->encoder_q(), flags.config.sgd());
     learning_rate_ = flags.config.lr;
   }
 
-  ViewPair views(int64_t step) override { return views_.at(step); }
+  ViewPair views(int64_t step) override { return views_.at(step).to(options_); }
 
  private:
-  GivenViews views_;
+  const GivenViews views_;
+  const TensorOptions options_;
 };
 
 class DataStepSource : public StepSource {
  public:
   explicit DataStepSource(const StepSourceFlags& flags)
-      : config_(flags.config), dtype_(dtype_of_flag(flags)) {
+      : config_(flags.config), options_(options_of(flags)) {
     NamedTensors checkpoint;
     Progress progress;
     if (!flags.checkpoint.empty()) {
@@ -105,8 +105,7 @@ class DataStepSource : public StepSource {
     }
     data_ = open_data_set(config_.data, config_.image_size);
     check_configuration(config_, data_);
-    moco_ = std::make_unique<Moco>(config_.moco({.dtype = dtype_}),
-                                   static_cast<uint64_t>(config_.seed));
+    moco_ = std::make_unique<Moco>(config_.moco(options_), static_cast<uint64_t>(config_.seed));
     optimizer_ = std::make_unique<Sgd>(moco_->encoder_q(), config_.sgd());
     if (!flags.checkpoint.empty()) restore_state(checkpoint.tensors, *moco_, optimizer_.get());
     loader_ =
@@ -120,15 +119,12 @@ class DataStepSource : public StepSource {
   }
 
   ViewPair views(int64_t step) override {
-    ViewPair views = step_views(config_, loader_->next(), first_step_ + step);
-    views.im_q = views.im_q.to(dtype_);
-    views.im_k = views.im_k.to(dtype_);
-    return views;
+    return step_views(config_, loader_->next(), first_step_ + step).to(options_);
   }
 
  private:
   PretrainConfig config_;
-  const DType dtype_;
+  const TensorOptions options_;
   DataSet data_;
   std::unique_ptr<ViewLoader> loader_;
   int64_t first_step_ = 0;

@@ -7,10 +7,8 @@
 // scratch memory that stays in the L2 cache. Where there is no border (1×1 kernels) it is read
 // where it lies.
 //
-// Data gradient. dx is a correlation of dy with the flipped taps. With stride s, the pixels of dx
-// fall into s² classes by (h + padding) mod s and (w + padding) mod s; each class sees only the
-// taps of its own residue, as a correlation of stride 1, and no work is spent on the zeros between
-// dy's pixels.
+// Data gradient. dx is a correlation of dy with the flipped taps: one of stride 1 for each of the s²
+// classes into which the pixels of dx fall with stride s (tensor/parity_class.h).
 //
 // Weight gradient. dw[kh][(kw,c)][oc] = Σ_pixels x[pixel's run kh][(kw,c)] · dy[pixel][oc]: an
 // outer product for each pixel, summed in registers over a block of pixels. Threads share the tiles
@@ -21,6 +19,7 @@
 #include "cpu/integers.h"
 #include "cpu/micro_kernel.h"
 #include "cpu/winograd.h"
+#include "tensor/parity_class.h"
 
 namespace mocograd::MOCO_ISA {
 namespace {
@@ -172,21 +171,6 @@ void forward(const Tensor& x, const Tensor& w, Conv2dConfig config, const Tensor
   correlate<T>(forward_correlation<T>(x, w.dim(0), w.dim(1), config, y), panels,
                {y.raw<T>(), y.dim(1) * y.dim(2) * OC, y.dim(2) * OC, OC});
 }
-
-// One direction (rows or columns) of a class of dx's pixels: h = first + stride·i, i < count, sees
-// the taps residue + stride·j, j < taps, of the dy rows offset … offset + taps for i = 0.
-struct ParityClass {
-  int64_t first, count, residue, taps, offset;
-
-  MOCO_ALWAYS_INLINE ParityClass(int64_t index, int64_t size, int64_t kernel, Conv2dConfig config)
-      : residue(index) {
-    const int64_t s = config.stride;
-    first = ((residue - config.padding) % s + s) % s;
-    count = first < size ? ceil_div(size - first, s) : 0;
-    taps = residue < kernel ? ceil_div(kernel - residue, s) : 0;
-    offset = (first + config.padding - residue) / s - (taps - 1);
-  }
-};
 
 template <class T>
 void backward_data(const Tensor& dy, const Tensor& w, Conv2dConfig config, const Tensor& dx) {

@@ -70,8 +70,7 @@ void use_instruction_set(InstructionSet set) {
   current() = set;
 }
 
-Backend& backend_of(Device device) {
-  MOCO_CHECK(device == Device::cpu, "device: this build has no ", name_of(device));
+Backend& cpu_backend() {
   switch (current()) {
     case InstructionSet::avx512:
       return avx512::cpu_backend();

@@ -6,24 +6,6 @@
 #include "cpu/loops.h"
 
 namespace mocograd::MOCO_ISA {
-namespace {
-
-// Calls f with a value of the element type that dtype names.
-template <class F>
-MOCO_ALWAYS_INLINE void with_element_type(DType dtype, const F& f) {
-  switch (dtype) {
-    case DType::f32:
-      return f(float{});
-    case DType::f64:
-      return f(double{});
-    case DType::i64:
-      return f(int64_t{});
-    case DType::u8:
-      return f(uint8_t{});
-  }
-}
-
-}  // namespace
 
 CpuBackend::~CpuBackend() = default;
 

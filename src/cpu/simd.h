@@ -44,14 +44,4 @@ MOCO_ALWAYS_INLINE Vec<T> broadcast(T value) {
   return value - Vec<T>{};
 }
 
-// Calls f with a value of the floating-point element type that dtype names.
-template <class F>
-MOCO_ALWAYS_INLINE void with_float_type(DType dtype, const F& f) {
-  if (dtype == DType::f64) {
-    f(double{});
-  } else {
-    f(float{});
-  }
-}
-
 }  // namespace mocograd::MOCO_ISA

@@ -123,7 +123,7 @@ void save_replay(const std::string& path, const NonFiniteStep& step, const Rerun
   write_safetensors(path, file);
 }
 
-Replay::Replay(const std::string& path) {
+Replay::Replay(const std::string& path, Device device) {
   NamedTensors file = read_safetensors(path);
   try {
     config_ = checkpoint_config(file);
@@ -134,12 +134,14 @@ Replay::Replay(const std::string& path) {
     hash_ = metadata_value<std::string>(file, "trace_hash");
     const auto queue = file.tensors.find("queue");
     const bool f64 = queue != file.tensors.end() && queue->second.dtype() == DType::f64;
-    const DType dtype = f64 ? DType::f64 : DType::f32;
-    views_ = {take_view(file.tensors, kViewNames[0], dtype),
-              take_view(file.tensors, kViewNames[1], dtype), take(file.tensors, kShuffleNames[0]),
-              take(file.tensors, kShuffleNames[1])};
+    const TensorOptions options{f64 ? DType::f64 : DType::f32, device};
+    const ViewPair views{take_view(file.tensors, kViewNames[0], options.dtype),
+                         take_view(file.tensors, kViewNames[1], options.dtype),
+                         take(file.tensors, kShuffleNames[0]),
+                         take(file.tensors, kShuffleNames[1])};
+    views_ = views.to(options);
     if (views_.im_q.shape() != views_.im_k.shape()) throw Error("im_q and im_k differ in shape");
-    moco_ = std::make_unique<Moco>(config_.moco({.dtype = dtype}), 0);
+    moco_ = std::make_unique<Moco>(config_.moco(options), 0);
     optimizer_ = std::make_unique<Sgd>(moco_->encoder_q(), config_.sgd());
     restore_state(file.tensors, *moco_, optimizer_.get());
   } catch (const Error& error) {

@@ -32,7 +32,7 @@ void save_replay(const std::string& path, const NonFiniteStep& step, const Rerun
 class Replay {
  public:
   // Throws Error naming the file and what is wrong in it.
-  explicit Replay(const std::string& path);
+  explicit Replay(const std::string& path, Device device = Device::cpu);
 
   Rerun rerun(TraceSink* trace = nullptr);
 

@@ -14,11 +14,11 @@ Features parse_features(const std::string& name) {
   throw UsageError("--features " + name + ": must be head or backbone");
 }
 
-PretrainedEncoder load_encoder(const std::string& path, const std::string& name) {
+PretrainedEncoder load_encoder(const std::string& path, Device device, const std::string& name) {
   const NamedTensors checkpoint = read_safetensors(path);
   try {
     PretrainedEncoder result{checkpoint_config(checkpoint), nullptr};
-    result.encoder = std::make_unique<ResNet>(name, result.config.encoder(),
+    result.encoder = std::make_unique<ResNet>(name, result.config.encoder({.device = device}),
                                               RandomStream(0, Purpose::initial_weights));
     load_state(*result.encoder, name + ".", checkpoint.tensors);
     return result;

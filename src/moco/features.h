@@ -22,9 +22,11 @@ struct PretrainedEncoder {
   std::unique_ptr<ResNet> encoder;
 };
 
-// An encoder from a checkpoint of moco pretrain.   name: "encoder_q" or "encoder_k"
+// An encoder from a checkpoint of moco pretrain, to compute on a device.
+//   name: "encoder_q" or "encoder_k"
 // Throws Error naming the file.
-PretrainedEncoder load_encoder(const std::string& path, const std::string& name = "encoder_q");
+PretrainedEncoder load_encoder(const std::string& path, Device device = Device::cpu,
+                               const std::string& name = "encoder_q");
 
 // Told after every batch how many of the images are done.
 using EmbedProgress = std::function<void(int64_t done, int64_t images)>;

@@ -25,7 +25,7 @@ Tensor inverse_permutation(const Tensor& shuffle, int64_t n) {
                "shuffle: not a permutation of ", n, " rows: entry ", i, " is ", row);
     inverse.data<int64_t>()[row] = i;
   }
-  return inverse.to(shuffle.device());
+  return inverse;
 }
 
 Tensor gather_rows(const Tensor& x, const Tensor& index) {
@@ -57,6 +57,11 @@ void require_finite(const Tensor& tensor, const char* what, const std::string& n
 }
 
 }  // namespace
+
+ViewPair ViewPair::to(TensorOptions options) const {
+  const auto moved = [&](const Tensor& x) { return x.to(options.dtype).to(options.device); };
+  return {moved(im_q), moved(im_k), shuffle, shuffle_sym};
+}
 
 Moco::Moco(const MocoConfig& config, uint64_t seed)
     : config_(config),
@@ -120,9 +125,9 @@ Variable Moco::queries(const Tensor& images) {
 Tensor Moco::keys(const Tensor& images, const Tensor& shuffle) {
   const NoGrad no_grad;
   if (!shuffle.defined()) return l2_normalize(encoder_k_(Variable(images))).data();
-  const Tensor unshuffle = inverse_permutation(shuffle, images.dim(0));
-  const Tensor k = l2_normalize(encoder_k_(Variable(gather_rows(images, shuffle)))).data();
-  return gather_rows(k, unshuffle);
+  const Tensor unshuffle = inverse_permutation(shuffle, images.dim(0)).to(images.device());
+  const Tensor shuffled = gather_rows(images, shuffle.to(images.device()));
+  return gather_rows(l2_normalize(encoder_k_(Variable(shuffled))).data(), unshuffle);
 }
 
 Contrast Moco::contrast(const Tensor& im_q, const Tensor& im_k, const Tensor& shuffle) {

@@ -25,6 +25,9 @@ struct ViewPair {
   // The order in which the key encoder sees its batch: row i of it is row shuffle[i]. i64 [N], or
   // undefined for the order as it is. shuffle_sym is that of the second direction.
   Tensor shuffle, shuffle_sym;
+
+  // The same pictures elsewhere or in another type. The orders stay where they are.
+  ViewPair to(TensorOptions options) const;
 };
 
 // q contrasted with the keys of the other view.

@@ -45,7 +45,7 @@ class PretrainRun {
         schedule_(Schedule::parse(config.schedule)),
         data_(open_data_set(config.data, config.image_size,
                             {.skip_bad_images = config.on_bad_image == "skip"})),
-        moco_((check_configuration(config, data_), config.moco()),
+        moco_((check_configuration(config, data_), config.moco({.device = options.device})),
               static_cast<uint64_t>(config.seed)),
         optimizer_(moco_.encoder_q(), config.sgd()),
         provenance_{fingerprint(data_), options.kernels, kVersion} {
@@ -145,7 +145,8 @@ class PretrainRun {
                     .steps_per_epoch = steps_per_epoch(),
                     .lr = schedule_.learning_rate(config_.lr, epoch, config_.epochs),
                     .data_wait_s = seconds_since(waiting)};
-    const ViewPair views = step_views(config_, batch, progress_.step);
+    const ViewPair views =
+        step_views(config_, batch, progress_.step).to({.device = options_.device});
     observer_.before_step(event.step, moco_);
     const StepResult result = train_step(views, event.lr);
     observer_.after_step(moco_, result);

@@ -79,6 +79,7 @@ struct PretrainOptions {
   std::string out;              // the run directory
   bool resume = false;          // go on from its checkpoint
   std::set<std::string> given;  // flags that were given, by name, and so must be the checkpoint's
+  Device device = Device::cpu;
   int loader_threads = 2;
   std::string kernels;  // what computes, for the checkpoint
 };

@@ -12,6 +12,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 
 #include "tensor/tensor.h"
 #include "tensor/view_recipe.h"
@@ -158,5 +159,7 @@ class Backend {
 
 // The kernels of a device. Throws where this build or this machine has none.
 Backend& backend_of(Device device);
+// Why not, in one line; empty where it has.
+std::string device_problem(Device device);
 
 }  // namespace mocograd

@@ -27,4 +27,31 @@ inline constexpr DType dtype_of<int64_t> = DType::i64;
 template <>
 inline constexpr DType dtype_of<uint8_t> = DType::u8;
 
+// Calls f with a value of the element type that dtype names:
+//   with_element_type(x.dtype(), [&](auto zero) { using T = decltype(zero); … });
+// (Always inlined: the CPU kernels call these from files built for wider instruction sets.)
+template <class F>
+MOCO_ALWAYS_INLINE void with_element_type(DType dtype, const F& f) {
+  switch (dtype) {
+    case DType::f32:
+      return f(float{});
+    case DType::f64:
+      return f(double{});
+    case DType::i64:
+      return f(int64_t{});
+    case DType::u8:
+      return f(uint8_t{});
+  }
+}
+
+// The same, where only f32 and f64 are possible.
+template <class F>
+MOCO_ALWAYS_INLINE void with_float_type(DType dtype, const F& f) {
+  if (dtype == DType::f64) {
+    f(double{});
+  } else {
+    f(float{});
+  }
+}
+
 }  // namespace mocograd

@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <limits>
 
+#include "tensor/backend.h"
+
 namespace mocograd {
 namespace {
 
@@ -37,6 +39,15 @@ bool all_finite_on_host(const Tensor& tensor) {
     if (carries & kSign) return false;
   }
   return true;
+}
+
+// Σ 0·x is 0, or NaN where an x is infinite or NaN: one number to fetch.
+bool all_finite_on_device(const Tensor& tensor) {
+  const Tensor zeros = Tensor::empty({tensor.numel(), 1}, tensor.options());
+  const Tensor sum = Tensor::empty({1}, tensor.options());
+  tensor.backend().scale(tensor.reshape(zeros.shape()), 0, zeros);
+  tensor.backend().sum_rows(zeros, sum);
+  return sum.item() == 0;
 }
 
 }  // namespace
@@ -82,10 +93,12 @@ std::vector<int64_t> histogram_of(const Tensor& tensor, double min, double max, 
 }
 
 bool all_finite(const Tensor& tensor) {
-  const Tensor host = tensor.to(Device::cpu);
+  const bool floating = tensor.dtype() == DType::f32 || tensor.dtype() == DType::f64;
+  if (!floating || tensor.numel() == 0) return true;
+  if (tensor.device() != Device::cpu) return all_finite_on_device(tensor);
+  const Tensor& host = tensor;
   if (host.dtype() == DType::f32) return all_finite_on_host<float, uint32_t>(host);
-  if (host.dtype() == DType::f64) return all_finite_on_host<double, uint64_t>(host);
-  return true;
+  return all_finite_on_host<double, uint64_t>(host);
 }
 
 }  // namespace mocograd

@@ -5,24 +5,6 @@
 #include "tensor/backend.h"
 
 namespace mocograd {
-namespace {
-
-// Calls f with a value of the element type that dtype names.
-template <class F>
-void with_element_type(DType dtype, F f) {
-  switch (dtype) {
-    case DType::f32:
-      return f(float{});
-    case DType::f64:
-      return f(double{});
-    case DType::i64:
-      return f(int64_t{});
-    case DType::u8:
-      return f(uint8_t{});
-  }
-}
-
-}  // namespace
 
 const char* name_of(Device device) {
   switch (device) {
@@ -126,6 +108,8 @@ Tensor Tensor::to(Device device) const {
 void Tensor::copy_from(const Tensor& source) const {
   MOCO_CHECK(defined() && source.defined() && shape_ == source.shape_ && dtype_ == source.dtype_,
              "copy: cannot copy ", source.describe(), " to ", describe());
+  const bool both_far = device_ != Device::cpu && source.device_ != Device::cpu;
+  if (both_far && device_ != source.device_) return copy_from(source.to(Device::cpu));
   // The device that is not the host's memory knows how to reach both.
   Backend& copier = device_ == Device::cpu ? source.backend() : backend();
   copier.copy(source, *this);

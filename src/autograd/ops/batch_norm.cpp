@@ -83,7 +83,8 @@ GradcheckInstance draw_instance(RandomStream& random, bool has_residual,
   if (has_residual) instance.inputs.push_back(random_normal(random, shape));
   instance.function = [=](const std::vector<Variable>& in) {
     // Own statistics for each call: the forward writes them, an earlier graph still reads its own.
-    return call(in, config, {mean.clone(), var.clone()});
+    const Device device = in[0].data().device();
+    return call(in, config, {mean.to(device).clone(), var.to(device).clone()});
   };
   instance.constants["eps"] = Tensor::full({}, config.eps, {.dtype = DType::f64});
   if (config.batch_statistics) {

@@ -34,7 +34,9 @@ const GradcheckCase cross_entropy_case(
       for (double& value : label) value = static_cast<double>(random.below(classes));
       const Tensor labels = Tensor::from(label, {rows}, {.dtype = DType::i64});
       return {{random_normal(random, {rows, classes})},
-              [labels](const std::vector<Variable>& in) { return cross_entropy(in[0], labels); },
+              [labels](const std::vector<Variable>& in) {
+                return cross_entropy(in[0], labels.to(in[0].data().device()));
+              },
               {{"label", labels}}};
     });
 

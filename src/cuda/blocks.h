@@ -1,0 +1,47 @@
+// How work is laid out over blocks of threads, and memory that lives as long as a few kernels.
+#pragma once
+
+#include "cuda/cuda_backend.h"
+#include "cuda/launch.h"
+
+namespace mocograd::MOCO_CUDA {
+
+constexpr int kThreads = 256;  // a block, unless a kernel says otherwise
+
+__host__ __device__ inline int64_t ceil_div(int64_t a, int64_t b) {
+  return (a + b - 1) / b;
+}
+
+inline Grid blocks_of(int threads, int64_t blocks) {
+  MOCO_CHECK(blocks < int64_t{1} << 31, "cuda: ", blocks, " blocks are more than a GPU launches");
+  return {dim3(static_cast<unsigned>(blocks)), dim3(static_cast<unsigned>(threads))};
+}
+
+// One thread for each of n elements: the kernel begins with
+//   const int64_t i = grid_index();
+//   if (i >= n) return;
+inline Grid one_thread_each(int64_t n) {
+  return blocks_of(kThreads, ceil_div(n, kThreads));
+}
+__device__ inline int64_t grid_index() {
+  return int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+}
+
+// Room for `count` elements on the device. Kernels run in order, so it may go out of scope as soon as
+// the kernels that use it are launched.
+template <class T>
+class Scratch {
+ public:
+  explicit Scratch(int64_t count)
+      : data_(static_cast<T*>(device_allocate(static_cast<size_t>(count) * sizeof(T)))) {}
+  ~Scratch() { device_free(data_); }
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+
+  T* data() const { return data_; }
+
+ private:
+  T* data_;
+};
+
+}  // namespace mocograd::MOCO_CUDA

@@ -1,0 +1,223 @@
+// CUDA C++ for g++: the keywords, and in namespace cuda_emulated the functions that kernels call by
+// the names that CUDA gives them. Included by cuda/launch.h.
+#pragma once
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <cstring>
+#include <type_traits>
+
+#include "cuda/emulator/builtins.h"
+#include "cuda/emulator/scheduler.h"
+
+#define __global__
+#define __device__
+#define __host__
+#define __constant__ static
+#define __forceinline__ inline
+#define __launch_bounds__(...)
+#define __align__(bytes) __attribute__((aligned(bytes)))
+
+// One block runs at a time, so shared variables can be static. noinit moves them to a section of
+// their own. The first thread of each block that comes by fills that section with poison.
+#define __shared__                                                                                 \
+  if (!::mocograd::emulator::static_shared_poisoned) ::mocograd::emulator::poison_static_shared(); \
+  static __attribute__((noinit))
+
+namespace mocograd {
+
+namespace cuda_emulated {
+
+using emulator::CallSite;
+
+// ---- barriers --------------------------------------------------------------------------------------
+
+inline void __syncthreads(CallSite site = CallSite::current()) {
+  emulator::block_barrier("__syncthreads", site);
+}
+inline int __syncthreads_count(int predicate, CallSite site = CallSite::current()) {
+  return emulator::block_barrier("__syncthreads_count", site, predicate != 0);
+}
+inline int __syncthreads_or(int predicate, CallSite site = CallSite::current()) {
+  return emulator::block_barrier("__syncthreads_or", site, predicate != 0) > 0;
+}
+inline int __syncthreads_and(int predicate, CallSite site = CallSite::current()) {
+  return emulator::block_barrier("__syncthreads_and", site, predicate == 0) == 0;
+}
+inline void __syncwarp(unsigned mask = 0xffffffff, CallSite site = CallSite::current()) {
+  emulator::warp_meeting("__syncwarp", mask, site);
+}
+
+// One block at a time, one thread at a time: whatever was written is seen.
+inline void __threadfence() {}
+inline void __threadfence_block() {}
+
+// ---- warps -----------------------------------------------------------------------------------------
+
+template <class T>
+struct ShuffleOffer {
+  T value;
+  unsigned source;  // lane
+  T result;
+};
+
+template <class T>
+T shuffle(const char* name, unsigned mask, T value, unsigned source, const CallSite& site) {
+  static_assert(std::is_arithmetic_v<T> && sizeof(T) >= 4 && sizeof(T) <= 8);
+  if (!(mask >> source & 1))
+    emulator::fail(site, std::string(name) + " reads lane " + std::to_string(source) +
+                             ", which its mask leaves out");
+  ShuffleOffer<T> mine{value, source, T{}};
+  emulator::warp_meeting(name, mask, site, &mine, [](void* const offers[32]) {
+    for (int lane = 0; lane < 32; ++lane) {
+      if (auto* offer = static_cast<ShuffleOffer<T>*>(offers[lane]))
+        offer->result = static_cast<ShuffleOffer<T>*>(offers[offer->source])->value;
+    }
+  });
+  return mine.result;
+}
+
+// The warp is cut into pieces of `width` lanes; a source outside of the own piece is the lane itself.
+template <class T>
+T __shfl_sync(unsigned mask, T value, int source, int width = 32,
+              CallSite site = CallSite::current()) {
+  const unsigned lane = emulator::lane_number(), w = static_cast<unsigned>(width);
+  return shuffle("__shfl_sync", mask, value, lane / w * w + static_cast<unsigned>(source) % w,
+                 site);
+}
+template <class T>
+T __shfl_xor_sync(unsigned mask, T value, int lanes, int width = 32,
+                  CallSite site = CallSite::current()) {
+  const unsigned lane = emulator::lane_number(), w = static_cast<unsigned>(width);
+  const unsigned source = lane ^ static_cast<unsigned>(lanes);
+  return shuffle("__shfl_xor_sync", mask, value, source / w <= lane / w ? source : lane, site);
+}
+template <class T>
+T __shfl_down_sync(unsigned mask, T value, unsigned lanes, int width = 32,
+                   CallSite site = CallSite::current()) {
+  const unsigned lane = emulator::lane_number(), w = static_cast<unsigned>(width);
+  return shuffle("__shfl_down_sync", mask, value, lane % w + lanes < w ? lane + lanes : lane, site);
+}
+template <class T>
+T __shfl_up_sync(unsigned mask, T value, unsigned lanes, int width = 32,
+                 CallSite site = CallSite::current()) {
+  const unsigned lane = emulator::lane_number(), w = static_cast<unsigned>(width);
+  return shuffle("__shfl_up_sync", mask, value, lane % w >= lanes ? lane - lanes : lane, site);
+}
+
+inline unsigned ballot(const char* name, unsigned mask, bool predicate, const CallSite& site) {
+  struct Offer {
+    bool predicate;
+    unsigned result;
+  } mine{predicate, 0};
+  emulator::warp_meeting(name, mask, site, &mine, [](void* const offers[32]) {
+    unsigned lanes = 0;
+    for (unsigned lane = 0; lane < 32; ++lane) {
+      const auto* offer = static_cast<const Offer*>(offers[lane]);
+      if (offer != nullptr && offer->predicate) lanes |= 1u << lane;
+    }
+    for (int lane = 0; lane < 32; ++lane)
+      if (auto* offer = static_cast<Offer*>(offers[lane])) offer->result = lanes;
+  });
+  return mine.result;
+}
+inline unsigned __ballot_sync(unsigned mask, int predicate, CallSite site = CallSite::current()) {
+  return ballot("__ballot_sync", mask, predicate != 0, site);
+}
+inline int __any_sync(unsigned mask, int predicate, CallSite site = CallSite::current()) {
+  return ballot("__any_sync", mask, predicate != 0, site) != 0;
+}
+inline int __all_sync(unsigned mask, int predicate, CallSite site = CallSite::current()) {
+  return ballot("__all_sync", mask, predicate != 0, site) == mask;
+}
+
+// ---- atomics: one thread runs at a time ------------------------------------------------------------
+
+template <class T, class Change>
+T exchange(T* p, Change change) {
+  const T before = *p;
+  *p = change(before);
+  return before;
+}
+template <class T>
+T atomicAdd(T* p, std::type_identity_t<T> x) {
+  return exchange(p, [=](T old) { return static_cast<T>(old + x); });
+}
+template <class T>
+T atomicMax(T* p, std::type_identity_t<T> x) {
+  return exchange(p, [=](T old) { return old < x ? x : old; });
+}
+template <class T>
+T atomicMin(T* p, std::type_identity_t<T> x) {
+  return exchange(p, [=](T old) { return x < old ? x : old; });
+}
+template <class T>
+T atomicExch(T* p, std::type_identity_t<T> x) {
+  return exchange(p, [=](T) { return x; });
+}
+template <class T>
+T atomicCAS(T* p, std::type_identity_t<T> expected, std::type_identity_t<T> x) {
+  return exchange(p, [=](T old) { return old == expected ? x : old; });
+}
+template <class T>
+T atomicOr(T* p, std::type_identity_t<T> x) {
+  return exchange(p, [=](T old) { return old | x; });
+}
+template <class T>
+T atomicAnd(T* p, std::type_identity_t<T> x) {
+  return exchange(p, [=](T old) { return old & x; });
+}
+inline unsigned atomicInc(unsigned* p, unsigned last) {
+  return exchange(p, [=](unsigned old) { return old >= last ? 0 : old + 1; });
+}
+
+// ---- numbers ---------------------------------------------------------------------------------------
+
+template <class A, class B>
+std::common_type_t<A, B> max(A a, B b) {
+  return std::max<std::common_type_t<A, B>>(a, b);
+}
+template <class A, class B>
+std::common_type_t<A, B> min(A a, B b) {
+  return std::min<std::common_type_t<A, B>>(a, b);
+}
+inline float rsqrtf(float x) {
+  return 1 / std::sqrt(x);
+}
+inline double rsqrt(double x) {
+  return 1 / std::sqrt(x);
+}
+inline int __float_as_int(float x) {
+  return std::bit_cast<int>(x);
+}
+inline unsigned __float_as_uint(float x) {
+  return std::bit_cast<unsigned>(x);
+}
+inline float __int_as_float(int bits) {
+  return std::bit_cast<float>(bits);
+}
+inline float __uint_as_float(unsigned bits) {
+  return std::bit_cast<float>(bits);
+}
+inline int __popc(unsigned x) {
+  return std::popcount(x);
+}
+inline int __clz(int x) {
+  return std::countl_zero(static_cast<unsigned>(x));
+}
+inline int __ffs(int x) {  // one plus the lowest bit that is set; 0 without any
+  return __builtin_ffs(x);
+}
+
+// ---- memory ----------------------------------------------------------------------------------------
+
+template <class T>
+T __ldg(const T* p) {
+  return *p;
+}
+
+}  // namespace cuda_emulated
+}  // namespace mocograd

@@ -1,0 +1,253 @@
+#include "cuda/emulator/scheduler.h"
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <mutex>
+#include <new>
+#include <numeric>
+
+#include "cuda/emulator/block.h"
+#include "tensor/error.h"
+
+namespace mocograd::emulator {
+
+using cuda_emulated::blockDim;
+using cuda_emulated::blockIdx;
+using cuda_emulated::gridDim;
+using cuda_emulated::threadIdx;
+
+namespace {
+
+// The launch that runs. Blocks follow each other in a walk whose stride shares no factor with their
+// number.
+const Launch* launched = nullptr;
+uint64_t blocks_begun = 0, block_number = 0, block_stride = 0;
+uint64_t random_state = 0;
+std::vector<std::unique_ptr<Fiber>> free_fibers;
+
+uint64_t number_of_blocks() {
+  return uint64_t{gridDim.x} * gridDim.y * gridDim.z;
+}
+
+// splitmix64 (Steele, Lea and Flood, OOPSLA 2014), scaled to {0, …, n-1}.
+uint64_t random_below(uint64_t n) {
+  uint64_t z = random_state += 0x9e3779b97f4a7c15;
+  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
+  z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
+  return static_cast<uint64_t>((static_cast<unsigned __int128>(z ^ (z >> 31)) * n) >> 64);
+}
+
+uint64_t seed_of_environment() {
+  const char* text = std::getenv("MOCO_EMULATOR_SEED");
+  if (text == nullptr) return 0;
+  char* end = nullptr;
+  const uint64_t seed = std::strtoull(text, &end, 10);
+  if (*text < '0' || *text > '9' || *end != '\0')
+    throw UsageError(detail::concatenate("MOCO_EMULATOR_SEED: '", text, "' is not a number"));
+  return seed;
+}
+
+uint64_t& seed() {
+  static uint64_t value = seed_of_environment();
+  return value;
+}
+
+void begin_block() {
+  ++blocks_begun;
+  block_number = (block_number + block_stride) % number_of_blocks();
+  blockIdx = {static_cast<unsigned>(block_number % gridDim.x),
+              static_cast<unsigned>(block_number / gridDim.x % gridDim.y),
+              static_cast<unsigned>(block_number / gridDim.x / gridDim.y)};
+  static_shared_poisoned = false;
+  if (block.dynamic_shared_bytes > 0)
+    std::memset(block.dynamic_shared, kPoison, block.dynamic_shared_bytes);
+  block.ended = 0;
+  for (Warp& warp : block.warps) warp.ended = 0;
+  for (Thread& thread : block.threads) block.ready.push_back(&thread);
+}
+
+// Lanes can wait for each other in a circle: 0 for 1 with one mask, 1 for 2 with another, 2 for 0.
+[[noreturn]] void fail_deadlock() {
+  for (size_t i = 0; i < block.warps.size(); ++i) {
+    for (const Meeting& meeting : block.warps[i].meetings) {
+      const auto lane = static_cast<unsigned>(__builtin_ctz(meeting.arrived));
+      threadIdx = block.threads[i * kLanes + lane].index;
+      fail(meeting.site, detail::concatenate(meeting.name,
+                                             ": deadlock: every thread of the block "
+                                             "waits for one that waits elsewhere"));
+    }
+  }
+  std::abort();  // whoever waits does so in a meeting: the last to come to a barrier does not wait
+}
+
+// Makes the next thread the running one. nullptr: the last block is done.
+Thread* draw_next() {
+  if (block.ready.empty()) {
+    if (block.ended < block.threads.size()) fail_deadlock();
+    if (blocks_begun == number_of_blocks()) return nullptr;
+    begin_block();
+  }
+  const size_t i = random_below(block.ready.size());
+  Thread* next = block.ready[i];
+  block.ready[i] = block.ready.back();
+  block.ready.pop_back();
+  block.current = next;
+  threadIdx = next->index;
+  return next;
+}
+
+void run_threads() noexcept;
+
+void give_fiber(Thread& thread) {
+  if (free_fibers.empty()) free_fibers.push_back(std::make_unique<Fiber>());
+  thread.fiber = std::move(free_fibers.back());
+  free_fibers.pop_back();
+  thread.fiber->begin_with(run_threads);
+}
+
+void end_thread() {
+  Thread& thread = *block.current;
+  check_none_waits_for_me();
+  if (thread.copies.pending())
+    fail(thread.copies.first_site(),
+         "cp.async: the thread has ended and never waited for this copy");
+  if (thread.products.pending())
+    fail(thread.products.first_site(),
+         "wgmma: the thread has ended and never waited for this product");
+  thread.products.forget_fence();
+  block.warp().ended |= thread.bit();
+  block.last_ended = &thread;
+  ++block.ended;
+}
+
+// A fiber's whole life: threads, one after the other.
+void run_threads() noexcept {
+  for (;;) {
+    launched->call(launched->thread);
+    end_thread();
+    std::unique_ptr<Fiber> fiber = std::move(block.current->fiber);
+    Thread* next = draw_next();
+    if (next == nullptr || next->fiber) {
+      free_fibers.push_back(std::move(fiber));
+      Fiber::end(next == nullptr ? nullptr : next->fiber.get());
+    }
+    next->fiber = std::move(fiber);
+  }
+}
+
+void check_shape(const Launch& launch) {
+  constexpr unsigned kMaxThreads = 1024;
+  constexpr size_t kMaxDynamicSharedBytes = size_t{227} << 10;  // compute capability 9.0
+  const auto& [blocks, threads, dynamic_shared_bytes, call, thread] = launch;
+  const uint64_t count = uint64_t{threads.x} * threads.y * threads.z;
+  MOCO_CHECK(count >= 1 && count <= kMaxThreads && threads.z <= 64,
+             "launch: ", text_of({threads.x, threads.y, threads.z}),
+             " threads a block, expected 1 to ", kMaxThreads, " in all and at most 64 in z");
+  MOCO_CHECK(blocks.x >= 1 && blocks.x <= 0x7fffffff && blocks.y >= 1 && blocks.y <= 65535 &&
+                 blocks.z >= 1 && blocks.z <= 65535,
+             "launch: ", text_of({blocks.x, blocks.y, blocks.z}),
+             " blocks, expected 1 to 2147483647, 1 to 65535, 1 to 65535");
+  MOCO_CHECK(dynamic_shared_bytes <= kMaxDynamicSharedBytes, "launch: ", dynamic_shared_bytes,
+             " bytes of dynamic shared memory, at most ", kMaxDynamicSharedBytes);
+}
+
+void prepare_threads(const cuda_emulated::dim3& shape) {
+  const unsigned count = shape.x * shape.y * shape.z;
+  block.threads.resize(count);
+  for (unsigned i = 0; i < count; ++i) {
+    block.threads[i].number = i;
+    block.threads[i].index = {i % shape.x, i / shape.x % shape.y, i / shape.x / shape.y};
+  }
+  block.warps.resize((count + kLanes - 1) / kLanes);
+}
+
+[[noreturn]] void fail_in_thread(const std::string& what) {
+  std::fprintf(stderr, "error: cuda emulator: %s, in thread %s of block %s\n", what.c_str(),
+               text_of(threadIdx).c_str(), text_of(blockIdx).c_str());
+  std::abort();
+}
+
+void report_overflow() {
+  fail_in_thread(
+      detail::concatenate("stack overflow: more than ", Fiber::kStackBytes >> 10, " KiB"));
+}
+
+}  // namespace
+
+void run(const Launch& launch) {
+  static std::mutex mutex;
+  const std::lock_guard<std::mutex> lock(mutex);
+  check_shape(launch);
+  Fiber::report_overflow(report_overflow);
+  launched = &launch;
+  blockDim = launch.threads;
+  gridDim = launch.blocks;
+  prepare_threads(launch.threads);
+  random_state = seed();
+  blocks_begun = 0;
+  block_number = random_below(number_of_blocks());
+  do block_stride = 1 + random_below(number_of_blocks());
+  while (std::gcd(block_stride, number_of_blocks()) != 1);
+
+  // Aligned for every instruction, and no larger than asked for: AddressSanitizer sees its end.
+  constexpr std::align_val_t kAlignment{1024};
+  block.dynamic_shared_bytes = launch.dynamic_shared_bytes;
+  if (launch.dynamic_shared_bytes > 0)
+    block.dynamic_shared =
+        static_cast<unsigned char*>(operator new(launch.dynamic_shared_bytes, kAlignment));
+
+  begin_block();
+  Thread* first = draw_next();
+  give_fiber(*first);
+  block.running = true;
+  Fiber::enter(*first->fiber);
+  block.running = false;
+
+  operator delete(block.dynamic_shared, kAlignment);
+  block.dynamic_shared = nullptr;
+}
+
+void wait() {
+  Thread& waiting = *block.current;
+  Thread& next = *draw_next();
+  if (!next.fiber) give_fiber(next);
+  waiting.fiber->switch_to(*next.fiber);
+}
+
+void set_seed(uint64_t value) {
+  seed() = value;
+}
+
+void fail(const CallSite& site, const std::string& message) {
+  fail_in_thread(text_of(site) + ": " + message);
+}
+
+unsigned thread_number() {
+  return block.current->number;
+}
+
+unsigned lane_number() {
+  return block.current->number % kLanes;
+}
+
+std::string text_of(const cuda_emulated::uint3& index) {
+  return detail::concatenate("(", index.x, ", ", index.y, ", ", index.z, ")");
+}
+
+std::string text_of(const CallSite& site) {
+  return detail::concatenate(site.file_name(), ":", site.line());
+}
+
+}  // namespace mocograd::emulator
+
+#if defined(__SANITIZE_ADDRESS__)
+// AddressSanitizer calls it before it reports.
+extern "C" void __asan_on_error() {
+  using namespace mocograd;
+  if (!emulator::block.running) return;
+  std::fprintf(stderr, "error: cuda emulator: a wrong access in thread %s of block %s\n",
+               emulator::text_of(cuda_emulated::threadIdx).c_str(),
+               emulator::text_of(cuda_emulated::blockIdx).c_str());
+}
+#endif

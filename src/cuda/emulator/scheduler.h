@@ -1,0 +1,74 @@
+// Runs the threads of a launch: block after block, the threads of a block in random order.
+//
+// A thread runs until it has to wait, at a barrier of its block or of its warp, or ends. Whoever
+// arrives last does not wait, and makes the others ready; the next one to run is drawn from those
+// ready. A thread that ends hands its stack to the next that has not begun: a kernel without barriers
+// runs all its threads on one stack, with no switch between them.
+//
+// Everything happens on the caller's thread of the operating system; launches from several threads
+// follow each other.
+#pragma once
+
+#include <cstdint>
+#include <source_location>
+#include <string>
+
+#include "cuda/emulator/builtins.h"
+
+namespace mocograd::emulator {
+
+// Tells barriers apart, and is named in errors.
+using CallSite = std::source_location;
+
+// What uninitialised memory holds, byte for byte: floating-point NaN, integer -1.
+inline constexpr unsigned char kPoison = 0xff;
+
+// ---- launching -------------------------------------------------------------------------------------
+
+struct Launch {
+  cuda_emulated::dim3 blocks, threads;
+  size_t dynamic_shared_bytes;
+  void (*call)(const void* thread);  // runs the kernel for one thread
+  const void* thread;
+};
+
+template <class Function>
+void call(const void* function) {
+  (*static_cast<const Function*>(function))();
+}
+
+// Throws Error for a shape that no GPU accepts. A wrong kernel ends the program: see fail().
+void run(const Launch& launch);
+
+// Decides every order of the following launches, also by MOCO_EMULATOR_SEED=n in the environment.
+// A launch does the same whatever ran before it. 0 from the start.
+void set_seed(uint64_t seed);
+
+// error: cuda emulator: FILE:LINE: MESSAGE, in thread (x, y, z) of block (x, y, z)
+[[noreturn]] void fail(const CallSite& site, const std::string& message);
+
+// ---- barriers --------------------------------------------------------------------------------------
+
+// Waits for all threads of the block. Returns for how many of them `predicate` is true.
+int block_barrier(const char* name, const CallSite& site, bool predicate = false);
+
+// Waits for the lanes of `mask`. The last of them calls perform(offers), where offers[lane] is what
+// that lane passed as `offer`, nullptr outside of the mask; it may read and write through them all.
+using Perform = void (*)(void* const offers[32]);
+void warp_meeting(const char* name, unsigned mask, const CallSite& site, void* offer = nullptr,
+                  Perform perform = nullptr);
+
+unsigned thread_number();  // within the block
+unsigned lane_number();    // within the warp
+
+// ---- memory ----------------------------------------------------------------------------------------
+
+void* dynamic_shared_memory();
+bool is_shared(const void* p, size_t bytes);
+
+// Every __shared__ variable is in one section of the program, which the first thread of a block that
+// comes by a declaration fills with kPoison.
+inline bool static_shared_poisoned = false;
+void poison_static_shared();
+
+}  // namespace mocograd::emulator

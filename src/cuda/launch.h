@@ -1,0 +1,88 @@
+// What every kernel file includes: CUDA itself, or the emulator in its place, and how a kernel is
+// launched.
+//
+// A .cu file compiles twice, into two namespaces that implement the same functions:
+//   nvcc  MOCO_CUDA=cuda_device    runs on a GPU
+//   g++   MOCO_CUDA=cuda_emulated  runs on the CPU, thread by thread (docs/EMULATOR.md)
+// It holds no inline assembler: an instruction that CUDA C++ has no name for is a function of warp.h,
+// async_copy.h, mma.h or wgmma.h.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#ifdef __CUDACC__
+#ifndef MOCO_CUDA
+#define MOCO_CUDA cuda_device
+#endif
+#include <cuda_runtime.h>
+#else
+#ifndef MOCO_CUDA
+#define MOCO_CUDA cuda_emulated
+#endif
+#include "cuda/emulator/cuda_emulator.h"
+#endif
+
+namespace mocograd::MOCO_CUDA {
+
+struct Grid {
+  dim3 blocks;
+  dim3 threads;  // of a block
+  size_t dynamic_shared_bytes = 0;
+};
+
+// Memory of the device. device_allocate(0) is nullptr; throws Error when there is no more.
+void* device_allocate(size_t bytes);
+void device_free(void* p);
+void device_copy(void* to, const void* from, size_t bytes);  // between any two sides
+void device_synchronize();  // all kernels launched so far have ended; throws what they ended with
+
+// Where the caller of a wrapped instruction stands. On a GPU it is empty and costs nothing.
+#ifdef __CUDACC__
+struct CallSite {
+  __host__ __device__ static constexpr CallSite current() { return {}; }
+};
+#else
+using emulator::CallSite;
+#endif
+
+// The block's dynamic shared memory, as large as its Grid says, aligned to 1024 bytes.
+template <class T>
+__device__ T* shared_memory() {
+#ifdef __CUDACC__
+  extern __shared__ __align__(1024) unsigned char moco_dynamic_shared[];
+  return reinterpret_cast<T*>(moco_dynamic_shared);
+#else
+  return static_cast<T*>(emulator::dynamic_shared_memory());
+#endif
+}
+
+#ifdef __CUDACC__
+
+void check_launch(const char* kernel);  // throws Error if the launch just made has failed
+void allow_dynamic_shared(const void* kernel, size_t bytes);  // lets a kernel have more than 48 KiB
+
+template <class... Parameters, class... Arguments>
+void launch(void (*kernel)(Parameters...), const Grid& grid, Arguments... arguments) {
+  if (grid.blocks.x == 0) return;  // nothing to do for an empty tensor
+  if (grid.dynamic_shared_bytes > (size_t{48} << 10))
+    allow_dynamic_shared(reinterpret_cast<const void*>(kernel), grid.dynamic_shared_bytes);
+  kernel<<<grid.blocks, grid.threads, grid.dynamic_shared_bytes>>>(
+      static_cast<Parameters>(arguments)...);
+  check_launch(__PRETTY_FUNCTION__);
+}
+
+#else
+
+// Returns when the kernel has ended.
+template <class... Parameters, class... Arguments>
+void launch(void (*kernel)(Parameters...), const Grid& grid, Arguments... arguments) {
+  if (grid.blocks.x == 0) return;  // nothing to do for an empty tensor
+  const auto thread = [&] { kernel(static_cast<Parameters>(arguments)...); };
+  emulator::run({grid.blocks, grid.threads, grid.dynamic_shared_bytes,
+                 emulator::call<decltype(thread)>, &thread});
+}
+
+#endif
+
+}  // namespace mocograd::MOCO_CUDA

@@ -1,0 +1,118 @@
+// Pointwise kernels: one output element from the input elements at the same place, one thread for
+// each. All of them are bound by memory.
+#include "cuda/blocks.h"
+
+namespace mocograd::MOCO_CUDA {
+namespace {
+
+template <class T>
+__global__ void fill_kernel(int64_t n, T value, T* y) {
+  const int64_t i = grid_index();
+  if (i < n) y[i] = value;
+}
+
+template <class From, class To>
+__global__ void convert_kernel(int64_t n, const From* x, To* y) {
+  const int64_t i = grid_index();
+  if (i < n) y[i] = static_cast<To>(x[i]);
+}
+
+template <class T>
+__global__ void add_kernel(int64_t n, const T* a, const T* b, T* y) {
+  const int64_t i = grid_index();
+  if (i < n) y[i] = a[i] + b[i];
+}
+
+template <class T>
+__global__ void multiply_kernel(int64_t n, const T* a, const T* b, T* y) {
+  const int64_t i = grid_index();
+  if (i < n) y[i] = a[i] * b[i];
+}
+
+template <class T>
+__global__ void scale_kernel(int64_t n, const T* x, T factor, T* y) {
+  const int64_t i = grid_index();
+  if (i < n) y[i] = factor * x[i];
+}
+
+template <class T>
+__global__ void relu_forward_kernel(int64_t n, const T* x, T* y) {
+  const int64_t i = grid_index();
+  if (i < n) y[i] = x[i] < T{0} ? T{0} : x[i];
+}
+
+template <class T>
+__global__ void relu_backward_kernel(int64_t n, const T* y, const T* dy, T* dx) {
+  const int64_t i = grid_index();
+  if (i < n) dx[i] = y[i] > T{0} ? dy[i] : T{0};
+}
+
+}  // namespace
+
+// y_i = value
+void CudaBackend::fill(const Tensor& y, double value) {
+  with_element_type(y.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    const int64_t n = y.numel();
+    launch(fill_kernel<T>, one_thread_each(n), n, static_cast<T>(value), y.raw<T>());
+  });
+}
+
+// y_i = x_i, by C++'s conversion from one type to the other
+void CudaBackend::convert(const Tensor& x, const Tensor& y) {
+  with_element_type(x.dtype(), [&](auto from) {
+    with_element_type(y.dtype(), [&](auto to) {
+      using From = decltype(from);
+      using To = decltype(to);
+      const int64_t n = y.numel();
+      launch(convert_kernel<From, To>, one_thread_each(n), n, x.raw<From>(), y.raw<To>());
+    });
+  });
+}
+
+// y_i = a_i + b_i
+void CudaBackend::add(const Tensor& a, const Tensor& b, const Tensor& y) {
+  with_float_type(y.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    const int64_t n = y.numel();
+    launch(add_kernel<T>, one_thread_each(n), n, a.raw<T>(), b.raw<T>(), y.raw<T>());
+  });
+}
+
+// y_i = a_i · b_i
+void CudaBackend::multiply(const Tensor& a, const Tensor& b, const Tensor& y) {
+  with_float_type(y.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    const int64_t n = y.numel();
+    launch(multiply_kernel<T>, one_thread_each(n), n, a.raw<T>(), b.raw<T>(), y.raw<T>());
+  });
+}
+
+// y_i = factor · x_i
+void CudaBackend::scale(const Tensor& x, double factor, const Tensor& y) {
+  with_float_type(y.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    const int64_t n = y.numel();
+    launch(scale_kernel<T>, one_thread_each(n), n, x.raw<T>(), static_cast<T>(factor), y.raw<T>());
+  });
+}
+
+// y_i = max(0, x_i). Written so that NaN, which is not below zero, stays.
+void CudaBackend::relu_forward(const Tensor& x, const Tensor& y) {
+  with_float_type(y.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    const int64_t n = y.numel();
+    launch(relu_forward_kernel<T>, one_thread_each(n), n, x.raw<T>(), y.raw<T>());
+  });
+}
+
+// dx_i = dy_i where y_i > 0, else 0
+void CudaBackend::relu_backward(const Tensor& y, const Tensor& dy, const Tensor& dx) {
+  with_float_type(y.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    const int64_t n = y.numel();
+    launch(relu_backward_kernel<T>, one_thread_each(n), n, y.raw<T>(), dy.raw<T>(), dx.raw<T>());
+  });
+}
+
+}  // namespace mocograd::MOCO_CUDA

@@ -1,0 +1,130 @@
+// What the products by tiles (tile_product.h) have in common: how C and K are cut up, and how a tile
+// of an operand comes into shared memory.
+//
+// The operands A and B of C_mn = Σ_k A_mk B_kn need not be matrices in memory. An operand is a type
+// with
+//
+//   Outer outer(int i)          what has to be known of row i of A (column i of B), worked out once
+//   Inner inner(int k)          what has to be known of column k of A (row k of B)
+//   T load(Outer, Inner)        the element; not called outside of the matrix
+//   kInnerIsContiguous          which of the two neighbouring threads should follow
+#pragma once
+
+#include <algorithm>
+
+#include "cuda/blocks.h"
+
+namespace mocograd::MOCO_CUDA {
+
+constexpr int kDepth = 16;  // of K, in one step
+
+// A tile of an operand in shared memory. The 8 columns of padding send the numbers that a warp reads
+// at once to different banks.
+template <class T, int size>
+using OperandTile = T[kDepth][size + 8];
+
+// Copies elements [first, first + size) × [k0, k0 + 16) of an operand, zero from `count` and `end` on;
+// each thread its part. `convert` is applied to each element.
+template <class Operand, int size, bool inner_is_contiguous = Operand::kInnerIsContiguous>
+class TileLoader;
+
+// Threads follow each other along k: each has one k and every 16th row.
+template <class Operand, int size>
+class TileLoader<Operand, size, true> {
+ public:
+  __device__ TileLoader(const Operand& operand, int first, int count)
+      : operand_(operand), first_(first), count_(count) {
+    for (int r = 0; r < kRows; ++r)
+      if (first_ + place(r) < count_) outer_[r] = operand_.outer(first_ + place(r));
+  }
+
+  template <class T, class Convert>
+  __device__ void load(int k0, int end, OperandTile<T, size>& tile, const Convert& convert) const {
+    const int depth = threadIdx.x % kDepth, k = k0 + depth;
+    if (k < end) {
+      const auto inner = operand_.inner(k);
+      for (int r = 0; r < kRows; ++r)
+        tile[depth][place(r)] =
+            first_ + place(r) < count_ ? convert(operand_.load(outer_[r], inner)) : T{0};
+    } else {
+      for (int r = 0; r < kRows; ++r) tile[depth][place(r)] = 0;
+    }
+  }
+
+ private:
+  static constexpr int kRows = size * kDepth / kThreads;
+  __device__ static int place(int r) { return threadIdx.x / kDepth + r * (kThreads / kDepth); }
+
+  const Operand& operand_;
+  const int first_, count_;
+  typename Operand::Outer outer_[kRows] = {};
+};
+
+// Threads follow each other along the rows: each has one row and several k.
+template <class Operand, int size>
+class TileLoader<Operand, size, false> {
+ public:
+  __device__ TileLoader(const Operand& operand, int first, int count)
+      : operand_(operand), inside_(first + static_cast<int>(threadIdx.x % size) < count) {
+    if (inside_) outer_ = operand_.outer(first + threadIdx.x % size);
+  }
+
+  template <class T, class Convert>
+  __device__ void load(int k0, int end, OperandTile<T, size>& tile, const Convert& convert) const {
+    for (int depth = threadIdx.x / size; depth < kDepth; depth += kThreads / size) {
+      const int k = k0 + depth;
+      tile[depth][threadIdx.x % size] =
+          inside_ && k < end ? convert(operand_.load(outer_, operand_.inner(k))) : T{0};
+    }
+  }
+
+ private:
+  const Operand& operand_;
+  const bool inside_;
+  typename Operand::Outer outer_ = {};
+};
+
+// The extent of a product, and how it is shared by blocks: each takes one tile of C and one part of K.
+struct ProductShape {
+  int M, N, K;
+  int tile;  // rows and columns of C
+  int splits = 1, k_per_split;
+
+  ProductShape(int64_t m, int64_t n, int64_t k, int tile_size) : tile(tile_size) {
+    MOCO_CHECK(std::max({m, n, k}) < int64_t{1} << 31, "cuda: a product of [", m, ", ", k,
+               "] and [", k, ", ", n, "]: no side may reach 2^31");
+    M = static_cast<int>(m), N = static_cast<int>(n), K = static_cast<int>(k);
+    k_per_split = K;
+  }
+
+  __host__ __device__ int64_t row_tiles() const { return ceil_div(M, tile); }
+  __host__ __device__ int64_t column_tiles() const { return ceil_div(N, tile); }
+  Grid grid() const { return blocks_of(kThreads, row_tiles() * column_tiles() * splits); }
+
+  // Enough blocks to keep a large GPU busy, but none with fewer than 256 terms a sum. The shape alone
+  // decides, so that results are the same on every GPU.
+  void share_k() {
+    constexpr int64_t kEnoughBlocks = 512, kFewestTerms = 256;
+    const int64_t tiles = std::max<int64_t>(1, row_tiles() * column_tiles());
+    const int64_t wanted = std::min(kEnoughBlocks / tiles, ceil_div(K, kFewestTerms));
+    if (wanted <= 1) return;
+    k_per_split = static_cast<int>(ceil_div(ceil_div(K, wanted), kDepth) * kDepth);
+    splits = static_cast<int>(ceil_div(K, k_per_split));
+  }
+};
+
+// What this block computes: rows from m0, columns from n0, terms [k_begin, k_end).
+struct ProductPlace {
+  int m0, n0, split, k_begin, k_end;
+
+  __device__ explicit ProductPlace(const ProductShape& shape) {
+    const int64_t block = blockIdx.x, columns = shape.column_tiles(), rows = shape.row_tiles();
+    n0 = static_cast<int>(block % columns) * shape.tile;
+    m0 = static_cast<int>(block / columns % rows) * shape.tile;
+    split = static_cast<int>(block / columns / rows);
+    k_begin = split * shape.k_per_split;
+    k_end = split + 1 < shape.splits ? k_begin + shape.k_per_split : shape.K;
+  }
+};
+
+}  // namespace mocograd::MOCO_CUDA

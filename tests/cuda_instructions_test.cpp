@@ -1,0 +1,194 @@
+// The emulated instructions: asynchronous copies, and tensor cores on whole matrix products
+// (tests/emulator_kernels.cu).
+#include <gtest/gtest.h>
+
+#include <bit>
+#include <cmath>
+#include <limits>
+#include <numeric>
+#include <vector>
+
+#include "cuda/async_copy.h"
+#include "cuda/mma.h"
+#include "cuda/wgmma.h"
+#include "emulator_kernels.h"
+#include "tensor/random.h"
+
+namespace mocograd::cuda_emulated {
+namespace {
+
+// ---- asynchronous copies ---------------------------------------------------------------------------
+
+enum class CopyMistake { none, no_wait, one_group_short, never_waits, misaligned, not_shared };
+
+__global__ void reverse_by_copy(const float* x, float* y, CopyMistake mistake) {
+  __shared__ __align__(16) float tile[2][32 * 4];
+  const unsigned i = threadIdx.x * 4;
+  const unsigned shift = mistake == CopyMistake::misaligned ? 1 : 0;
+  async_copy<16>(mistake == CopyMistake::not_shared ? y : &tile[0][i], x + i + shift);
+  async_copy_commit();
+  async_copy<16>(&tile[1][i], x + i, threadIdx.x % 2 == 0);
+  async_copy_commit();
+  if (mistake == CopyMistake::none) async_copy_wait<0>();
+  if (mistake == CopyMistake::one_group_short) async_copy_wait<1>();
+  __syncthreads();
+  for (unsigned j = 0; j < 4; ++j) {
+    y[i + j] = tile[0][127 - i - j];
+    y[128 + i + j] = tile[1][127 - i - j];
+  }
+  __syncthreads();
+  if (mistake != CopyMistake::never_waits) async_copy_wait<0>();
+}
+
+TEST(AsyncCopyTest, AMissingWaitForACopyShowsAsNan) {
+  std::vector<float> x(128), y(256);
+  std::iota(x.begin(), x.end(), 0.0f);
+  const auto run = [&](CopyMistake mistake) {
+    launch(reverse_by_copy, Grid{1, 32}, x.data(), y.data(), mistake);
+    return y;
+  };
+  const auto right = run(CopyMistake::none), none = run(CopyMistake::no_wait);
+  const auto short_of_one = run(CopyMistake::one_group_short);
+  for (size_t i = 0; i < 128; ++i) {
+    EXPECT_EQ(right[i], 127.0f - static_cast<float>(i));
+    EXPECT_EQ(right[128 + i], i / 4 % 2 == 0 ? 0.0f : 127.0f - static_cast<float>(i));
+    EXPECT_TRUE(std::isnan(none[i]) && std::isnan(none[128 + i]));
+    EXPECT_EQ(short_of_one[i], right[i]);
+    EXPECT_TRUE(std::isnan(short_of_one[128 + i]));
+  }
+}
+
+TEST(AsyncCopyTest, WrongCopiesAreNamed) {
+  std::vector<float> x(132), y(256);
+  const auto run = [&](CopyMistake mistake) {
+    launch(reverse_by_copy, Grid{1, 32}, x.data(), y.data(), mistake);
+  };
+  EXPECT_DEATH(
+      run(CopyMistake::never_waits),
+      "cuda_instructions_test.cpp:[0-9]+: cp.async: the thread has ended and never waited");
+  EXPECT_DEATH(run(CopyMistake::misaligned), "cp.async of 16 bytes needs both addresses");
+  EXPECT_DEATH(run(CopyMistake::not_shared), "cp.async of 16 bytes to what is not shared memory");
+}
+
+// ---- matrix products ------------------------------------------------------------------------------
+
+float value_of(uint16_t bf16) {
+  return std::bit_cast<float>(static_cast<uint32_t>(bf16) << 16);
+}
+
+std::vector<uint16_t> random_bf16(int count, uint32_t sample) {
+  RandomStream random(0, Purpose::test, 0, sample);
+  std::vector<uint16_t> values(static_cast<size_t>(count));
+  for (uint16_t& value : values)
+    value = static_cast<uint16_t>(pack_bf16(static_cast<float>(random.uniform(-1, 1)), 0));
+  return values;
+}
+
+// c = a · b in fp32, k ascending, as the emulator does it: equal to the last bit.
+template <class A, class B>
+std::vector<float> plain_product(int M, int N, int K, const A& a, const B& b) {
+  std::vector<float> c(static_cast<size_t>(M * N));
+  for (int m = 0; m < M; ++m) {
+    for (int n = 0; n < N; ++n) {
+      float sum = 0;
+      for (int k = 0; k < K; ++k) sum += a(m, k) * b(k, n);
+      c[static_cast<size_t>(m * N + n)] = sum;
+    }
+  }
+  return c;
+}
+
+TEST(MmaTest, GemmWithCopiesAheadAndLdmatrix) {
+  for (const auto& [M, N, K] :
+       {std::array{64, 64, 32}, {1, 8, 8}, {128, 64, 96}, {65, 72, 40}, {63, 136, 200}}) {
+    const std::vector<uint16_t> a = random_bf16(M * K, 1), b = random_bf16(K * N, 2);
+    std::vector<float> c(static_cast<size_t>(M * N), NAN);
+    mma_gemm(a.data(), b.data(), c.data(), M, N, K);
+    EXPECT_EQ(c, plain_product(
+                     M, N, K, [&, K = K](int m, int k) { return value_of(a[m * K + k]); },
+                     [&, N = N](int k, int n) { return value_of(b[k * N + n]); }))
+        << M << " " << N << " " << K;
+  }
+}
+
+TEST(MmaTest, Tf32) {
+  RandomStream random(0, Purpose::test);
+  std::vector<float> a(16 * 8), b(8 * 8), c(16 * 8, NAN);
+  for (float& value : a) value = static_cast<float>(random.uniform(-1, 1));
+  for (float& value : b) value = static_cast<float>(random.uniform(-1, 1));
+  tf32_product(a.data(), b.data(), c.data());
+  const auto rounded = [](float x) { return std::bit_cast<float>(to_tf32(x)); };
+  EXPECT_EQ(c, plain_product(
+                   16, 8, 8, [&](int m, int k) { return rounded(a[m * 8 + k]); },
+                   [&](int k, int n) { return rounded(b[k * 8 + n]); }));
+}
+
+TEST(MmaTest, Rounding) {
+  const float ulp = std::ldexp(1.0f, -7);  // of bf16 above 1
+  EXPECT_EQ(pack_bf16(1.0f, -2.0f), 0xc0003f80u);
+  EXPECT_EQ(value_of(static_cast<uint16_t>(pack_bf16(1 + ulp / 2, 0))), 1.0f);
+  EXPECT_EQ(value_of(static_cast<uint16_t>(pack_bf16(1 + ulp * 1.5f, 0))), 1 + 2 * ulp);
+  EXPECT_EQ(value_of(static_cast<uint16_t>(pack_bf16(std::numeric_limits<float>::max(), 0))),
+            INFINITY);
+  EXPECT_TRUE(std::isnan(value_of(static_cast<uint16_t>(pack_bf16(NAN, 0)))));
+  const float tf32_ulp = std::ldexp(1.0f, -10);
+  EXPECT_EQ(std::bit_cast<float>(to_tf32(-1 - tf32_ulp / 2)), -1 - tf32_ulp);
+  EXPECT_EQ(std::bit_cast<float>(to_tf32(1 + tf32_ulp * 0.49f)), 1.0f);
+  EXPECT_TRUE(std::isnan(std::bit_cast<float>(to_tf32(NAN))));
+}
+
+TEST(WgmmaTest, EverySwizzle) {
+  for (int row_bytes : {0, 32, 64, 128}) {
+    for (int n : {64, 128}) {
+      const int K = row_bytes == 0 ? 16 : row_bytes / 2;
+      const std::vector<uint16_t> a = random_bf16(64 * K, 1), b = random_bf16(n * K, 2);
+      std::vector<float> c(static_cast<size_t>(64 * n), NAN);
+      wgmma_product(a.data(), b.data(), c.data(), n, row_bytes);
+      EXPECT_EQ(c, plain_product(
+                       64, n, K, [&](int m, int k) { return value_of(a[m * K + k]); },
+                       [&](int k, int column) { return value_of(b[column * K + k]); }))
+          << row_bytes << " bytes a row, n = " << n;
+    }
+  }
+}
+
+enum class Mistake { none, early_read, no_fence, never_waits, beyond, not_shared, misaligned };
+
+__global__ void wrong_instruction(float* y, Mistake mistake) {
+  __shared__ __align__(16) unsigned char rows[32 * 16 + 16];
+  unsigned char* operands = shared_memory<unsigned char>();
+  for (unsigned i = threadIdx.x; i < 64 * 16 * 2; i += 128) operands[i] = 0;
+  __syncthreads();
+  float d[32];
+  for (float& value : d) value = 1;
+  if (mistake != Mistake::no_fence) wgmma_fence();
+  const uint64_t operand =
+      wgmma_operand(operands + (mistake == Mistake::beyond ? 16 : 0), Swizzle::bytes32, 256);
+  wgmma_m64n64k16_bf16(d, operand, operand);
+  wgmma_commit();
+  if (mistake == Mistake::early_read) y[threadIdx.x] = d[0];
+  if (mistake != Mistake::never_waits) wgmma_wait<0>();
+  if (mistake != Mistake::early_read) y[threadIdx.x] = d[0];
+  uint32_t fragments[4];
+  const void* row = rows + threadIdx.x % 32 * 16 + (mistake == Mistake::misaligned ? 2 : 0);
+  ldmatrix_x4(fragments, mistake == Mistake::not_shared ? y : row);
+}
+
+TEST(WgmmaTest, MistakesAreFound) {
+  std::vector<float> y(128);
+  const auto run = [&](Mistake mistake) {
+    launch(wrong_instruction, Grid{1, 128, 64 * 16 * 2}, y.data(), mistake);
+  };
+  run(Mistake::none);
+  EXPECT_EQ(y, std::vector<float>(128, 1.0f));
+  run(Mistake::early_read);
+  for (float value : y) EXPECT_TRUE(std::isnan(value));
+  EXPECT_DEATH(run(Mistake::no_fence), "wgmma without a wgmma_fence since the last wait");
+  EXPECT_DEATH(run(Mistake::never_waits), "wgmma: the thread has ended and never waited");
+  EXPECT_DEATH(run(Mistake::beyond), "wgmma: an operand reaches beyond dynamic shared memory");
+  EXPECT_DEATH(run(Mistake::not_shared), "ldmatrix of a row that is not in shared memory");
+  EXPECT_DEATH(run(Mistake::misaligned), "ldmatrix of a row whose address is no multiple of 16");
+}
+
+}  // namespace
+}  // namespace mocograd::cuda_emulated

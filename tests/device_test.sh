@@ -1,0 +1,37 @@
+#!/bin/sh
+# The whole program on the CUDA kernels, which the emulator runs on this machine's CPU.
+#
+#   BUILD=build tests/device_test.sh
+set -u
+cd "$(dirname "$0")/.." || exit 1
+. tests/program.sh
+
+emulated='--device cuda-emulated'
+run="$tiny --seed 3 --epochs 2 --save-every 2"
+
+# shellcheck disable=SC2086  # the variables are lists of flags
+{
+  check 'pretrain' "$moco" pretrain $run $emulated --out "$scratch/whole"
+  check 'pretrain, stopped' "$moco" pretrain $run $emulated --out "$scratch/parts" --max-steps 2
+  check 'resumed on the device' "$moco" pretrain --resume $emulated --threads 1 --out "$scratch/parts"
+  check 'ends where a whole run does' same "$scratch/whole" "$scratch/parts"
+
+  check 'pretrain on the CPU' "$moco" pretrain $run --device cpu --out "$scratch/moves" --max-steps 2
+  "$moco" pretrain --resume $emulated --threads 1 --out "$scratch/moves" >"$scratch/moves.out" 2>&1
+  check 'a run that moves to another device says so' grep -q 'this run computes with cuda-emulated' \
+    "$scratch/moves.out"
+
+  checkpoint=$scratch/whole/checkpoint.safetensors
+  for command in 'eval knn' 'eval linear --epochs 3 --batch 8' 'embed --out '"$scratch/embedded"; do
+    for device in cpu cuda-emulated; do
+      check "$command on $device" "$moco" $command --checkpoint "$checkpoint" --data "cifar10:$data" \
+        --device $device
+      tail -n 1 "$scratch/check.out" >"$scratch/last.$device"
+    done
+    check "$command is the same on both" cmp "$scratch/last.cpu" "$scratch/last.cuda-emulated"
+  done
+  check 'gradcheck' "$moco" gradcheck --draws 1 $emulated conv2d linear
+  check 'debug trace' "$moco" debug trace --data "cifar10:$data" --arch resnet20 --width 1 --dim 4 --batch 8 \
+    --bn-splits 2 --queue 20 --image-size 8 $emulated
+}
+finish

@@ -1,0 +1,87 @@
+#!/bin/sh
+# A kernel on the CUDA emulator, in gdb: stop in one thread of one block, look at its variables and at
+# shared memory, step over a barrier, and walk the stack up to the caller of the launch.
+#
+#   BUILD=build tests/emulator_gdb_test.sh
+set -u
+cd "$(dirname "$0")/.." || exit 1
+if ! command -v gdb >/dev/null; then
+  echo 'skipped: the emulator in gdb: gdb is not installed'
+  echo '0 passed, 0 failed'
+  exit 0
+fi
+if [ "$(basename "${BUILD:-build}")" != build ]; then
+  echo 'skipped: the emulator in gdb: once is enough, with the optimised build'
+  echo '0 passed, 0 failed'
+  exit 0
+fi
+passed=0 failed=0
+scratch=$(mktemp -d) || exit 1
+trap 'rm -rf "$scratch"' EXIT
+
+# shows TEXT: passed if a line of gdb's output contains it, below the line that the last call found
+line=0
+shows() {
+  found=$(awk -v text="$1" -v after="$line" 'NR > after && index($0, text) { print NR; exit }' \
+    "$scratch/session")
+  if [ -n "$found" ]; then
+    passed=$((passed + 1)) line=$found
+  else
+    failed=$((failed + 1))
+    printf 'failed: after line %s of the session, no line contains: %s\n' "$line" "$1"
+    cat "$scratch/session"
+  fi
+}
+
+for source in src/cuda/emulator/*.cpp src/tensor/error.cpp tests/gdb/emulated_kernel.cu; do
+  object=$scratch/$(basename "$source").o
+  echo "$object: $source; g++ -std=c++20 -O0 -g3 -Isrc -c -o \$@ -x c++ \$<"
+  objects="${objects:-} $object"
+done >"$scratch/rules"
+# shellcheck disable=SC2086  # objects are words
+make -s -j2 -f "$scratch/rules" $objects || exit 1
+# shellcheck disable=SC2086
+g++ -o "$scratch/program" $objects -Wl,-T,src/cuda/emulator/shared_memory.ld || exit 1
+
+cat >"$scratch/commands" <<'END'
+break emulated_kernel.cu:18 if blockIdx.x == 2 && threadIdx.x == 5
+run
+print blockIdx
+print threadIdx
+info locals
+print tile[5]
+next
+print tile
+print threadIdx
+next
+print neighbour
+backtrace -frame-arguments none
+frame function add_neighbours
+print blocks
+finish
+END
+timeout 60 gdb -nx -batch -iex 'set debuginfod enabled off' -x "$scratch/commands" "$scratch/program" \
+  </dev/null >"$scratch/session" 2>&1
+
+shows 'Breakpoint 1, mocograd::cuda_emulated::(anonymous namespace)::add_neighbours_kernel'
+shows '__syncthreads();'
+shows '= {x = 2, y = 0, z = 0}'
+shows '= {x = 5, y = 0, z = 0}'
+shows 'i = 69'
+shows 'mine = 138'
+shows '= 138'
+# over the barrier, still in the same thread, and all of the tile is written
+shows 'const float neighbour = '
+shows '= {128, 130, 132, 134, 136, 138, 140, 142, 144,'
+shows '= {x = 5, y = 0, z = 0}'
+shows '= 140'
+shows '#0  mocograd::cuda_emulated::(anonymous namespace)::add_neighbours_kernel'
+shows 'mocograd_fiber_entry ()'
+shows 'mocograd::emulator::run ('
+shows 'mocograd::cuda_emulated::(anonymous namespace)::add_neighbours (x=..., y=...)'
+shows 'main () at tests/gdb/emulated_kernel.cu'
+shows '= 4'
+shows 'main () at tests/gdb/emulated_kernel.cu'
+
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]

@@ -1,0 +1,22 @@
+// Matrix products on tensor cores, as an example of a complete kernel file and for the emulator's
+// tests. bf16 numbers are their 16 bits; all pointers are to memory of the device.
+#pragma once
+
+#include <cstdint>
+
+#include "cuda/launch.h"
+
+namespace mocograd::MOCO_CUDA {
+
+// c = a · b                       a: [M, K], b: [K, N], bf16; c: [M, N], f32
+// Requires: K and N are multiples of 8.
+void mma_gemm(const uint16_t* a, const uint16_t* b, float* c, int M, int N, int K);
+
+// c = a · b with one warp         a: [16, 8], b: [8, 8], c: [16, 8], f32 rounded to tf32
+void tf32_product(const float* a, const float* b, float* c);
+
+// c = a · bᵀ with one warpgroup   a: [64, K], b: [n, K], bf16; c: [64, n], f32
+// Requires: n is 64 or 128. row_bytes is 0 (no swizzle), 32, 64 or 128; K = row_bytes / 2, at least 16.
+void wgmma_product(const uint16_t* a, const uint16_t* b, float* c, int n, int row_bytes);
+
+}  // namespace mocograd::MOCO_CUDA
