@@ -62,13 +62,19 @@ TEST_F(EmulatorTest, EveryThreadRunsOnce) {
   }
 }
 
+TEST_F(EmulatorTest, NoBlocksAreNothingToDo) {
+  DeviceArray<int> counts(std::vector<int>{7});
+  launch(count_threads, Grid{0, 1}, counts.data());
+  EXPECT_EQ(counts.values()[0], 7);
+}
+
 TEST_F(EmulatorTest, ALaunchNoGpuAcceptsIsRefused) {
   DeviceArray<int> counts(1);
   EXPECT_THROW(launch(count_threads, Grid{1, 1025}, counts.data()), Error);
   EXPECT_THROW(launch(count_threads, Grid{1, dim3(1, 1, 65)}, counts.data()), Error);
   EXPECT_THROW(launch(count_threads, Grid{dim3(1, 65536), 1}, counts.data()), Error);
   EXPECT_THROW(launch(count_threads, Grid{1, 0}, counts.data()), Error);
-  EXPECT_THROW(launch(count_threads, Grid{0, 1}, counts.data()), Error);
+  EXPECT_THROW(launch(count_threads, Grid{dim3(1, 0), 1}, counts.data()), Error);
   EXPECT_THROW(launch(count_threads, Grid{1, 1, (227 << 10) + 1}, counts.data()), Error);
 }
 
