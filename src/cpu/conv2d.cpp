@@ -163,11 +163,12 @@ Correlation<T> forward_correlation(const Tensor& x, int64_t KH, int64_t KW, Conv
 
 template <class T>
 void forward(const Tensor& x, const Tensor& w, Conv2dConfig config, const Tensor& y) {
-  const int64_t OC = w.dim(3);
+  const int64_t OC = w.dim(3), depth = w.dim(0) * w.dim(1) * w.dim(2);
   const T* taps = w.raw<T>();
-  const PackedPanels<T> panels =
-      pack_panels<T>(kPanelSlot, w.dim(0) * w.dim(1) * w.dim(2), OC,
-                     [&](int64_t k, int64_t oc) { return taps[k * OC + oc]; });
+  const PackedPanels<T> panels = pack_panels<T>(
+      kPanelSlot, depth, OC, [&](int64_t first, int64_t count, T* target, int64_t width) {
+        copy_rows(taps + first, OC, depth, count, target, width);
+      });
   correlate<T>(forward_correlation<T>(x, w.dim(0), w.dim(1), config, y), panels,
                {y.raw<T>(), y.dim(1) * y.dim(2) * OC, y.dim(2) * OC, OC});
 }
@@ -181,13 +182,18 @@ void backward_data(const Tensor& dy, const Tensor& w, Conv2dConfig config, const
     const ParityClass vertical(index / s, H, w.dim(0), config);
     const ParityClass horizontal(index % s, W, KW, config);
     // The class's taps, flipped: row (th, tw, oc) of B holds w[kh][kw][·][oc].
-    const PackedPanels<T> panels = pack_panels<T>(
-        kPanelSlot, vertical.taps * horizontal.taps * OC, C, [&](int64_t k, int64_t c) {
-          const int64_t th = k / OC / horizontal.taps, tw = k / OC % horizontal.taps;
-          const int64_t kh = vertical.residue + (vertical.taps - 1 - th) * s;
-          const int64_t kw = horizontal.residue + (horizontal.taps - 1 - tw) * s;
-          return taps[((kh * KW + kw) * C + c) * OC + k % OC];
-        });
+    const PackedPanels<T> panels =
+        pack_panels<T>(kPanelSlot, vertical.taps * horizontal.taps * OC, C,
+                       [&](int64_t first, int64_t count, T* target, int64_t width) {
+                         for (int64_t th = 0; th < vertical.taps; ++th) {
+                           const int64_t kh = vertical.residue + (vertical.taps - 1 - th) * s;
+                           for (int64_t tw = 0; tw < horizontal.taps; ++tw, target += OC * width) {
+                             const int64_t kw = horizontal.residue + (horizontal.taps - 1 - tw) * s;
+                             copy_transposed(taps + ((kh * KW + kw) * C + first) * OC, OC, count,
+                                             OC, target, width);
+                           }
+                         }
+                       });
     const Correlation<T> in{
         dy.raw<T>(),    dy.dim(0),       dy.dim(1), dy.dim(2),       OC,
         vertical.taps,  horizontal.taps, 1,         vertical.offset, horizontal.offset,
@@ -209,43 +215,38 @@ struct PixelBlock {
 
 // A tile of dw: target[i][j] (+)= Σ_pixels x_pixel[i] · dy_pixel[j], i < MR, j < NV vectors; ldw
 // between rows of dw.
-template <class T, int MR, int NV>
-[[gnu::noinline]] void outer_tile(const PixelBlock<T>& block, T* target, int64_t ldw,
-                                  int64_t columns, bool first) {
-  Vec<T> sum[MR][NV] = {};
+template <class T, int MR, int NV, Store mode>
+[[gnu::noinline]] void outer_tile(const PixelBlock<T>& block, T* target, int64_t ldw) {
+  Accumulators<T, MR, NV> dw;
   const T* dy = block.dy;
   for (int64_t m = 0; m < block.images; ++m) {
     for (int64_t i = 0; i < block.rows; ++i) {
       const T* x = block.x + m * block.image_stride + i * block.row_stride;
-      for (int64_t j = 0; j < block.columns; ++j, x += block.column_stride) {
-        Vec<T> b[NV];
-        for (int v = 0; v < NV; ++v) b[v] = load(dy + v * kLanes<T>);
-        dy += NV * kLanes<T>;
-#pragma GCC unroll 16
-        for (int r = 0; r < MR; ++r) {
-          const Vec<T> factor = broadcast(x[r]);
-          for (int v = 0; v < NV; ++v) sum[r][v] += factor * b[v];
-        }
-      }
+      for (int64_t j = 0; j < block.columns; ++j, x += block.column_stride, dy += NV * kLanes<T>)
+        dw.add_outer_product([&](int r) { return x[r]; }, dy);
     }
   }
-  for (int r = 0; r < MR; ++r) {
-    if (first) {
-      store_row<Store::overwrite, T, NV>(target + r * ldw, sum[r], columns);
-    } else {
-      store_row<Store::accumulate, T, NV>(target + r * ldw, sum[r], columns);
-    }
-  }
+  dw.template store_to<mode>([=](int r) { return target + r * ldw; });
 }
 
-template <class T, int NV>
-MOCO_ALWAYS_INLINE void outer_rows(PixelBlock<T> block, int64_t count, T* target, int64_t ldw,
-                                   int64_t columns, bool first) {
-  if (count == kTileRows) return outer_tile<T, kTileRows, NV>(block, target, ldw, columns, first);
+// The same, of which only the first `columns` numbers of a row belong to dw.
+template <class T, int MR, int NV, Store mode>
+MOCO_ALWAYS_INLINE void outer_any_tile(const PixelBlock<T>& block, T* target, int64_t ldw,
+                                       int64_t columns) {
+  if (columns == NV * kLanes<T>) return outer_tile<T, MR, NV, mode>(block, target, ldw);
+  on_whole_rows<T, MR, NV>(
+      [=](int r) { return target + r * ldw; }, columns,
+      [&](T* copy, int64_t stride) { outer_tile<T, MR, NV, mode>(block, copy, stride); });
+}
+
+template <class T, int NV, Store mode>
+void outer_rows(PixelBlock<T> block, int64_t count, T* target, int64_t ldw, int64_t columns) {
+  if (count == kTileRows)
+    return outer_any_tile<T, kTileRows, NV, mode>(block, target, ldw, columns);
   for (; count >= kTailRows; count -= kTailRows, block.x += kTailRows, target += kTailRows * ldw)
-    outer_tile<T, kTailRows, NV>(block, target, ldw, columns, first);
+    outer_any_tile<T, kTailRows, NV, mode>(block, target, ldw, columns);
   for (; count > 0; --count, ++block.x, target += ldw)
-    outer_tile<T, 1, NV>(block, target, ldw, columns, first);
+    outer_any_tile<T, 1, NV, mode>(block, target, ldw, columns);
 }
 
 // Columns [first, first + columns) of dy's pixels, `width` apart, padded with zeros.
@@ -295,11 +296,13 @@ void backward_weight(const Tensor& x, const Tensor& dy, Conv2dConfig config, con
                                         in.stride * in.C,
                                         packed};
         T* target = dw.raw<T>() + (kh * M + row) * OC + column;
-        if (shape.width_of(panel) == kTileColumns<T>) {
-          outer_rows<T, 2>(pixel_block, rows, target, OC, columns, index == 0);
-        } else {
-          outer_rows<T, 1>(pixel_block, rows, target, OC, columns, index == 0);
-        }
+        const bool wide = shape.width_of(panel) == kTileColumns<T>;
+        const auto add =
+            index == 0
+                ? (wide ? outer_rows<T, 2, Store::overwrite> : outer_rows<T, 1, Store::overwrite>)
+                : (wide ? outer_rows<T, 2, Store::accumulate>
+                        : outer_rows<T, 1, Store::accumulate>);
+        add(pixel_block, rows, target, OC, columns);
       }
     }
   });

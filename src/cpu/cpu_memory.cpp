@@ -3,6 +3,8 @@
 // Under AddressSanitizer nothing is kept, so that it sees every use after free.
 #include "cpu/cpu_memory.h"
 
+#include <sys/mman.h>
+
 #include <cstdlib>
 #include <cstring>
 #include <map>
@@ -18,10 +20,11 @@ constexpr bool kKeepFreedBlocks = false;
 constexpr bool kKeepFreedBlocks = true;
 #endif
 
+constexpr size_t kHugePage = size_t{2} << 20;
+
 // Blocks are rounded up so that nearly equal sizes share: to 64 bytes, to 2 MiB (a huge page) from
 // there.
 size_t rounded(size_t bytes) {
-  constexpr size_t kHugePage = size_t{2} << 20;
   const size_t unit = bytes >= kHugePage ? kHugePage : 64;
   return (bytes + unit - 1) / unit * unit + (bytes == 0 ? unit : 0);
 }
@@ -62,7 +65,10 @@ BlockCache& cache() {
 }
 
 void* aligned_block(size_t size) {
-  return std::aligned_alloc(size >= (size_t{2} << 20) ? size_t{2} << 20 : 64, size);
+  if (size < kHugePage) return std::aligned_alloc(64, size);
+  void* const block = std::aligned_alloc(kHugePage, size);
+  if (block) madvise(block, size, MADV_HUGEPAGE);  // a wish: refused, it is only slower
+  return block;
 }
 
 }  // namespace

@@ -1,62 +1,71 @@
 // gemm: c = op(a) · op(b)
 //   c_mn = Σ_k a_mk b_kn                      op(a): [M, K]; op(b): [K, N]; c: [M, N]
 //
-// B is packed into panels (micro_kernel.h), a transposed A is copied the right way round. C is cut
+// B is packed into panels (packed_panels.h), a transposed A is copied the right way round. C is cut
 // into blocks of rows and groups of panels, one task each.
 #include "cpu/cpu_backend.h"
-#include "cpu/integers.h"
 #include "cpu/micro_kernel.h"
 
 namespace mocograd::MOCO_ISA {
 namespace {
 
-constexpr int64_t kBlockRows = 8 * kTileRows;
-constexpr int64_t kPanelsPerTask = 8;
+constexpr int64_t kBlockRows = 16 * kTileRows;
+constexpr int64_t kPanelsPerTask = 8;  // less where that would leave less than
+constexpr int64_t kMinTasks = 4;
 enum ScratchSlot { kPanelSlot, kTransposedSlot };
 
-// a: [K, M] → [M, K], in square pieces, so that both sides are read and written by whole cache
-// lines.
+// Row m of op(a) begins at first + m·stride.
 template <class T>
-const T* transposed(const T* a, int64_t M, int64_t K) {
-  constexpr int64_t kPiece = 16;
-  T* copy = static_cast<T*>(scratch(kTransposedSlot, static_cast<size_t>(M * K) * sizeof(T)));
-  parallel_tasks((M + kPiece - 1) / kPiece, [&](int64_t piece) {
-    const int64_t begin = piece * kPiece, end = smaller(M, begin + kPiece);
-    for (int64_t k0 = 0; k0 < K; k0 += kPiece) {
-      for (int64_t m = begin; m < end; ++m) {
-        for (int64_t k = k0; k < smaller(K, k0 + kPiece); ++k) copy[m * K + k] = a[k * M + m];
-      }
-    }
+struct Rows {
+  const T* first;
+  int64_t stride;
+};
+
+// a: [K, M] → [M, K], its rows no power of two apart, which would send all rows of a tile to one set
+// of the cache.
+template <class T>
+Rows<T> transposed(const T* a, int64_t M, int64_t K) {
+  constexpr int64_t kPiece = 4 * kLanes<T>;
+  const int64_t stride = K + kLanes<T>;
+  T* copy = static_cast<T*>(scratch(kTransposedSlot, static_cast<size_t>(M * stride) * sizeof(T)));
+  parallel_tasks(ceil_div(M, kPiece), [&](int64_t piece) {
+    const int64_t m = piece * kPiece;
+    copy_transposed(a + m, M, K, smaller(kPiece, M - m), copy + m * stride, stride);
   });
-  return copy;
+  return {copy, stride};
 }
 
 template <class T>
 void product(const Tensor& a, bool transpose_a, const Tensor& b, bool transpose_b,
              const Tensor& c) {
   const int64_t M = c.dim(0), N = c.dim(1), K = a.dim(transpose_a ? 0 : 1);
-  const T* b_data = b.raw<T>();
+  const T* const numbers = b.raw<T>();
   const PackedPanels<T> panels =
-      transpose_b ? pack_panels<T>(kPanelSlot, K, N,
-                                   [&](int64_t k, int64_t n) { return b_data[n * K + k]; })
-                  : pack_panels<T>(kPanelSlot, K, N,
-                                   [&](int64_t k, int64_t n) { return b_data[k * N + n]; });
-  const T* a_data = transpose_a ? transposed(a.raw<T>(), M, K) : a.raw<T>();
+      pack_panels<T>(kPanelSlot, K, N, [&](int64_t first, int64_t count, T* target, int64_t width) {
+        if (transpose_b) {
+          copy_transposed(numbers + first * K, K, count, K, target, width);
+        } else {
+          copy_rows(numbers + first, N, K, count, target, width);
+        }
+      });
+  const Rows<T> rows = transpose_a ? transposed(a.raw<T>(), M, K) : Rows<T>{a.raw<T>(), K};
   T* c_data = c.raw<T>();
 
-  const int64_t row_blocks = (M + kBlockRows - 1) / kBlockRows;
-  const int64_t groups = (panels.panels() + kPanelsPerTask - 1) / kPanelsPerTask;
+  const int64_t row_blocks = ceil_div(M, kBlockRows);
+  const int64_t per_task =
+      larger(1, smaller(kPanelsPerTask, panels.panels() * row_blocks / kMinTasks));
+  const int64_t groups = ceil_div(panels.panels(), per_task);
   parallel_tasks(row_blocks * groups, [&](int64_t task) {
     const int64_t first_row = task / groups * kBlockRows;
     const int64_t count = smaller(kBlockRows, M - first_row);
     const T* a_row[kBlockRows];
     T* c_row[kBlockRows];
     for (int64_t i = 0; i < count; ++i) {
-      a_row[i] = a_data + (first_row + i) * K;
+      a_row[i] = rows.first + (first_row + i) * rows.stride;
       c_row[i] = c_data + (first_row + i) * N;
     }
-    const int64_t first = task % groups * kPanelsPerTask;
-    for (int64_t panel = first; panel < smaller(panels.panels(), first + kPanelsPerTask); ++panel)
+    const int64_t first = task % groups * per_task;
+    for (int64_t panel = first; panel < smaller(panels.panels(), first + per_task); ++panel)
       multiply_panel<T>({a_row, c_row, 1, K, 0}, count, panels, panel);
   });
 }

@@ -6,9 +6,9 @@
 //
 // A row of A is not one line of memory but `runs` of them, run_length numbers each, run_stride
 // apart: that is how a convolution reads its input without copying it into a matrix (conv2d.cpp). A
-// plain matrix has one run. B is packed beforehand into panels of one tile's width, so that it is
-// read in order. Each number of C is summed in one accumulator, in the order of r and k, whatever
-// its tile.
+// plain matrix has one run. B is packed beforehand into panels of one tile's width (packed_panels.h),
+// so that it is read in order. Each number of C is summed in one accumulator, in the order of r and
+// k, whatever its tile.
 //
 // Why this shape: each k costs NV loads of B, and one multiply-add for each accumulator, whose
 // factor a_i[k] the instruction itself broadcasts from memory. Twelve rows and two vectors fill 24
@@ -16,9 +16,7 @@
 // the limit.
 #pragma once
 
-#include "cpu/parallel.h"
-#include "cpu/scratch.h"
-#include "cpu/simd.h"
+#include "cpu/packed_panels.h"
 
 namespace mocograd::MOCO_ISA {
 
@@ -31,26 +29,62 @@ constexpr int kTileRows = 4;
 #endif
 constexpr int kTailRows = 4;  // what is left of the rows goes in tiles of four, then singly
 
-template <class T>
-constexpr int64_t kTileColumns = 2 * kLanes<T>;
-
 // Where the accumulators of a tile go: overwriting, or added to what is there.
 enum class Store { overwrite, accumulate };
 
-// Stores the first `columns` numbers of NV vectors.
-template <Store store_mode, class T, int NV>
-MOCO_ALWAYS_INLINE void store_row(T* c, const Vec<T> (&sum)[NV], int64_t columns) {
-  if (columns >= NV * kLanes<T>) {
-    for (int j = 0; j < NV; ++j) {
-      T* target = c + j * kLanes<T>;
-      store<T>(target, store_mode == Store::accumulate ? load(target) + sum[j] : sum[j]);
+// The accumulators of a tile. They stay in registers only if every loop over them is unrolled: one
+// that is not takes their addresses.
+template <class T, int MR, int NV>
+struct Accumulators {
+  Vec<T> sum[MR][NV];
+
+  MOCO_ALWAYS_INLINE Accumulators() {
+#pragma GCC unroll 16
+    for (int i = 0; i < MR; ++i) {
+#pragma GCC unroll 2
+      for (int j = 0; j < NV; ++j) sum[i][j] = Vec<T>{};
     }
-    return;
   }
-  T numbers[NV * kLanes<T>];
-  for (int j = 0; j < NV; ++j) store<T>(numbers + j * kLanes<T>, sum[j]);
-  for (int64_t j = 0; j < columns; ++j)
-    c[j] = store_mode == Store::accumulate ? c[j] + numbers[j] : numbers[j];
+
+  // sum[i][·] += at(i) · b[·], b: NV vectors
+  template <class At>
+  MOCO_ALWAYS_INLINE void add_outer_product(const At& at, const T* b) {
+    Vec<T> row[NV];
+#pragma GCC unroll 2
+    for (int j = 0; j < NV; ++j) row[j] = load(b + j * kLanes<T>);
+#pragma GCC unroll 16
+    for (int i = 0; i < MR; ++i) {
+      const Vec<T> factor = broadcast(at(i));
+#pragma GCC unroll 2
+      for (int j = 0; j < NV; ++j) sum[i][j] += factor * row[j];
+    }
+  }
+
+  // row(i): where row i goes.
+  template <Store mode, class Row>
+  MOCO_ALWAYS_INLINE void store_to(const Row& row) const {
+#pragma GCC unroll 16
+    for (int i = 0; i < MR; ++i) {
+      T* const c = row(i);
+#pragma GCC unroll 2
+      for (int j = 0; j < NV; ++j) {
+        T* const target = c + j * kLanes<T>;
+        store<T>(target, mode == Store::accumulate ? load(target) + sum[i][j] : sum[i][j]);
+      }
+    }
+  }
+};
+
+// The right edge of a matrix, where fewer than the NV vectors of a row belong to it: tile(c, stride)
+// is run on whole rows in place of the first `columns` numbers of each row(i), which are copied.
+template <class T, int MR, int NV, class Row, class Tile>
+MOCO_ALWAYS_INLINE void on_whole_rows(const Row& row, int64_t columns, const Tile& tile) {
+  constexpr int64_t width = NV * kLanes<T>;
+  const size_t bytes = static_cast<size_t>(columns) * sizeof(T);
+  T copy[MR * width] = {};
+  for (int i = 0; i < MR; ++i) __builtin_memcpy(copy + i * width, row(i), bytes);
+  tile(copy, width);
+  for (int i = 0; i < MR; ++i) __builtin_memcpy(row(i), copy + i * width, bytes);
 }
 
 // Rows of A and where their results go. The pointers are one for each row.
@@ -63,26 +97,38 @@ struct TileRows {
 
 // One tile: rows.a[0 … MR), a panel of NV vectors, into rows.c[i] + column.
 template <class T, int MR, int NV>
-[[gnu::noinline]] void multiply_tile(const TileRows<T>& rows, const T* panel, int64_t column,
-                                     int64_t columns) {
-  Vec<T> sum[MR][NV] = {};
-  const T* a[MR];
-  for (int i = 0; i < MR; ++i) a[i] = rows.a[i];
+[[gnu::noinline]] void multiply_tile(const TileRows<T>& rows, const T* panel, int64_t column) {
+  Accumulators<T, MR, NV> c;
   for (int64_t run = 0; run < rows.runs; ++run) {
-    for (int64_t k = 0; k < rows.run_length; ++k) {
-      Vec<T> b[NV];
-      for (int j = 0; j < NV; ++j) b[j] = load(panel + j * kLanes<T>);
-      panel += NV * kLanes<T>;
+    const T* a[MR];
 #pragma GCC unroll 16
-      for (int i = 0; i < MR; ++i) {
-        const Vec<T> factor = broadcast(a[i][k]);
-        for (int j = 0; j < NV; ++j) sum[i][j] += factor * b[j];
-      }
-    }
-    for (int i = 0; i < MR; ++i) a[i] += rows.run_stride;
+    for (int i = 0; i < MR; ++i) a[i] = rows.a[i] + run * rows.run_stride;
+#pragma GCC unroll 4
+    for (int64_t k = 0; k < rows.run_length; ++k, panel += NV * kLanes<T>)
+      c.add_outer_product([&](int i) { return a[i][k]; }, panel);
   }
-  for (int i = 0; i < MR; ++i)
-    store_row<Store::overwrite, T, NV>(rows.c[i] + column, sum[i], columns);
+  c.template store_to<Store::overwrite>([&](int i) { return rows.c[i] + column; });
+}
+
+// The same, of which only the first `columns` numbers of a row belong to C.
+template <class T, int MR, int NV>
+[[gnu::noinline]] void multiply_edge_tile(const TileRows<T>& rows, const T* panel, int64_t column,
+                                          int64_t columns) {
+  on_whole_rows<T, MR, NV>([&](int i) { return rows.c[i] + column; }, columns,
+                           [&](T* copy, int64_t stride) {
+                             T* c[MR];
+                             for (int i = 0; i < MR; ++i) c[i] = copy + i * stride;
+                             multiply_tile<T, MR, NV>(
+                                 {rows.a, c, rows.runs, rows.run_length, rows.run_stride}, panel,
+                                 0);
+                           });
+}
+
+template <class T, int MR, int NV>
+MOCO_ALWAYS_INLINE void multiply_any_tile(const TileRows<T>& rows, const T* panel, int64_t column,
+                                          int64_t columns) {
+  if (columns == NV * kLanes<T>) return multiply_tile<T, MR, NV>(rows, panel, column);
+  multiply_edge_tile<T, MR, NV>(rows, panel, column, columns);
 }
 
 // All tiles of `count` rows with one panel of NV vectors.
@@ -90,54 +136,12 @@ template <class T, int NV>
 MOCO_ALWAYS_INLINE void multiply_rows(TileRows<T> rows, int64_t count, const T* panel,
                                       int64_t column, int64_t columns) {
   for (; count >= kTileRows; count -= kTileRows, rows.a += kTileRows, rows.c += kTileRows)
-    multiply_tile<T, kTileRows, NV>(rows, panel, column, columns);
+    multiply_any_tile<T, kTileRows, NV>(rows, panel, column, columns);
   for (; kTileRows > kTailRows && count >= kTailRows;
        count -= kTailRows, rows.a += kTailRows, rows.c += kTailRows)
-    multiply_tile<T, kTailRows, NV>(rows, panel, column, columns);
+    multiply_any_tile<T, kTailRows, NV>(rows, panel, column, columns);
   for (; count > 0; --count, ++rows.a, ++rows.c)
-    multiply_tile<T, 1, NV>(rows, panel, column, columns);
-}
-
-// B packed: panels of kTileColumns columns, [panel][k][column], padded with zeros; a last panel
-// that has no more columns than one vector is one vector wide.
-template <class T>
-struct PackedPanels {
-  T* data;
-  int64_t depth;    // k
-  int64_t columns;  // of B, without padding
-
-  MOCO_ALWAYS_INLINE int64_t panels() const {
-    return (columns + kTileColumns<T> - 1) / kTileColumns<T>;
-  }
-  MOCO_ALWAYS_INLINE int64_t columns_of(int64_t panel) const {
-    const int64_t left = columns - panel * kTileColumns<T>;
-    return left < kTileColumns<T> ? left : kTileColumns<T>;
-  }
-  MOCO_ALWAYS_INLINE int64_t width_of(int64_t panel) const {
-    return columns_of(panel) > kLanes<T> ? kTileColumns<T> : kLanes<T>;
-  }
-  MOCO_ALWAYS_INLINE T* panel(int64_t panel) const {
-    return data + panel * kTileColumns<T> * depth;
-  }
-};
-
-// Packs into this thread's scratch slot, in parallel by panels; at(k, column) gives the number.
-template <class T, class At>
-MOCO_ALWAYS_INLINE PackedPanels<T> pack_panels(int slot, int64_t depth, int64_t columns,
-                                               const At& at) {
-  PackedPanels<T> packed{nullptr, depth, columns};
-  packed.data = static_cast<T*>(
-      scratch(slot, static_cast<size_t>(packed.panels() * kTileColumns<T> * depth) * sizeof(T)));
-  parallel_tasks(packed.panels(), [&](int64_t index) {
-    const int64_t first = index * kTileColumns<T>, width = packed.width_of(index);
-    const int64_t real = packed.columns_of(index);
-    T* target = packed.panel(index);
-    for (int64_t k = 0; k < depth; ++k, target += width) {
-      for (int64_t j = 0; j < real; ++j) target[j] = at(k, first + j);
-      for (int64_t j = real; j < width; ++j) target[j] = 0;
-    }
-  });
-  return packed;
+    multiply_any_tile<T, 1, NV>(rows, panel, column, columns);
 }
 
 // `count` rows with one panel.
@@ -145,10 +149,11 @@ template <class T>
 MOCO_ALWAYS_INLINE void multiply_panel(const TileRows<T>& rows, int64_t count,
                                        const PackedPanels<T>& b, int64_t panel) {
   const int64_t column = panel * kTileColumns<T>, columns = b.columns_of(panel);
+  const T* numbers = b.panel(panel);
   if (b.width_of(panel) == kTileColumns<T>) {
-    multiply_rows<T, 2>(rows, count, b.panel(panel), column, columns);
+    multiply_rows<T, 2>(rows, count, numbers, column, columns);
   } else {
-    multiply_rows<T, 1>(rows, count, b.panel(panel), column, columns);
+    multiply_rows<T, 1>(rows, count, numbers, column, columns);
   }
 }
 

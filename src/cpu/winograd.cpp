@@ -13,9 +13,7 @@
 // M is summed over c in order, so the result does not depend on the order chosen or the threads.
 #include "cpu/winograd.h"
 
-#include <utility>
-
-#include "cpu/parallel.h"
+#include "cpu/packed_panels.h"
 #include "cpu/winograd_tiles.h"
 
 namespace mocograd::MOCO_ISA {
@@ -51,29 +49,6 @@ struct Convolution {
 
 // ---- U -----------------------------------------------------------------------------------------
 
-template <int half, int... lane>
-MOCO_ALWAYS_INLINE Vector interleave(Vector a, Vector b, std::integer_sequence<int, lane...>) {
-  constexpr int L = kLanes<float>;
-  return __builtin_shufflevector(a, b, (half * L / 2 + lane / 2 + lane % 2 * L)...);
-}
-
-// Transposes a square of numbers. Each step interleaves row i with row i + kGroup/2, which moves
-// one bit of the row's number into the lane's, and one of the lane's into the row's.
-MOCO_ALWAYS_INLINE void transpose(Vector (&row)[kGroup]) {
-  constexpr auto lanes = std::make_integer_sequence<int, kLanes<float>>();
-#pragma GCC unroll 4
-  for (int step = 1; step < kGroup; step *= 2) {
-    Vector next[kGroup];
-#pragma GCC unroll 8
-    for (int i = 0; i < kGroup / 2; ++i) {
-      next[2 * i] = interleave<0>(row[i], row[i + kGroup / 2], lanes);
-      next[2 * i + 1] = interleave<1>(row[i], row[i + kGroup / 2], lanes);
-    }
-#pragma GCC unroll 16
-    for (int i = 0; i < kGroup; ++i) row[i] = next[i];
-  }
-}
-
 // The nine taps of a square of channels in reverse order, each transposed.
 [[gnu::noinline]] void flip_taps(const float* w, int64_t tap_stride, int64_t row_stride,
                                  float* flipped) {
@@ -85,7 +60,7 @@ MOCO_ALWAYS_INLINE void transpose(Vector (&row)[kGroup]) {
       row[i] = load(tap + i * row_stride);
       __builtin_prefetch(tap + i * row_stride + kGroup);
     }
-    transpose(row);
+    transpose<float>(row);
 #pragma GCC unroll 16
     for (int i = 0; i < kGroup; ++i) store(flipped + i * kGroup, row[i]);
   }

@@ -73,11 +73,23 @@ void ViewLoader::work() {
   }
 }
 
-ViewBatch ViewLoader::make_batch(int64_t step) const {
+ViewLoader::Order ViewLoader::order_of(int64_t epoch) {
+  const std::lock_guard<std::mutex> lock(order_mutex_);
+  Order& order = orders_[epoch];
+  if (!order) {
+    RandomStream random(settings_.seed, Purpose::epoch_order, static_cast<uint32_t>(epoch));
+    order =
+        std::make_shared<const std::vector<int64_t>>(random_permutation(images_.dim(0), random));
+  }
+  const Order result = order;
+  while (orders_.size() > 2) orders_.erase(orders_.begin());
+  return result;
+}
+
+ViewBatch ViewLoader::make_batch(int64_t step) {
   const int64_t epoch = step / steps_per_epoch() + 1, step_in_epoch = step % steps_per_epoch();
-  RandomStream random(settings_.seed, Purpose::epoch_order, static_cast<uint32_t>(epoch));
-  const std::vector<int64_t> order = random_permutation(images_.dim(0), random);
-  const auto begin = order.begin() + step_in_epoch * batch_;
+  const Order order = order_of(epoch);
+  const auto begin = order->begin() + step_in_epoch * batch_;
   const std::vector<int64_t> samples(begin, begin + batch_);
   const auto views = [&](int view) {
     return training_batch(images_, settings_, epoch, samples, view, image_size_);

@@ -8,6 +8,7 @@
 #include <condition_variable>
 #include <exception>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <thread>
 #include <vector>
@@ -40,13 +41,19 @@ class ViewLoader {
   ViewBatch next();
 
  private:
+  using Order = std::shared_ptr<const std::vector<int64_t>>;
+
   void work();
-  ViewBatch make_batch(int64_t step) const;
+  ViewBatch make_batch(int64_t step);
+  Order order_of(int64_t epoch);  // drawn when first asked for
 
   const Tensor images_;
   const int64_t image_size_, batch_;
   const ViewSettings settings_;
   const int64_t prefetched_;  // batches at most ahead of the consumer
+
+  std::mutex order_mutex_;
+  std::map<int64_t, Order> orders_;  // of the last two epochs: batches ahead may be of the next
 
   std::mutex mutex_;  // guards all below
   std::condition_variable made_, taken_;
