@@ -208,10 +208,13 @@ size:  ## lines of code by floor, the longest files and functions
 clean:  ## remove everything that was built
 	rm -rf build build-debug build-asan build-tsan
 
+link-flags:  ## what a program of yours is linked with, after build/libmocograd.a
+	@echo $(LDFLAGS) $(LDLIBS)
+
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-.PHONY: all test test-old-cpu gradcheck mutants debug asan tsan bench bench-peers demo format lint size clean help
+.PHONY: all test test-old-cpu gradcheck mutants debug asan tsan bench bench-peers demo format lint size clean link-flags help
 .SECONDARY:
 .DEFAULT_GOAL := all
 

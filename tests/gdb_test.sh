@@ -25,8 +25,9 @@ for source in $sources; do
 done >"$scratch/rules"
 # shellcheck disable=SC2086  # objects are words
 make -s -j2 -f "$scratch/rules" $objects || exit 1
+flags=$(env -u MAKEFLAGS -u MAKELEVEL make -s BUILD="$BUILD" link-flags) || exit 1
 # shellcheck disable=SC2086
-g++ -o "$scratch/program" $objects "$BUILD/libmocograd.a" -lz -pthread || exit 1
+g++ -o "$scratch/program" $objects "$BUILD/libmocograd.a" $flags || exit 1
 
 # in_gdb OUTPUT ARGUMENT...
 in_gdb() {
@@ -124,9 +125,9 @@ in_kernel conv2d_forward conv2d
 in_kernel conv2d_backward_weight 'backward of conv2d'
 
 # Where the path itself is not known to the debugger, here because the library's error.o has no types.
-# shellcheck disable=SC2046
+# shellcheck disable=SC2046,SC2086
 g++ -o "$scratch/program" $(echo "$objects" | sed "s|$scratch/error.o||") "$BUILD/libmocograd.a" \
-  -lz -pthread || exit 1
+  $flags || exit 1
 for kernel in conv2d_forward conv2d_backward_weight; do
   in_gdb frames -ex "break CpuBackend::$kernel" -ex run -ex mocowhere "$scratch/program"
   shows frames 'module     encoder.conv1  (from the frames: '

@@ -77,7 +77,8 @@ double largest_error(const Tensor& a, const Tensor& b) {
 BenchReport::BenchReport(const MachineLimits& limits, bool json) : limits_(limits), json_(json) {
   if (json_ || limits_.flops == 0) return;
   std::printf("%d threads, %s; measured limits: fp32 %.1f GFLOP/s (one thread %.1f), ",
-              num_threads(), kernels_on(Device::cpu).c_str(), limits.flops / 1e9, limits.core_flops / 1e9);
+              num_threads(), kernels_on(Device::cpu).c_str(), limits.flops / 1e9,
+              limits.core_flops / 1e9);
   if (limits.bf16_flops > 0)
     std::printf("bf16 dot products %.1f GFLOP/s, ", limits.bf16_flops / 1e9);
   std::printf("memory %.1f GB/s\n", limits.bytes / 1e9);
@@ -132,7 +133,9 @@ void BenchReport::finish() {
   limits.add("fp32_gflops_of_one_thread", limits_.core_flops / 1e9);
   limits.add("bf16_gflops", limits_.bf16_flops / 1e9);
   limits.add("memory_gb_per_s", limits_.bytes / 1e9);
-  document.add("kernels", kernels_on(Device::cpu)).add("threads", num_threads()).add("limits", limits);
+  document.add("kernels", kernels_on(Device::cpu))
+      .add("threads", num_threads())
+      .add("limits", limits);
   document.add("results", results_);
   std::printf("%s\n", document.text().c_str());
 }
