@@ -31,8 +31,8 @@ check 'nothing on stderr' test ! -s "$scratch/errors"
 sed 1d "$scratch/lines" >"$scratch/logged"
 check 'log.txt is what was shown after the first line' cmp "$scratch/logged" "$scratch/plain/log.txt"
 
-if ! command -v script >/dev/null; then
-  echo 'skipped: what a terminal shows: there is no program script (util-linux)'
+if ! script -qec true /dev/null >/dev/null 2>&1; then
+  echo 'skipped: what a terminal shows: no program script (util-linux), or no pseudo-terminals here'
   finish
   exit
 fi
