@@ -23,6 +23,10 @@ check 'an unknown data set' call 2 'there is no such data set' pretrain --data m
 check 'a flag twice' call 2 '--batch' pretrain --data shapes --out "$out" --batch 8 --batch 9
 
 
+check 'one number in a group of batch norm' call 2 'has no variance' pretrain --data "cifar10:$data" \
+  --out "$out" --arch resnet20 --batch 4 --bn-splits 4 --image-size 4
+check 'nothing was begun' test ! -e "$out"
+
 integers='--width:4096 --dim:65536 --queue:16777216 --bn-splits:65536 --batch:1048576
   --image-size:4096 --threads:1024'
 for entry in $integers; do

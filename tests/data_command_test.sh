@@ -76,6 +76,9 @@ expect 'info tells what is used' 0 '0.4914  0.4822  0.4465  used to normalise$' 
 
 escape=$(printf '\033')
 if "$moco" data info "$spec" | grep -q "$escape"; then fail 'info draws into a pipe'; else pass; fi
+mkdir -p "$scratch/plain"
+cp tests/fixtures/images/*.png "$scratch/plain/"
+expect 'info of images without labels' 0 '^no labels$' "$moco" data info "folder:$scratch/plain" --show
 expect 'info --show draws in any case' 0 "${escape}\[38;2;0;0;0;48;2;0;0;0m▀" \
   "$moco" data info "$spec" --show
 expect 'info --png says where' 0 'sheet.png: ' "$moco" data info "$spec" --png "$scratch/sheet.png"

@@ -118,6 +118,15 @@ TEST(Diff, NothingIsNearANaN) {
   EXPECT_FALSE(compare("x", numbers({1, kInfinity}), numbers({1, -kInfinity})).within(1e30));
 }
 
+TEST(Diff, AnInfinityInTheReferenceHidesNothing) {
+  const double infinity = std::numeric_limits<double>::infinity();
+  const TensorDifference d =
+      compare("x", numbers({infinity, 1, 2, 3}), numbers({infinity, 1, 200, 3}));
+  EXPECT_DOUBLE_EQ(d.max_rel, 198.0 / 200);
+  EXPECT_FALSE(d.within(1e-9));
+  EXPECT_FALSE(compare("x", numbers({1, 1, 1, 1}), numbers({infinity, 1, 1, 1})).within(1));
+}
+
 TEST(Diff, ReferenceOfZeros) {
   EXPECT_TRUE(compare("x", numbers({0, 0}), numbers({0, 0})).within(0));
   EXPECT_FALSE(compare("x", numbers({0, 1e-300}), numbers({0, 0})).within(1e30));

@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "moco/checkpoint.h"
 #include "tiny_data.h"
 
@@ -115,6 +117,9 @@ TEST_F(InitWeightsTest, WhatDoesNotMatchIsNamedAndChangesNothing) {
   state = weights_;
   state["layer4.0.conv1.weight"] = Tensor::zeros({1});
   EXPECT_EQ(error_of(state), "layer4.0.conv1.weight is not part of this network");
+  state = weights_;
+  state["fc.weight"] = Tensor::full({4, 8}, std::nan(""));
+  EXPECT_EQ(error_of(state), "fc.weight is not finite");
 }
 
 }  // namespace

@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "moco/checkpoint.h"
 #include "tiny_step.h"
 
@@ -38,6 +40,14 @@ TEST(Knn, TheMonitorChangesNothing) {
   for (const auto& [name, tensor] : before)
     EXPECT_EQ(tensor.to_vector(), after.at(name).to_vector()) << name;
   EXPECT_TRUE(moco.encoder_q().training());
+}
+
+TEST(Knn, WeightsThatAreNotFiniteAreAnError) {
+  Moco moco(tiny_config({.dtype = DType::f32}), 0);
+  for (const NamedParameter& parameter : moco.encoder_q().named_parameters()) {
+    if (parameter.name == "fc.weight") parameter.variable->data().fill(std::nan(""));
+  }
+  EXPECT_THROW(knn_monitor(moco.encoder_q(), random_pictures(), 8), Error);
 }
 
 TEST(Knn, VotesAreWeightedBySimilarity) {

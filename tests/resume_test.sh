@@ -77,6 +77,7 @@ wait "$long"
 check 'SIGTERM ends with 143' test $? -eq 143
 command=$(sed -n 's/^stopped; to go on: //p' "$scratch/long/log.txt")
 check 'and says how to go on' test -n "$command"
+check 'without flags that were not given' test "$command" = "$moco pretrain --resume --out $scratch/long"
 steps=$(($(grep -c '"event":"step"' "$scratch/long/metrics.jsonl") + 4))
 check 'which works' sh -c "$command --max-steps $steps"
 # shellcheck disable=SC2086
@@ -85,12 +86,13 @@ timeout 120 "$moco" pretrain $tiny --epochs 100000 --out "$scratch/straight" --m
 check 'and ends where it should' same "$scratch/straight" "$scratch/long"
 rm -r "$scratch/long"
 # shellcheck disable=SC2086
-"$moco" pretrain $tiny --epochs 100000 --out "$scratch/long" >/dev/null 2>&1 &
+"$moco" pretrain $tiny --epochs 100000 --conv direct --device cpu --out "$scratch/long" >/dev/null 2>&1 &
 long=$!
 until grep -qs '"step":1,' "$scratch/long/metrics.jsonl" || ! kill -0 "$long"; do sleep 0.05; done
 kill -INT "$long"
 wait "$long"
 check 'SIGINT ends with 130' test $? -eq 130
+check 'what computes is said again' grep -q '^stopped; to go on: .* --device cpu --conv direct$' "$scratch/long/log.txt"
 
 check 'kill -9' tools/kill_test.sh 8
 finish

@@ -26,6 +26,9 @@ check 'a file that is there' call 1 'exists already' \
   pretrain --data shapes --out "$scratch/other" --trace "$trace"
 check 'it is left alone' cmp "$trace" "$scratch/before"
 check 'before a run is begun' test ! -e "$scratch/other"
+check 'data that is not there' call 1 'no/such' \
+  pretrain --data cifar10:no/such --out "$scratch/other" --trace "$scratch/none.jsonl"
+check 'leaves no empty trace' test ! -e "$scratch/none.jsonl"
 check '--level alone' call 2 '--level requires --trace' \
   pretrain --data shapes --out "$scratch/other" --level names
 

@@ -36,8 +36,9 @@ void bench_step(BenchReport& report, int rounds, const PretrainConfig& config, D
   const ViewPair on_host{random_normal_tensor(shape, 0), random_normal_tensor(shape, 1), {}, {}};
   const ViewPair views = on_host.to({.device = device});
   // Forward of the queries and the keys, and twice the forward for the gradients of data and
-  // weights.
-  const double flops = 2 * 4 * forward_macs(moco.encoder_q()(Variable(views.im_q)));
+  // weights; with a symmetric loss in both directions.
+  const double flops =
+      (config.symmetric ? 2 : 1) * 2 * 4 * forward_macs(moco.encoder_q()(Variable(views.im_q)));
   const Timing timing = time_of(rounds, [&] { moco.train_step(views, optimizer, config.lr); });
   const double images_per_s = static_cast<double>(config.batch) / timing.median();
   char note[64];

@@ -20,7 +20,7 @@ std::vector<Row> class_rows(const ImageSet& images, int64_t classes, const ViewS
   std::vector<Row> rows(static_cast<size_t>(std::min(classes, kMaxClasses)));
   for (int64_t image = 0; image < images.size(); ++image) {
     const int64_t label = images.labels.data<int64_t>()[image];
-    if (label >= kMaxClasses) continue;
+    if (label < 0 || label >= kMaxClasses) continue;
     Row& row = rows[static_cast<size_t>(label)];
     if (row.size() < columns) row.push_back(evaluation_view(settings, image));
   }

@@ -31,12 +31,18 @@ void print_split(const char* name, const Tensor& images) {
 
 std::vector<int64_t> count_labels(const ImageSet& images, size_t classes) {
   std::vector<int64_t> count(classes);
-  for (int64_t i = 0; i < images.size(); ++i)
-    ++count[static_cast<size_t>(images.labels.data<int64_t>()[i])];
+  for (int64_t i = 0; i < images.size(); ++i) {
+    const int64_t label = images.labels.data<int64_t>()[i];
+    if (label >= 0) ++count[static_cast<size_t>(label)];
+  }
   return count;
 }
 
 void print_classes(const DataSet& data) {
+  if (data.classes.empty()) {
+    std::cout << "\nno labels\n";
+    return;
+  }
   std::vector<std::string> names;
   size_t width = 5;
   for (const std::string& name : data.classes) {

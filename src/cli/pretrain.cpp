@@ -1,6 +1,7 @@
 // moco pretrain: the main job.
 #include <iostream>
 #include <optional>
+#include <tuple>
 
 #include "cli/commands.h"
 #include "cli/flags.h"
@@ -74,6 +75,19 @@ std::string shell_quoted(const std::string& text) {
   return quoted + "'";
 }
 
+// The flags that say what computes: a resumed run needs them again.
+std::string not_in_a_checkpoint(const ComputeFlags& compute) {
+  const ComputeFlags defaults;
+  std::string flags;
+  for (const auto& [flag, value, usual] :
+       {std::tuple{" --device ", compute.device, defaults.device},
+        {" --precision ", compute.precision, defaults.precision},
+        {" --conv ", compute.conv, defaults.conv}}) {
+    if (value != usual) flags += flag + value;
+  }
+  return flags;
+}
+
 // 0, or 128 + the signal that stopped the run.
 int run(const PretrainFlags& flags, const std::string& program) {
   apply(flags.compute);
@@ -82,8 +96,8 @@ int run(const PretrainFlags& flags, const std::string& program) {
   options.device = device_of(flags.compute);
   options.kernels = kernels_on(options.device);
   std::cout << "mocograd: " << num_threads() << " threads, " << options.kernels << std::endl;
-  const std::string resume =
-      shell_quoted(program) + " pretrain --resume --out " + shell_quoted(flags.options.out);
+  const std::string resume = shell_quoted(program) + " pretrain --resume --out " +
+                             shell_quoted(flags.options.out) + not_in_a_checkpoint(flags.compute);
   Watch progress(flags);
   try {
     if (pretrain(flags.config, options, progress) == PretrainEnd::finished) return 0;

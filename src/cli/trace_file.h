@@ -21,20 +21,21 @@ void add_trace_file_flags(CLI::App& command, TraceFileFlags& flags);
 std::unique_ptr<TraceSink> open_trace_file(const std::string& path, const std::string& level,
                                            const std::string& flag);
 
-// Traces what is computed between begin_step and end_step. Without a file it does nothing.
+// Traces what is computed between begin_step and end_step. The file is made by the first step, so that
+// a call that fails before leaves none. Without a file it does nothing.
 class TraceFile {
  public:
   explicit TraceFile(const TraceFileFlags& flags);
 
-  bool wanted() const { return tracer_.has_value(); }
+  bool wanted() const { return !flags_.file.empty(); }
   void begin_step(int64_t step, Moco& moco);
   void end_step() { scope_.reset(); }
 
  private:
+  const TraceFileFlags flags_;
   std::unique_ptr<TraceSink> sink_;
   std::optional<Tracer> tracer_;
   std::optional<ObserverScope> scope_;
-  bool parameters_named_ = false;
 };
 
 }  // namespace mocograd

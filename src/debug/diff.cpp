@@ -93,8 +93,10 @@ TensorDifference compare(const std::string& name, const Tensor& a, const Tensor&
       worst = static_cast<int64_t>(i);
     }
     square += abs * abs;
-    reference += right[i] * right[i];
-    largest = std::max(largest, std::abs(right[i]));
+    if (std::isfinite(right[i])) {
+      reference += right[i] * right[i];
+      largest = std::max(largest, std::abs(right[i]));
+    }
     if (std::isfinite(abs))
       result.ulps = std::max(result.ulps, ulps_between(left[i], right[i], single));
   }

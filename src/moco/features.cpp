@@ -5,6 +5,7 @@
 #include "autograd/ops/rows.h"
 #include "data/loader.h"
 #include "moco/checkpoint.h"
+#include "tensor/statistics.h"
 
 namespace mocograd {
 
@@ -42,6 +43,9 @@ Tensor embed(ResNet& encoder, const DataSet& data, const ImageSet& images, int64
                              .to(options.dtype)
                              .to(options.device));
     const Variable y = head ? l2_normalize(encoder(batch)) : encoder.features(batch);
+    if (!all_finite(y.data()))
+      throw Error(detail::concatenate("features of images ", begin, " to ", end - 1,
+                                      " are not finite: are the weights?"));
     all.rows(begin, end).copy_from(y.data());
     if (progress) progress(end, images.size());
   }

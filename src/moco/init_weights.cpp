@@ -4,6 +4,7 @@
 
 #include "io/safetensors.h"
 #include "nn/state_dict.h"
+#include "tensor/statistics.h"
 
 namespace mocograd {
 namespace {
@@ -71,6 +72,7 @@ void check_backbone(const std::string& path, const StateDict& given, const State
                   tensor.describe());
   }
   for (const auto& [name, tensor] : given) {
+    if (!all_finite(tensor)) throw Error(path + ": " + name + " is not finite");
     if (!of_the_head(name) && !network.contains(name))
       throw Error(path + ": " + name + " is not part of this network");
   }

@@ -170,6 +170,13 @@ class ResNet::Sequence : public Module {
   std::vector<std::unique_ptr<Module>> modules_;
 };
 
+int64_t final_size(const ResNetConfig& config, int64_t size) {
+  size_t halvings = find_architecture(config.arch).blocks.size() - 1;
+  if (config.stem == Stem::imagenet) halvings += 2;
+  for (; halvings > 0; --halvings) size = (size + 1) / 2;
+  return size;
+}
+
 ResNet::ResNet(const std::string& name, const ResNetConfig& config, RandomStream random)
     : Module(name), config_(config) {
   const Architecture& architecture = find_architecture(config.arch);

@@ -32,6 +32,9 @@ struct ResNetConfig {
   TensorOptions options = {};
 };
 
+// Height or width of what enters the average pool, for images of `size` pixels.
+int64_t final_size(const ResNetConfig& config, int64_t size);
+
 class ResNet : public Module {
  public:
   // The initial weights are drawn from `random`. name: the first part of module paths in errors.
