@@ -25,6 +25,7 @@ COMMON = -std=c++20 -Wall -Wextra -Wno-restrict -Isrc -I$(BUILD)/embedded -MMD -
 LDLIBS += -lz -pthread
 # Lets the emulator find the __shared__ variables of its kernels.
 LDFLAGS += -Wl,-T,src/cuda/emulator/shared_memory.ld
+comma = ,
 # Of the program alone, not of who links the library: downloading and unpacking, line editing.
 CLI_LDLIBS = -lcurl -larchive -lcrypto -ledit
 
@@ -173,8 +174,8 @@ gradcheck: $(BUILD)/moco  ## check every operation's gradient against central di
 mutants: all $(BUILD)/tests  ## plant bugs one by one; a test must notice each (SAMPLE=N: N of them)
 	BUILD=$(BUILD) tools/mutants.sh $(if $(SAMPLE),--sample $(SAMPLE))
 
-debug:  ## build-debug/moco: -O0 -g3 with frame pointers, for gdb
-	$(MAKE) MODE=debug BUILD=build-debug all
+debug:  ## build-debug/moco, its tests and examples: -O0 -g3 with frame pointers, for gdb
+	$(MAKE) MODE=debug BUILD=build-debug all build-debug/tests $(EXAMPLES:%=build-debug/examples/%)
 
 asan:  ## every test under AddressSanitizer and UndefinedBehaviorSanitizer, in build-asan
 	$(MAKE) MODE=asan BUILD=build-asan test
@@ -208,8 +209,8 @@ size:  ## lines of code by floor, the longest files and functions
 clean:  ## remove everything that was built
 	rm -rf build build-debug build-asan build-tsan
 
-link-flags:  ## what a program of yours is linked with, after build/libmocograd.a
-	@echo $(LDFLAGS) $(LDLIBS)
+link-flags:  ## the flags of a program of yours, after build/libmocograd.a: headers and libraries
+	@echo -I$(CURDIR)/src $(LDFLAGS:-Wl$(comma)-T$(comma)%=-Wl$(comma)-T$(comma)$(CURDIR)/%) $(LDLIBS)
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Installs what building and testing mocograd needs and this machine lacks, with apt (Debian 12,
-# Ubuntu 22.04 or newer). Does nothing, and needs no root, when everything is there.
+# Ubuntu 24.04 or newer). Does nothing, and needs no root, when everything is there. CXX=g++-12 in the
+# environment says which compiler make is to take.
 set -eu
 
 # package, how to see that it is there (a command or a header), why
@@ -25,10 +26,21 @@ is_there() {
   esac
 }
 
+# Packages do not help where the system's own compiler is too old.
+check_compiler() {
+  command -v "${CXX:-g++}" >/dev/null || return 0  # what was to install it has told
+  version=$("${CXX:-g++}" -dumpversion)
+  if [ "${version%%.*}" -lt 12 ]; then
+    echo "error: ${CXX:-g++} is version $version, C++20 needs 12 or newer; another one: CXX=g++-12 $0 && make CXX=g++-12" >&2
+    exit 1
+  fi
+}
+
 missing=$(echo "$needed" | while read -r package kind what _; do
   [ -z "$package" ] || is_there "$kind" "$what" || printf '%s ' "$package"
 done)
 if [ -z "$missing" ]; then
+  check_compiler
   echo 'Everything is installed.'
   exit 0
 fi
@@ -49,3 +61,4 @@ echo "Installing: $missing"
 $as_root apt-get update -q
 # shellcheck disable=SC2086  # words are package names
 $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $missing
+check_compiler

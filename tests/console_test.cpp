@@ -248,57 +248,59 @@ TEST(Console, AStepThatFailsCanBeLookedAt) {
   EXPECT_EQ(s.errors, 1);
 }
 
+// Refused before the first operation, and later, when there is one to look at.
+const std::vector<std::string> kWrongAtFirst = {"where",
+                                                "print out",
+                                                "nonsense",
+                                                "s x",
+                                                "next 0",
+                                                "next x",
+                                                "next 1 2",
+                                                "where [1]",
+                                                "help foo",
+                                                "break",
+                                                "break op",
+                                                "break op foo",
+                                                "break phase sideways",
+                                                "break above x",
+                                                "break nan 1",
+                                                "break above nan",
+                                                "delete",
+                                                "delete 7",
+                                                "next 99999999999999999999"};
+const std::vector<std::string> kWrongLater = {"print",
+                                              "print foo",
+                                              "print in7",
+                                              "print %99",
+                                              "print %x",
+                                              "print %-1",
+                                              "print out [",
+                                              "print out [0, 0, 0]",
+                                              "print out [2]",
+                                              "print out [-3]",
+                                              "print out [a]",
+                                              "print out [::0]",
+                                              "print out [::-1]",
+                                              "print out [1:2:3:4]",
+                                              "print out []",
+                                              "stats",
+                                              "show",
+                                              "show out",
+                                              "show x 0 0 0",
+                                              "check 0",
+                                              "check 5 5",
+                                              "check foo",
+                                              "check all x",
+                                              "gradient",
+                                              "parents %77",
+                                              "list 0",
+                                              "print out0.in0"};
+
 TEST(Console, WrongCommandsAreOneLineAndNoEnd) {
-  const std::vector<std::string> wrong = {"where",
-                                          "print out",
-                                          "nonsense",
-                                          "s x",
-                                          "next 0",
-                                          "next x",
-                                          "next 1 2",
-                                          "where [1]",
-                                          "help foo",
-                                          "break",
-                                          "break op",
-                                          "break op foo",
-                                          "break phase sideways",
-                                          "break above x",
-                                          "break nan 1",
-                                          "break above nan",
-                                          "delete",
-                                          "delete 7",
-                                          "next 99999999999999999999"};
-  const std::vector<std::string> wrong_later = {"print",
-                                                "print foo",
-                                                "print in7",
-                                                "print %99",
-                                                "print %x",
-                                                "print %-1",
-                                                "print out [",
-                                                "print out [0, 0, 0]",
-                                                "print out [2]",
-                                                "print out [-3]",
-                                                "print out [a]",
-                                                "print out [::0]",
-                                                "print out [::-1]",
-                                                "print out [1:2:3:4]",
-                                                "print out []",
-                                                "stats",
-                                                "show",
-                                                "show out",
-                                                "show x 0 0 0",
-                                                "check 0",
-                                                "check 5 5",
-                                                "check foo",
-                                                "check all x",
-                                                "gradient",
-                                                "parents %77",
-                                                "list 0",
-                                                "print out0.in0"};
   std::string script;
-  for (const std::string& line : wrong) script += line + "\n";
+  for (const std::string& line : kWrongAtFirst) script += line + "\n";
   script += "next\n";
-  for (const std::string& line : wrong_later) script += line + "\n";
+  for (const std::string& line : kWrongLater) script += line + "\n";
   const Session s = run(small_step(), script + "p out [0, 0]\n");
   std::istringstream lines(s.text);
   std::string line, command;
@@ -306,7 +308,7 @@ TEST(Console, WrongCommandsAreOneLineAndNoEnd) {
     if (line.starts_with("(moco) ")) command = line.substr(7);
     EXPECT_TRUE(!line.starts_with("error: ") || line.size() < 200) << command;
   }
-  EXPECT_EQ(s.errors, static_cast<int64_t>(wrong.size() + wrong_later.size())) << s.text;
+  EXPECT_EQ(s.errors, static_cast<int64_t>(kWrongAtFirst.size() + kWrongLater.size())) << s.text;
   EXPECT_EQ(s.count("\nerror: "), static_cast<int>(s.errors)) << s.text;
   EXPECT_TRUE(s.has("out[0, 0] []\n1\n"));  // still there
 }

@@ -3,6 +3,7 @@
 set -u
 cd "$(dirname "$0")/.." || exit 1
 . tests/program.sh
+unset CXX
 packages=$(awk "/^needed='/ { table = 1; next } /^'/ { table = 0 } table { printf \"%s%s\", between, \$1; between = \" \" }" install-deps.sh)
 
 # stand_in NAME COMMANDS...: a program of that machine
@@ -53,10 +54,22 @@ stand_in make ''
 check 'two are there' install 0
 check 'the rest is installed' asked apt-get "$(echo "$packages" | sed 's/ make / /; s/ gdb$//')"
 
-stand_in g++ 'cat >/dev/null'
+stand_in g++ 'case "$1" in -dumpversion) echo 12 ;; *) cat >/dev/null ;; esac'
 ln -s "$(command -v cat)" "$scratch/machine/cat"
 rm "$scratch/log"
 check 'everything is there' install 0
 check 'it says so' grep -qx 'Everything is installed.' "$scratch/stdout"
 check 'nothing is installed' test ! -e "$scratch/log"
+
+stand_in g++ 'case "$1" in -dumpversion) echo 11.4.0 ;; *) cat >/dev/null ;; esac'
+check 'a compiler that is too old' install 1
+check 'it says so' grep -q '^error: g++ is version 11.4.0, C++20 needs 12' "$scratch/stderr"
+rm "$scratch/machine/gdb"
+check 'it is too old after installing as well' install 1
+check 'what was missing is installed' asked apt-get gdb
+check 'it says so' grep -q '^error: g++ is version 11.4.0' "$scratch/stderr"
+stand_in gdb ''
+stand_in g++-12 'echo 12'
+export CXX=g++-12
+check 'another compiler is new enough' install 0
 finish

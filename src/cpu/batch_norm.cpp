@@ -1,6 +1,6 @@
 // Batch normalisation over groups of rows, statistics and normalisation (+ residual, + ReLU).
-//   forward   mean, var over a group's pixels;  y = max(0, gamma·(x − mean)/√(var + eps) + beta +
-//   r) backward  Σdz and Σdz·x̂ over the group, then dx from them, in a second pass
+//   forward   mean, var over a group's pixels;  y = max(0, gamma·(x − mean)/√(var + eps) + beta + r)
+//   backward  Σdz and Σdz·(x − mean) over the group, then dx from them, in a second pass
 //
 // A group is done before the next begins, so that its second pass finds x in the cache. Its pixels
 // are cut into chunks of a fixed size; each chunk's sums are put down by themselves and combined in

@@ -4,7 +4,7 @@
 // A .cu file compiles twice, into two namespaces that implement the same functions:
 //   nvcc  MOCO_CUDA=cuda_device    runs on a GPU
 //   g++   MOCO_CUDA=cuda_emulated  runs on the CPU, thread by thread (docs/EMULATOR.md)
-// It holds no inline assembler: an instruction that CUDA C++ has no name for is a function of warp.h,
+// It holds no inline assembler: an instruction that CUDA C++ has no name for is a function of
 // async_copy.h, mma.h or wgmma.h.
 #pragma once
 

@@ -1,6 +1,7 @@
 // Kernels of the loss and of its metrics: normalised rows, softmax with cross entropy, the target's
 // rank, the k largest of a row. One block of 128 threads works on one row; its threads take every
-// 128th element. The losses of the rows are added in order by a kernel of one block.
+// 128th element. The losses of the rows are added in a fixed order by a kernel of one block: each
+// thread its own, then the lanes of a warp, then the warps.
 #include <cmath>
 #include <limits>
 

@@ -6,6 +6,7 @@
 // components. Refused by name: 12 bits, lossless, hierarchical and arithmetic coding.
 #include <algorithm>
 #include <array>
+#include <utility>
 
 #include "data/image_check.h"
 

@@ -1,5 +1,7 @@
 #include "data/loader.h"
 
+#include <utility>
+
 #include "tensor/backend.h"
 #include "tensor/random.h"
 

@@ -2,6 +2,7 @@
 // are in console_inspection.cpp.
 #include <algorithm>
 #include <sstream>
+#include <utility>
 
 #include "debug/console_line.h"
 #include "io/text.h"

@@ -15,8 +15,8 @@
 //   evaluation         changes no weight, no statistic, not the queue, not the encoders' mode
 //
 // Parameters are looked at in samples: about 64 numbers of each. A violation throws an Error that
-// names step, invariant and numbers; a NaN is none, it is for the step itself to refuse. The checks cost time (a copy of the queue a step, among others)
-// and change no number.
+// names step, invariant and numbers; a NaN is none, it is for the step itself to refuse. The checks
+// cost time (a copy of the queue a step, among others) and change no number.
 #pragma once
 
 #include <map>

@@ -1,6 +1,7 @@
 #include "debug/step_record.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "io/text.h"
 

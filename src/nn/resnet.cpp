@@ -1,5 +1,7 @@
 #include "nn/resnet.h"
 
+#include <utility>
+
 #include "autograd/ops/pointwise.h"
 #include "autograd/ops/pool.h"
 

@@ -3,7 +3,8 @@
 //
 // Conventions
 //   - Activations are NHWC, convolution weights [KH, KW, C, OC]; all tensors dense, row-major.
-//   - Floating-point tensors of one call share one dtype, f32 or f64; sums are taken in it.
+//   - Floating-point tensors of one call share one dtype, f32 or f64; sums are taken in it or
+//     in double.
 //   - Kernels overwrite their outputs (last parameters) completely. Outputs do not alias inputs
 //     unless an entry says so.
 //   - Shapes were checked by the operation (autograd/ops/) that calls: kernels trust them.

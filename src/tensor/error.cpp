@@ -1,5 +1,7 @@
 #include "tensor/error.h"
 
+#include <utility>
+
 namespace mocograd {
 namespace {
 

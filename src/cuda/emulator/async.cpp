@@ -34,10 +34,6 @@ void AsyncCopies::wait(int64_t groups_left) {
   complete(group_ - groups_left);
 }
 
-void AsyncCopies::wait_all() {
-  complete(++group_);
-}
-
 AsyncProducts::Product* AsyncProducts::first_into(const float* d) {
   for (Product& product : products_)
     if (product.d == d) return &product;

@@ -18,7 +18,6 @@ class AsyncCopies {
   void issue(void* to, const void* from, size_t bytes, size_t from_bytes, const CallSite& site);
   void commit() { ++group_; }
   void wait(int64_t groups_left);
-  void wait_all();
   bool pending() const { return !copies_.empty(); }
   const CallSite& first_site() const { return copies_.front().site; }
 

@@ -24,16 +24,6 @@ struct alignas(16) uint4 {
   unsigned x, y, z, w;
 };
 
-inline float2 make_float2(float x, float y) {
-  return {x, y};
-}
-inline float4 make_float4(float x, float y, float z, float w) {
-  return {x, y, z, w};
-}
-inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) {
-  return {x, y, z, w};
-}
-
 // Of the thread that runs. A debugger reads them as well: break … if threadIdx.x == 5
 inline uint3 threadIdx, blockIdx;
 inline dim3 blockDim, gridDim;

@@ -51,10 +51,6 @@ inline void __syncwarp(unsigned mask = 0xffffffff, CallSite site = CallSite::cur
   emulator::warp_meeting("__syncwarp", mask, site);
 }
 
-// One block at a time, one thread at a time: whatever was written is seen.
-inline void __threadfence() {}
-inline void __threadfence_block() {}
-
 // ---- warps -----------------------------------------------------------------------------------------
 
 template <class T>
@@ -184,39 +180,8 @@ template <class A, class B>
 std::common_type_t<A, B> min(A a, B b) {
   return std::min<std::common_type_t<A, B>>(a, b);
 }
-inline float rsqrtf(float x) {
-  return 1 / std::sqrt(x);
-}
-inline double rsqrt(double x) {
-  return 1 / std::sqrt(x);
-}
-inline int __float_as_int(float x) {
-  return std::bit_cast<int>(x);
-}
 inline unsigned __float_as_uint(float x) {
   return std::bit_cast<unsigned>(x);
-}
-inline float __int_as_float(int bits) {
-  return std::bit_cast<float>(bits);
-}
-inline float __uint_as_float(unsigned bits) {
-  return std::bit_cast<float>(bits);
-}
-inline int __popc(unsigned x) {
-  return std::popcount(x);
-}
-inline int __clz(int x) {
-  return std::countl_zero(static_cast<unsigned>(x));
-}
-inline int __ffs(int x) {  // one plus the lowest bit that is set; 0 without any
-  return __builtin_ffs(x);
-}
-
-// ---- memory ----------------------------------------------------------------------------------------
-
-template <class T>
-T __ldg(const T* p) {
-  return *p;
 }
 
 }  // namespace cuda_emulated
