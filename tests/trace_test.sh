@@ -45,8 +45,9 @@ check 'moco step' grep -q '^{"step":1,.*"name":"queue.enqueue"' "$scratch/step.j
 
 # Step 6 begins epoch 2, where the learning rate falls.
 checkpoint=$scratch/falls/checkpoint.safetensors
-check 'a run up to step 4' pretrain --out "$scratch/falls" --schedule step:1 --epochs 2 --max-steps 4
-# shellcheck disable=SC2086  # words
+# shellcheck disable=SC2086  # $tiny is words
+check 'a run up to step 4' "$moco" pretrain $tiny --out "$scratch/falls" --schedule step:1 --epochs 2 \
+  --max-steps 4
 debug_trace() { timeout 120 "$moco" debug trace --checkpoint "$checkpoint" --threads 1 "$@"; }
 check 'its next two steps, looked at' debug_trace --steps 2 --out "$scratch/looked.jsonl"
 check 'refuses another network' call 2 '--checkpoint: another configuration than the checkpoint' \
@@ -55,7 +56,7 @@ check 'and another run' call 2 '--epochs was 2, now 3' debug trace --checkpoint 
 check 'but not the same' debug_trace --width 1 --epochs 2 --level names
 check 'the next two steps, run' "$moco" pretrain --resume --threads 1 --out "$scratch/falls" --max-steps 6 \
   --trace "$scratch/run.jsonl"
-# computed FILE FIRST: what the optimizer wrote, by step from FIRST
+# computed FILE: what the optimizer wrote
 computed() {
   grep '"name":"encoder_q.fc.bias.sgd_step"' "$1" | sed -E 's/"(step|index|seconds|ms|us|ns)":[^,}]*//g'
 }
