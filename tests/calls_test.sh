@@ -14,14 +14,25 @@ check '--version' "$moco" --version
 check 'an unknown command' call 2 "'polish'" polish
 check 'an unknown flag' call 2 "--polish" pretrain --data shapes --out "$out" --polish
 check 'an unknown flag beside a missing one' call 2 "--polish" pretrain --polish
+check 'an unknown command beside --help' call 2 "'polish'" polish --help
+check 'an unknown flag beside --help' call 2 "'--polish'" pretrain --polish --help
+check 'an unknown word beside --version' call 2 "'polish'" --version polish
+check 'a call for help with a flag that is known' "$moco" pretrain --data shapes --help
 check 'no --out' call 2 '--out is required' pretrain --data shapes
 check 'no --data' call 2 '--data is required' pretrain --out "$out"
 check 'eval alone' call 2 'subcommand' eval
 check 'step alone' call 2 'is required' step
 check 'inspect alone' call 2 'is required' inspect
 check 'an unknown data set' call 2 'there is no such data set' pretrain --data mars --out "$out"
-check 'a flag twice' call 2 '--batch' pretrain --data shapes --out "$out" --batch 8 --batch 9
-
+check 'a flag twice' call 2 '--batch is given twice' \
+  pretrain --data shapes --out "$out" --batch 8 --batch 9
+check 'a flag three times' call 2 '--queue is given 3 times' \
+  debug trace --queue 8 --queue 9 --queue 8
+for command in 'pretrain --data shapes' 'embed --checkpoint x --data shapes' 'export --checkpoint x' \
+  'data fetch cifar10' 'data pack folder:x' 'debug trace' 'debug graph'; do
+  # shellcheck disable=SC2086  # words
+  check "$command with an empty --out" call 2 '--out is empty' $command --out ''
+done
 
 check 'one number in a group of batch norm' call 2 'has no variance' pretrain --data "cifar10:$data" \
   --out "$out" --arch resnet20 --batch 4 --bn-splits 4 --image-size 4
@@ -72,13 +83,58 @@ if [ ! -e /dev/nvidiactl ]; then
 else
   echo 'skipped: a device that is not there: there is a GPU'
 fi
+check 'tf32 on the CPU' call 2 '--precision tf32: the CPU' \
+  pretrain --data shapes --out "$out" --device cpu --precision tf32
+check 'bf16' call 2 '--precision bf16: there are kernels for' \
+  pretrain --data shapes --out "$out" --device cpu --precision bf16
 check 'eval knn --k 0' call 2 'an integer >= 1' eval knn --checkpoint x --data shapes --k 0
 check 'a checkpoint that is missing' call 1 'none.safetensors' \
   eval knn --checkpoint "$scratch/none.safetensors" --data shapes
 check 'bench --part polish' call 2 '--part' bench --part gemm,polish
 check 'bench --steps 0' call 2 'from 1 to' bench --steps 0
+for pair in '--ladder --layers' '--ladder --part gemm' '--ladder --arch resnet20' \
+  '--ladder --batch 8' '--layers --part gemm' '--layers --arch resnet20'; do
+  # shellcheck disable=SC2086  # words
+  check "bench $pair" call 2 'excludes' bench $pair
+done
+check 'bench --part gemm --batch 8' call 2 '--part: --arch and --batch' bench --part gemm --batch 8
+check 'bench on a device' call 2 \
+  '--device cuda-emulated: measures a training step only: give --arch or --batch' \
+  bench --device cuda-emulated
+check 'data pack shapes' call 2 "SPEC is folder:DIR, got 'shapes'" data pack shapes --out "$out"
 check 'gradcheck --draws x' call 2 'an integer' gradcheck --draws x
 check 'step --dtype f16' call 2 'f32,f64' step --init a --views b --dump c --dtype f16
+
+# ---- where the steps of moco debug come from ----------------------------------------------------
+
+given="--init tests/fixtures/shuffle.init.safetensors --views tests/fixtures/shuffle.views.safetensors"
+for other in '--data shapes' '--steps 2' '--checkpoint x'; do
+  # shellcheck disable=SC2086  # words
+  check "given views and $other" call 2 'excludes' debug trace $given $other
+done
+# shellcheck disable=SC2046,SC2086  # words
+{
+  check 'splits that do not divide the views' call 2 '--bn-splits 3 does not divide the ' \
+    step $given --dump "$scratch/dump" $(sed 's/--bn-splits [0-9]*//' tests/fixtures/shuffle.flags) \
+    --bn-splits 3
+  check 'weights of another network' call 1 'tests/fixtures/shuffle.init.safetensors: ' \
+    step $given --dump "$scratch/dump" --arch resnet20
+}
+mkdir -p "$scratch/folder/a"
+for i in 1 2 3 4 5 6 7 8; do cp tests/fixtures/images/rgb.png "$scratch/folder/a/$i.png"; done
+echo no picture >"$scratch/folder/a/9.png"
+step='--arch resnet20 --width 1 --dim 4 --queue 16 --batch 8 --bn-splits 1 --image-size 8'
+# shellcheck disable=SC2086  # words
+{
+  check 'a bad image' call 1 '9.png' debug trace --data "folder:$scratch/folder" $step
+  check 'is skipped' "$moco" debug trace --data "folder:$scratch/folder" $step --on-bad-image skip
+}
+check 'a bad image in data info' call 1 '9.png' data info "folder:$scratch/folder"
+check 'is skipped there' "$moco" data info "folder:$scratch/folder" --on-bad-image skip
+"$moco" debug console --help >"$scratch/help"
+check 'the width of the console' grep -qE -- '--width .*\[8\]|--width .*=8' "$scratch/help"
+"$moco" debug trace --help >"$scratch/help"
+check 'help tells what has no effect' grep -q 'without effect' "$scratch/help"
 
 # ---- recipes ----------------------------------------------------------------------------------------
 

@@ -43,4 +43,28 @@ check 'and the same run' same "$scratch/run" "$scratch/named"
 "$moco" step --init tests/fixtures/shuffle.init.safetensors --views tests/fixtures/shuffle.views.safetensors \
   --dump "$scratch/dump" --trace "$scratch/step.jsonl" $(cat tests/fixtures/shuffle.flags)
 check 'moco step' grep -q '^{"step":1,.*"name":"queue.enqueue"' "$scratch/step.jsonl"
+
+# ---- moco debug trace goes on from a checkpoint as the run does ---------------------------------
+
+# Step 6 begins epoch 2, where the learning rate falls.
+checkpoint=$scratch/falls/checkpoint.safetensors
+# shellcheck disable=SC2086  # $tiny is words
+check 'a run up to step 4' "$moco" pretrain $tiny --out "$scratch/falls" --schedule step:1 --epochs 2 \
+  --max-steps 4
+debug_trace() { timeout 120 "$moco" debug trace --checkpoint "$checkpoint" --threads 1 "$@"; }
+check 'its next two steps, looked at' debug_trace --steps 2 --out "$scratch/looked.jsonl"
+check 'refuses another network' call 2 '--checkpoint: another configuration than the checkpoint' \
+  debug trace --checkpoint "$checkpoint" --width 7
+check 'and another run' call 2 '--epochs was 2, now 3' debug trace --checkpoint "$checkpoint" --epochs 3
+check 'but not the same' debug_trace --width 1 --epochs 2 --level names
+check 'the next two steps, run' "$moco" pretrain --resume --threads 1 --out "$scratch/falls" --max-steps 6 \
+  --trace "$scratch/run.jsonl"
+# computed FILE: what the optimizer wrote
+computed() {
+  grep '"name":"encoder_q.fc.bias.sgd_step"' "$1" | sed -E 's/"(step|index|seconds|ms|us|ns)":[^,}]*//g'
+}
+computed "$scratch/looked.jsonl" >"$scratch/looked"
+computed "$scratch/run.jsonl" >"$scratch/ran"
+check 'two steps' test "$(wc -l <"$scratch/looked")" -eq 2
+check 'are equal' cmp "$scratch/looked" "$scratch/ran"
 finish

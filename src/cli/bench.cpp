@@ -27,7 +27,9 @@ void run(const BenchFlags& flags, bool given_step) {
   const Device device = device_of(flags.compute);
   if (device != Device::cpu && !given_step)
     throw UsageError(std::string("--device ") + name_of(device) +
-                     ": measures one step: --arch or --batch");
+                     ": measures a training step only: give --arch or --batch");
+  if (given_step && flags.parts != kParts && flags.parts != std::vector<std::string>{"steps"})
+    throw UsageError("--part: --arch and --batch measure a training step only");
   BenchReport report(device == Device::cpu ? measure_limits() : MachineLimits(), flags.json);
   if (flags.ladder) {
     bench_ladder(report, std::min(flags.steps, 5));
@@ -67,20 +69,25 @@ void add_bench_command(CLI::App& app) {
   CLI::App* command = app.add_subcommand(
       "bench",
       "kernels and training steps: throughput and per cent of this machine's measured limits");
-  command->add_option("--part", flags->parts, "what to measure (default: everything)")
-      ->check(CLI::IsMember(kParts))
-      ->delimiter(',');
+  CLI::Option* part =
+      command->add_option("--part", flags->parts, "what to measure (default: everything)");
+  part->check(CLI::IsMember(kParts))->delimiter(',');
   command->add_option("--steps", flags->steps, "measured rounds of each, after one to warm up")
       ->check(integer_in(1, 1'000'000))
       ->capture_default_str();
-  command->add_flag("--layers", flags->layers, "the same as --part layers");
-  command->add_flag("--ladder", flags->ladder,
-                    "instead: matrix product and convolution from the plain loops to the engine, "
-                    "one idea after the other (docs/KERNELS.md)");
+  CLI::Option* layers = command->add_flag("--layers", flags->layers, "the same as --part layers");
+  CLI::Option* ladder = command->add_flag(
+      "--ladder", flags->ladder,
+      "instead: matrix product and convolution from the plain loops to the engine, "
+      "one idea after the other (docs/KERNELS.md)");
   command->add_flag("--json", flags->json, "one JSON document");
   add_training_flags(*command, flags->config);
   command->add_option("--batch", flags->config.batch, "images in a step (default: 64 and 128)")
       ->check(integer_in(1, 1 << 20));
+  for (CLI::Option* whole : {layers, ladder}) {
+    whole->excludes(part)->excludes("--arch")->excludes("--batch");
+  }
+  ladder->excludes(layers);
   command->add_option("--image-size", flags->config.image_size, "of a view, in pixels")
       ->check(integer_in(1, 4096))
       ->capture_default_str();

@@ -16,6 +16,8 @@ struct PackFlags {
 };
 
 void pack(const PackFlags& flags) {
+  if (!flags.data.spec.starts_with("folder:"))
+    throw UsageError("data pack: SPEC is folder:DIR, got '" + flags.data.spec + "'");
   check_no_cifar10(flags.out);  // before the images are decoded
   const DataSet data = open_data_set(flags.data, kPackedSize);
   write_cifar10(data, flags.out);
@@ -29,7 +31,9 @@ void add_data_pack_command(CLI::App& data) {
   CLI::App* command = data.add_subcommand(
       "pack", "pack an image folder of at most ten classes into CIFAR-10's binary format, 32x32");
   command->add_option("SPEC", flags->data.spec, "folder:DIR")->required();
-  command->add_option("--out", flags->out, "directory, made where it does not exist")->required();
+  command->add_option("--out", flags->out, "directory, made where it does not exist")
+      ->required()
+      ->check(not_empty("--out"));
   add_on_bad_image_flag(*command, flags->data.on_bad_image);
   command->callback([flags] { pack(*flags); });
 }

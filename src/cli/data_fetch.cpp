@@ -9,6 +9,7 @@
 
 #include "cli/commands.h"
 #include "cli/download.h"
+#include "cli/flags.h"
 #include "cli/staging_folder.h"
 #include "cli/stop_signal.h"
 #include "cli/unpack.h"
@@ -141,7 +142,9 @@ void add_data_fetch_command(CLI::App& data, int& exit_code) {
   CLI::App* command =
       data.add_subcommand("fetch", "download a published data set, check it and unpack it");
   command->add_option("NAME", flags->name, "which")->required()->check(CLI::IsMember(names));
-  command->add_option("--out", flags->out, "a folder that is new or empty")->required();
+  command->add_option("--out", flags->out, "a folder that is new or empty")
+      ->required()
+      ->check(not_empty("--out"));
   command->add_option("--url", flags->url,
                       "another address of the archive, or of the folder with the files of the "
                       "MNIST family");

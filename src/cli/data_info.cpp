@@ -19,7 +19,8 @@ constexpr int64_t kColumnsInFile = 10;
 constexpr int64_t kTileOnTerminal = 16;
 
 struct DataInfoFlags {
-  std::string data, png, augment = "demo";
+  DataFlags data;
+  std::string png, augment = "demo";
   int64_t image_size = 32, seed = 0;
   bool show = false;
 };
@@ -112,7 +113,8 @@ void run(const DataInfoFlags& flags) {
 void add_data_info_command(CLI::App& data) {
   auto flags = std::make_shared<DataInfoFlags>();
   CLI::App* command = data.add_subcommand("info", "what a data set holds and looks like");
-  command->add_option("SPEC", flags->data, "a data set, as in pretrain --data")->required();
+  command->add_option("SPEC", flags->data.spec, "a data set, as in pretrain --data")->required();
+  add_on_bad_image_flag(*command, flags->data.on_bad_image);
   command->add_option("--png", flags->png, "write the pictures into this file");
   command->add_flag("--show", flags->show,
                     "draw the pictures in any case (default: on a terminal with colours, without "

@@ -46,7 +46,7 @@ int run(const ConsoleFlags& flags) {
   use_fused_operations(false);
   for (int64_t s = 0; s < source->steps(); ++s) {
     DebuggedStep step =
-        moco_step(source->moco(), source->optimizer(), source->learning_rate(), source->views(s));
+        moco_step(source->moco(), source->optimizer(), source->learning_rate(s), source->views(s));
     step.title = detail::concatenate("step ", s, " of ", source->steps());
     step.last = s + 1 == source->steps();
     step.normalization = source->normalization();
@@ -66,6 +66,7 @@ void add_console_command(CLI::App& debug, int& exit_code) {
       "commands, one a line, # before a comment; at its end the console quits, with "
       "exit code 1 if a command or a check failed (default: stdin)");
   add_step_source_flags(*command, flags->source);
+  command->get_option("--width")->description("planes of stage 1")->capture_default_str();
   command->callback([flags, &exit_code] { exit_code = run(*flags); });
 }
 

@@ -40,7 +40,7 @@ void run(const GraphFlags& flags) {
   Moco& moco = source->moco();
   const int64_t last = source->steps() - 1;
   for (int64_t s = 0; s < last; ++s)
-    moco.train_step(source->views(s), source->optimizer(), source->learning_rate());
+    moco.train_step(source->views(s), source->optimizer(), source->learning_rate(s));
 
   const ViewPair views = source->views(last);
   GraphRecorder recorder;
@@ -53,7 +53,7 @@ void run(const GraphFlags& flags) {
   recorder.add_constant("queue", moco.queue().keys());
   try {
     const ObserverScope scope(recorder);
-    moco.train_step(views, source->optimizer(), source->learning_rate());
+    moco.train_step(views, source->optimizer(), source->learning_rate(last));
   } catch (const NonFiniteError&) {
     write(recorder.finish(), format, last, flags.out);
     throw;
@@ -68,7 +68,8 @@ void add_graph_command(CLI::App& debug) {
   CLI::App* command = debug.add_subcommand(
       "graph", "draw the graph of a training step, the last one, with its numbers");
   command->add_option("--out", flags->out, "FILE.html, a page; or FILE.dot, for Graphviz")
-      ->required();
+      ->required()
+      ->check(not_empty("--out"));
   command->add_option("--format", flags->format, "whatever the file is called")
       ->check(CLI::IsMember({"dot", "html"}));
   add_step_source_flags(*command, flags->source);

@@ -28,7 +28,7 @@ void run(const TraceFlags& flags) {
     const ViewPair views = source->views(s);
     tracer.begin_step(s);
     const ObserverScope scope(tracer);
-    source->moco().train_step(views, source->optimizer(), source->learning_rate());
+    source->moco().train_step(views, source->optimizer(), source->learning_rate(s));
   }
 }
 
@@ -38,7 +38,8 @@ void add_trace_command(CLI::App& debug) {
   auto flags = std::make_shared<TraceFlags>();
   CLI::App* command =
       debug.add_subcommand("trace", "every operation of training steps, one by one, unfused");
-  command->add_option("--out", flags->out, "file of JSON lines (default: a table on stdout)");
+  command->add_option("--out", flags->out, "file of JSON lines (default: a table on stdout)")
+      ->check(not_empty("--out"));
   command->add_option("--level", flags->level, "how much to tell")
       ->check(CLI::IsMember({"statistics", "shapes", "names"}))
       ->capture_default_str();

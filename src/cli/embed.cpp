@@ -62,7 +62,9 @@ void add_embed_command(CLI::App& app) {
   CLI::App* command = app.add_subcommand(
       "embed", "features of a data set as numpy files: features.npy, labels.npy");
   add_checkpoint_flags(*command, flags->checkpoint, flags->data);
-  command->add_option("--out", flags->out, "directory, made where it does not exist")->required();
+  command->add_option("--out", flags->out, "directory, made where it does not exist")
+      ->required()
+      ->check(not_empty("--out"));
   command
       ->add_option("--features", flags->features,
                    "what enters the encoder's head, or its output, of length 1")

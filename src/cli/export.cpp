@@ -42,7 +42,9 @@ void add_export_command(CLI::App& app) {
   CLI::App* command = app.add_subcommand(
       "export", "one encoder as safetensors with torchvision's names, PyTorch's layouts");
   command->add_option("--checkpoint", flags->checkpoint, "written by moco pretrain")->required();
-  command->add_option("--out", flags->out, "safetensors file to write")->required();
+  command->add_option("--out", flags->out, "safetensors file to write")
+      ->required()
+      ->check(not_empty("--out"));
   command->add_option("--encoder", flags->encoder, "the query or the key encoder")
       ->check(CLI::IsMember({"q", "k"}))
       ->capture_default_str();

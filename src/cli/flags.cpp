@@ -71,6 +71,15 @@ CLI::Validator number_in(double low, double high, bool low_excluded) {
       range);
 }
 
+CLI::Validator not_empty(const std::string& flag) {
+  return CLI::Validator(
+      [=](std::string& text) {
+        if (text.empty()) throw UsageError(flag + " is empty");
+        return std::string();
+      },
+      "");
+}
+
 CLI::Validator schedule_text() {
   return CLI::Validator(
       [](std::string& text) {
@@ -116,9 +125,9 @@ void apply(const ComputeFlags& flags) {
   const std::string problem = device_problem(device_of(flags));
   if (!problem.empty()) throw Error("--device " + flags.device + ": " + problem);
   if (flags.precision == "bf16")
-    throw Error("--precision bf16: there are kernels for fp32 and, on a GPU, tf32");
+    throw UsageError("--precision bf16: there are kernels for fp32 and, on a GPU, tf32");
   if (flags.precision == "tf32" && device_of(flags) == Device::cpu)
-    throw Error("--precision tf32: the CPU computes in fp32");
+    throw UsageError("--precision tf32: the CPU computes in fp32");
   set_precision(flags.precision == "tf32" ? Precision::tf32 : Precision::fp32);
   if (flags.threads > 0) set_num_threads(flags.threads);
   set_conv_algorithm(flags.conv == "direct" ? ConvAlgorithm::direct : ConvAlgorithm::automatic);
@@ -207,15 +216,9 @@ void add_training_flags(CLI::App& command, PretrainConfig& config) {
       ->capture_default_str();
 }
 
-void add_run_flags(CLI::App& command, PretrainConfig& config) {
+void add_view_flags(CLI::App& command, PretrainConfig& config) {
   command.add_option("--batch", config.batch, "images in a step")
       ->check(integer_in(1, 1 << 20))
-      ->capture_default_str();
-  command.add_option("--epochs", config.epochs, "passes over the training images")
-      ->check(integer_in(0, 1'000'000))
-      ->capture_default_str();
-  command.add_option("--schedule", config.schedule, "of the learning rate, by epoch")
-      ->check(schedule_text())
       ->capture_default_str();
   command.add_option("--augment", config.augment, "recipe of the two views")
       ->check(CLI::IsMember({"demo", "v1", "v2", "none"}))
@@ -227,6 +230,15 @@ void add_run_flags(CLI::App& command, PretrainConfig& config) {
   command.add_option("--image-size", config.image_size, "of a view, in pixels")
       ->check(integer_in(1, 4096))
       ->capture_default_str();
+}
+
+void add_duration_flags(CLI::App& command, PretrainConfig& config) {
+  command.add_option("--epochs", config.epochs, "passes over the training images")
+      ->check(integer_in(0, 1'000'000))
+      ->capture_default_str();
+  command.add_option("--schedule", config.schedule, "of the learning rate, by epoch")
+      ->check(schedule_text())
+      ->capture_default_str();
   command.add_option("--knn-every", config.knn_every, "epochs between kNN evaluations, 0 never")
       ->check(integer_in(0))
       ->capture_default_str();
@@ -234,8 +246,19 @@ void add_run_flags(CLI::App& command, PretrainConfig& config) {
       .add_option("--save-every", config.save_every, "steps between checkpoints, 0 only at the end")
       ->check(integer_in(0))
       ->capture_default_str();
-  command.add_option("--max-steps", config.max_steps, "end after this many steps")
+  command
+      .add_option("--max-steps", config.max_steps,
+                  "end after this many steps, counted from the run's beginning")
       ->check(integer_in(1));
+}
+
+std::set<std::string> given_flags(const CLI::App& command, const PretrainConfig& config) {
+  std::set<std::string> given;
+  for (const auto& [name, value] : to_strings(config)) {
+    const CLI::Option* option = command.get_option_no_throw("--" + name);
+    if (option && option->count() > 0) given.insert(name);
+  }
+  return given;
 }
 
 }  // namespace mocograd

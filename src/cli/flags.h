@@ -16,6 +16,8 @@ namespace mocograd {
 CLI::Validator integer_in(int64_t low, int64_t high = INT64_MAX);
 // A decimal number in [low, high], or in (low, high] where low is excluded.
 CLI::Validator number_in(double low, double high, bool low_excluded = false);
+// Any text but none. Throws UsageError that names the flag.
+CLI::Validator not_empty(const std::string& flag);
 // A schedule of the learning rate (nn/schedule.h).
 CLI::Validator schedule_text();
 // For a flag that takes no value, and may be given one: --symmetric=false, or in a recipe.
@@ -30,8 +32,8 @@ struct ComputeFlags {
 };
 CLI::Option* add_device_flag(CLI::App& command, ComputeFlags& flags);
 void add_compute_flags(CLI::App& command, ComputeFlags& flags);  // all of them
-// Sets the number of threads and the algorithm of convolutions; throws where this build or this
-// machine lacks the device or the precision.
+// Sets the number of threads and the algorithm of convolutions. Throws Error where this build or
+// this machine lacks the device, UsageError where the device lacks the precision.
 void apply(const ComputeFlags& flags);
 // auto is the GPU where there is one, the CPU otherwise.
 Device device_of(const ComputeFlags& flags);
@@ -53,7 +55,11 @@ void add_checkpoint_flags(CLI::App& command, std::string& checkpoint, DataFlags&
 
 // The network, MoCo and the optimizer: what a training step depends on.
 void add_training_flags(CLI::App& command, PretrainConfig& config);
-// Data, duration and monitoring: what a run adds to its steps.
-void add_run_flags(CLI::App& command, PretrainConfig& config);
+// What the views of a data set's steps depend on.
+void add_view_flags(CLI::App& command, PretrainConfig& config);
+// Duration and monitoring: what a run adds to its steps.
+void add_duration_flags(CLI::App& command, PretrainConfig& config);
+// Those of `config` that the command was given, by name: resumed_config's.
+std::set<std::string> given_flags(const CLI::App& command, const PretrainConfig& config);
 
 }  // namespace mocograd

@@ -162,7 +162,9 @@ int run(const GradcheckFlags& flags) {
   if (flags.explain) {
     for (const RegisteredCase& registered : cases) explain(registered, seed, flags.draws);
   } else if (!flags.dump.empty()) {
-    std::filesystem::create_directories(flags.dump);
+    std::error_code error;
+    std::filesystem::create_directories(flags.dump, error);
+    if (error) throw Error(flags.dump + ": cannot be created: " + error.message());
     for (const RegisteredCase& registered : cases) dump(registered, seed, flags.draws, flags.dump);
   } else {
     return print_table(cases, flags.draws, seed, device_of(flags.compute)) ? 0 : 1;

@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
@@ -27,14 +28,38 @@ void print_error(const std::string& message, const std::string& context, const s
   if (!hint.empty()) std::cerr << "  hint: " << hint << '\n';
 }
 
+// The option of a command that was called, or of its commands, that has more values than it takes.
+const CLI::Option* given_too_often(const CLI::App& command) {
+  for (const CLI::Option* option : command.get_options()) {
+    if (static_cast<int>(option->count()) > std::max(1, option->get_items_expected_max()))
+      return option;
+  }
+  for (const CLI::App* called : command.get_subcommands()) {
+    if (const CLI::Option* option = given_too_often(*called)) return option;
+  }
+  return nullptr;
+}
+
+// A word or flag that nobody knows is a mistake, whatever else there is.
+std::string unknown_word(const CLI::App& app) {
+  const std::vector<std::string> unknown = app.remaining(true);
+  return unknown.empty() ? "" : "there is no command or flag '" + unknown.front() + "'";
+}
+
 // What is wrong with a call, where CLI11's own text would name something else or less.
 std::string message_of(const CLI::ParseError& error, const CLI::App& app) {
   if (dynamic_cast<const CLI::ConfigError*>(&error))
     return app.get_config_ptr()->results().front() + ": " + error.what();
+  if (dynamic_cast<const CLI::ArgumentMismatch*>(&error)) {
+    if (const CLI::Option* option = given_too_often(app)) {
+      const size_t times = option->count();
+      return option->get_name() + " is given " +
+             (times == 2 ? "twice" : std::to_string(times) + " times");
+    }
+  }
   // A flag that is missing, or a command, was perhaps misspelt: what nobody knows comes first.
-  const std::vector<std::string> unknown = app.remaining(true);
-  if (dynamic_cast<const CLI::RequiredError*>(&error) && !unknown.empty())
-    return "there is no command or flag '" + unknown.front() + "'";
+  const std::string unknown = unknown_word(app);
+  if (dynamic_cast<const CLI::RequiredError*>(&error) && !unknown.empty()) return unknown;
   return error.what();
 }
 
@@ -63,7 +88,10 @@ int run(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& request) {  // --help, --version
-    return app.exit(request);
+    const std::string unknown = unknown_word(app);
+    if (unknown.empty()) return app.exit(request);
+    print_error(unknown, "", "moco COMMAND --help lists the flags");
+    return kWrongCall;
   } catch (const CLI::ParseError& error) {
     print_error(message_of(error, app), "", "moco COMMAND --help lists the flags");
     return kWrongCall;

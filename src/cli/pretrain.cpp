@@ -119,10 +119,12 @@ void add_pretrain_command(CLI::App& app, int& exit_code) {
   command->add_option("--data", flags->config.data,
                       "shapes, cifar10:DIR, … (data/README.md); needed, unless --resume knows it");
   command->add_option("--out", flags->options.out, "run directory, made where it does not exist")
-      ->required();
+      ->required()
+      ->check(not_empty("--out"));
   command
       ->add_flag("--resume", flags->options.resume,
-                 "go on from the checkpoint in --out; flags left out are taken from it")
+                 "go on from the checkpoint in --out; flags left out are taken from it, but for a "
+                 "--max-steps that was reached, which may be given anew")
       ->configurable(false)
       ->check(true_or_false());
   command->add_option("--init", flags->config.init,
@@ -140,13 +142,11 @@ void add_pretrain_command(CLI::App& app, int& exit_code) {
       ->check(true_or_false());
   add_trace_file_flags(*command, flags->trace);
   add_training_flags(*command, flags->config);
-  add_run_flags(*command, flags->config);
+  add_view_flags(*command, flags->config);
+  add_duration_flags(*command, flags->config);
   add_compute_flags(*command, flags->compute);
   command->callback([flags, command, &exit_code] {
-    for (const auto& [name, value] : to_strings(flags->config)) {
-      const CLI::Option* option = command->get_option_no_throw("--" + name);
-      if (option && option->count() > 0) flags->options.given.insert(name);
-    }
+    flags->options.given = given_flags(*command, flags->config);
     if (!flags->options.resume && !flags->options.given.contains("data"))
       throw UsageError("--data is required", "", "shapes is built in");
     exit_code = run(*flags, command->get_parent()->get_name());

@@ -48,7 +48,7 @@ void run(const StepFlags& flags) {
     const ViewPair views = source->views(s);
     trace.begin_step(s, source->moco());
     const StepResult result =
-        source->moco().train_step(views, source->optimizer(), source->learning_rate());
+        source->moco().train_step(views, source->optimizer(), source->learning_rate(s));
     trace.end_step();
     if (checking) checker.after_step(source->moco(), result);
     dump_step(s, result, source->optimizer(), dump.tensors);
@@ -73,7 +73,8 @@ void add_step_command(CLI::App& app) {
   command->add_flag("--check-invariants", flags->check_invariants,
                     "assert what implementers of MoCo get wrong");
   CLI::App* unused = command->add_option_group("Of a run, without effect on given views");
-  add_run_flags(*unused, flags->source.config);
+  add_view_flags(*unused, flags->source.config);
+  add_duration_flags(*unused, flags->source.config);
   command->callback([flags] { run(*flags); });
 }
 

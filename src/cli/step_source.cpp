@@ -1,16 +1,30 @@
 #include "cli/step_source.h"
 
+#include <algorithm>
 #include <set>
 
 #include "data/loader.h"
 #include "moco/checkpoint.h"
 #include "moco/pretrain.h"
+#include "nn/schedule.h"
 
 namespace mocograd {
 namespace {
 
 TensorOptions options_of(const StepSourceFlags& flags) {
   return {flags.dtype == "f64" ? DType::f64 : DType::f32, device_of(flags.compute)};
+}
+
+// Calls use(), which reads what the file holds; an error names the file.
+template <class Use>
+auto in_file(const std::string& path, const Use& use) {
+  try {
+    return use();
+  } catch (const UsageError&) {
+    throw;
+  } catch (const Error& error) {
+    throw Error(path + ": " + error.what(), error.context(), error.hint());
+  }
 }
 
 // The views of each step in a file, in the engine's layout.
@@ -41,8 +55,9 @@ class GivenViews {
                   " differ in shape");
     if (config_.symmetric) views.shuffle_sym = shuffle("shuffle_sym", step);
     if (views.im_q.dim(0) % config_.bn_splits != 0)
-      throw Error(detail::concatenate("--bn-splits ", config_.bn_splits, " does not divide the ",
-                                      views.im_q.dim(0), " views of ", path_));
+      throw UsageError(detail::concatenate("--bn-splits ", config_.bn_splits,
+                                           " does not divide the ", views.im_q.dim(0), " views of ",
+                                           path_));
     return views;
   }
 
@@ -79,7 +94,8 @@ class GivenStepSource : public StepSource {
       : views_(flags.views, flags.config), options_(options_of(flags)) {
     steps_ = views_.steps();
     moco_ = std::make_unique<Moco>(flags.config.moco(options_), 0);
-    restore_state(read_safetensors(flags.init).tensors, *moco_, nullptr);
+    const StateDict state = read_safetensors(flags.init).tensors;
+    in_file(flags.init, [&] { restore_state(state, *moco_, nullptr); });
     optimizer_ = std::make_unique<Sgd>(moco_->encoder_q(), flags.config.sgd());
     learning_rate_ = flags.config.lr;
   }
@@ -99,27 +115,39 @@ class DataStepSource : public StepSource {
     Progress progress;
     if (!flags.checkpoint.empty()) {
       checkpoint = read_safetensors(flags.checkpoint);
-      config_ = checkpoint_config(checkpoint);
-      config_.data = flags.config.data;
-      progress = checkpoint_progress(checkpoint);
+      in_file(flags.checkpoint, [&] {
+        config_ = resumed_config(checkpoint_config(checkpoint), config_,
+                                 given_flags(*flags.command, config_), "--checkpoint");
+        progress = checkpoint_progress(checkpoint);
+      });
     }
-    data_ = open_data_set(config_.data, config_.image_size);
+    data_ = open_data_set(DataFlags{config_.data, config_.on_bad_image}, config_.image_size);
     check_configuration(config_, data_);
     moco_ = std::make_unique<Moco>(config_.moco(options_), static_cast<uint64_t>(config_.seed));
     optimizer_ = std::make_unique<Sgd>(moco_->encoder_q(), config_.sgd());
-    if (!flags.checkpoint.empty()) restore_state(checkpoint.tensors, *moco_, optimizer_.get());
+    if (!flags.checkpoint.empty()) {
+      in_file(flags.checkpoint,
+              [&] { restore_state(checkpoint.tensors, *moco_, optimizer_.get()); });
+      schedule_ = Schedule::parse(config_.schedule);
+    }
     loader_ =
         std::make_unique<ViewLoader>(data_, config_.image_size, parse_augmentation(config_.augment),
                                      static_cast<uint64_t>(config_.seed), config_.batch,
                                      /*workers=*/1, progress.step);
     first_step_ = progress.step;
     steps_ = flags.steps;
-    learning_rate_ = config_.lr;
     normalization_ = {data_.mean, data_.std};
   }
 
   ViewPair views(int64_t step) override {
     return step_views(config_, loader_->next(), first_step_ + step).to(options_);
+  }
+
+  double learning_rate(int64_t step) const override {
+    if (!schedule_ || config_.epochs == 0) return config_.lr;
+    const int64_t steps_per_epoch = data_.pretraining_images().dim(0) / config_.batch;
+    const int64_t epoch = (first_step_ + step) / steps_per_epoch + 1;
+    return schedule_->learning_rate(config_.lr, std::min(epoch, config_.epochs), config_.epochs);
   }
 
  private:
@@ -128,6 +156,7 @@ class DataStepSource : public StepSource {
   DataSet data_;
   std::unique_ptr<ViewLoader> loader_;
   int64_t first_step_ = 0;
+  std::optional<Schedule> schedule_;  // of a checkpoint's run
 };
 
 void add_dtype_flag(CLI::App& command, StepSourceFlags& flags) {
@@ -139,6 +168,7 @@ void add_dtype_flag(CLI::App& command, StepSourceFlags& flags) {
 }  // namespace
 
 void add_given_step_flags(CLI::App& command, StepSourceFlags& flags) {
+  flags.command = &command;
   command.add_option("--init", flags.init, "checkpoint to begin from, F32 or F64");
   command.add_option("--views", flags.views, "im_q.<s>, im_k.<s> [N, 3, H, W], shuffle.<s>, …");
   add_dtype_flag(command, flags);
@@ -148,14 +178,21 @@ void add_given_step_flags(CLI::App& command, StepSourceFlags& flags) {
 
 void add_step_source_flags(CLI::App& command, StepSourceFlags& flags) {
   add_given_step_flags(command, flags);
-  command.add_option("--data", flags.config.data, "a data set, in place of --init and --views")
-      ->capture_default_str();
-  command.add_option("--checkpoint", flags.checkpoint,
-                     "written by moco pretrain: its weights and configuration");
+  command
+      .add_option("--data", flags.config.data,
+                  "a data set, in place of --init and --views (default: shapes, or --checkpoint's)")
+      ->excludes("--init");
+  command
+      .add_option("--checkpoint", flags.checkpoint,
+                  "written by moco pretrain: its weights, configuration, data and learning rate")
+      ->excludes("--init");
   command.add_option("--steps", flags.steps, "training steps on the data set")
       ->check(integer_in(1, 1'000'000))
-      ->capture_default_str();
-  add_run_flags(command, flags.config);
+      ->capture_default_str()
+      ->excludes("--init");
+  add_view_flags(command, flags.config);
+  CLI::App* unused = command.add_option_group("Of a run, without effect on these steps");
+  add_duration_flags(*unused, flags.config);
 }
 
 std::unique_ptr<StepSource> open_step_source(const StepSourceFlags& flags) {

@@ -11,6 +11,7 @@
 namespace mocograd {
 
 struct StepSourceFlags {
+  const CLI::App* command = nullptr;  // that has these flags
   PretrainConfig config;
   ComputeFlags compute;
   std::string init, views;  // both, or neither
@@ -21,7 +22,7 @@ struct StepSourceFlags {
   StepSourceFlags() { config.batch = 32; }
 };
 
-// --init and --views.
+// --init and --views, the network, MoCo and the optimizer.
 void add_given_step_flags(CLI::App& command, StepSourceFlags& flags);
 // Those, and a data set with --steps and --checkpoint; without any the built-in shapes.
 void add_step_source_flags(CLI::App& command, StepSourceFlags& flags);
@@ -34,7 +35,7 @@ class StepSource {
   virtual ViewPair views(int64_t step) = 0;  // each step once, in order
   Moco& moco() { return *moco_; }
   Sgd& optimizer() { return *optimizer_; }
-  double learning_rate() const { return learning_rate_; }
+  virtual double learning_rate(int64_t /*step*/) const { return learning_rate_; }
   // Of the views, where it is known.
   const std::optional<Normalization>& normalization() const { return normalization_; }
 
@@ -46,7 +47,8 @@ class StepSource {
   std::optional<Normalization> normalization_;
 };
 
-// Reads what the flags name. Throws UsageError for flags that do not go together.
+// Reads what the flags name. Throws UsageError for flags that do not go together, or that contradict
+// the checkpoint.
 std::unique_ptr<StepSource> open_step_source(const StepSourceFlags& flags);
 
 }  // namespace mocograd

@@ -116,7 +116,7 @@ std::string to_recipe(const PretrainConfig& config) {
 }
 
 PretrainConfig resumed_config(const PretrainConfig& saved, const PretrainConfig& asked,
-                              const std::set<std::string>& given) {
+                              const std::set<std::string>& given, const std::string& flag) {
   static const std::set<std::string> free = {"data", "on-bad-image", "knn-every", "save-every",
                                              "max-steps"};
   std::map<std::string, std::string> merged = to_strings(saved);
@@ -131,7 +131,7 @@ PretrainConfig resumed_config(const PretrainConfig& saved, const PretrainConfig&
     }
   }
   if (!differences.empty())
-    throw UsageError("--resume: another configuration than the checkpoint's: " + differences, "",
+    throw UsageError(flag + ": another configuration than the checkpoint's: " + differences, "",
                      "flags that are left out are taken from the checkpoint");
   return config_from_strings(merged);
 }
