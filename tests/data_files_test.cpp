@@ -7,6 +7,7 @@
 #include <set>
 
 #include "data/loader.h"
+#include "temporary_directory.h"
 #include "tensor/random.h"
 
 namespace mocograd {
@@ -16,12 +17,6 @@ namespace fs = std::filesystem;
 
 class DataFilesTest : public testing::Test {
  protected:
-  DataFilesTest() {
-    std::string pattern = (fs::temp_directory_path() / "data-XXXXXX").string();
-    folder_ = mkdtemp(pattern.data());
-  }
-  ~DataFilesTest() override { fs::remove_all(folder_); }
-
   std::string path(const std::string& name) const { return folder_ / name; }
   void put(const std::string& name, const std::string& bytes) const {
     std::ofstream(path(name), std::ios::binary) << bytes;
@@ -60,7 +55,8 @@ class DataFilesTest : public testing::Test {
     put(file, bytes);
   }
 
-  fs::path folder_;
+  const TemporaryDirectory directory_;
+  const fs::path folder_ = directory_.path();
 };
 
 std::string random_bytes(size_t count, uint32_t key) {

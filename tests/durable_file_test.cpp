@@ -17,6 +17,7 @@
 #include <string>
 #include <vector>
 
+#include "temporary_directory.h"
 #include "tensor/error.h"
 
 namespace mocograd {
@@ -26,12 +27,6 @@ namespace fs = std::filesystem;
 
 class DurableFileTest : public testing::Test {
  protected:
-  DurableFileTest() {
-    std::string pattern = (fs::temp_directory_path() / "durable-XXXXXX").string();
-    folder_ = mkdtemp(pattern.data());
-  }
-  ~DurableFileTest() override { fs::remove_all(folder_); }
-
   std::string path(const std::string& name) const { return folder_ / name; }
 
   // The names in the folder; a temporary file that was left would be among them.
@@ -43,7 +38,8 @@ class DurableFileTest : public testing::Test {
     return found;
   }
 
-  fs::path folder_;
+  const TemporaryDirectory directory_;
+  const fs::path folder_ = directory_.path();
 };
 
 using Names = std::vector<std::string>;

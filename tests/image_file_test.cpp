@@ -84,9 +84,9 @@ TEST(ImageFile, JpegDecodesToNearlyWhatPillowMakesOfIt) {
 }
 
 TEST(ImageFile, TheContentTellsTheFormatNotTheName) {
-  const TemporaryFolder folder;
-  put_file(folder / "a.jpg", file_bytes(fixture("rgb.png")));
-  EXPECT_EQ(read_image(folder / "a.jpg").rgb, read_image(fixture("rgb.png")).rgb);
+  const TemporaryDirectory folder;
+  put_file(folder.file("a.jpg"), file_bytes(fixture("rgb.png")));
+  EXPECT_EQ(read_image(folder.file("a.jpg")).rgb, read_image(fixture("rgb.png")).rgb);
 }
 
 TEST(ImageFile, BytesAfterAJpegAreIgnored) {
@@ -97,26 +97,26 @@ TEST(ImageFile, BytesAfterAJpegAreIgnored) {
 }
 
 TEST(ImageFile, WhatCannotBeReadIsNamed) {
-  const TemporaryFolder folder;
-  EXPECT_EQ(error_of_reading(folder / "absent.png"),
-            (folder / "absent.png") + ": cannot be opened: No such file or directory");
+  const TemporaryDirectory folder;
+  EXPECT_EQ(error_of_reading(folder.file("absent.png")),
+            folder.file("absent.png") + ": cannot be opened: No such file or directory");
   EXPECT_EQ(error_of_reading(folder.path()), folder.path() + ": is not a regular file");
-  ASSERT_EQ(mkfifo((folder / "pipe.png").c_str(), 0600), 0);
-  EXPECT_EQ(error_of_reading(folder / "pipe.png"),
-            (folder / "pipe.png") + ": is not a regular file");
+  ASSERT_EQ(mkfifo(folder.file("pipe.png").c_str(), 0600), 0);
+  EXPECT_EQ(error_of_reading(folder.file("pipe.png")),
+            folder.file("pipe.png") + ": is not a regular file");
   for (const std::string text : {"", "GIF89a;", "\x89PN", "\xFF"}) {
-    put_file(folder / "other.png", Bytes(text.begin(), text.end()));
-    EXPECT_EQ(error_of_reading(folder / "other.png"),
-              (folder / "other.png") + ": offset 0: is neither a PNG nor a JPEG file");
+    put_file(folder.file("other.png"), Bytes(text.begin(), text.end()));
+    EXPECT_EQ(error_of_reading(folder.file("other.png")),
+              folder.file("other.png") + ": offset 0: is neither a PNG nor a JPEG file");
   }
 }
 
 TEST(WritePng, ReadsBack) {
-  const TemporaryFolder folder;
+  const TemporaryDirectory folder;
   for (const auto& [height, width] : {std::pair{1, 1}, std::pair{1, 300}, std::pair{17, 5}}) {
     const Image written = test_picture(height, width);
-    write_png(folder / "a.png", written);
-    const Image read = read_image(folder / "a.png");
+    write_png(folder.file("a.png"), written);
+    const Image read = read_image(folder.file("a.png"));
     EXPECT_EQ(read.height, height);
     EXPECT_EQ(read.width, width);
     EXPECT_EQ(read.rgb, written.rgb);
@@ -124,10 +124,10 @@ TEST(WritePng, ReadsBack) {
 }
 
 TEST(WritePng, RefusesWhatIsNoPicture) {
-  const TemporaryFolder folder;
-  EXPECT_THROW(write_png(folder / "a.png", {2, 2, Bytes(11)}), Error);
-  EXPECT_THROW(write_png(folder / "a.png", {0, 2, {}}), Error);
-  EXPECT_THROW(write_png(folder / "absent/a.png", test_picture(2, 2)), Error);
+  const TemporaryDirectory folder;
+  EXPECT_THROW(write_png(folder.file("a.png"), {2, 2, Bytes(11)}), Error);
+  EXPECT_THROW(write_png(folder.file("a.png"), {0, 2, {}}), Error);
+  EXPECT_THROW(write_png(folder.file("absent/a.png"), test_picture(2, 2)), Error);
   EXPECT_TRUE(std::filesystem::is_empty(folder.path()));
 }
 

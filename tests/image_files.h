@@ -1,36 +1,17 @@
 // For the tests of images: files to make, to read and to damage.
 #pragma once
 
-#include <stdlib.h>
-
 #include <filesystem>
 #include <fstream>
 #include <string>
 #include <vector>
 
 #include "data/image_file.h"
+#include "temporary_directory.h"
 
 namespace mocograd {
 
 using Bytes = std::vector<uint8_t>;
-
-// A folder that is gone when the test is done.
-class TemporaryFolder {
- public:
-  TemporaryFolder() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "images-XXXXXX").string();
-    path_ = mkdtemp(pattern.data());
-  }
-  ~TemporaryFolder() { std::filesystem::remove_all(path_); }
-  TemporaryFolder(const TemporaryFolder&) = delete;
-  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
-
-  std::string operator/(const std::string& name) const { return path_ / name; }
-  std::string path() const { return path_; }
-
- private:
-  std::filesystem::path path_;
-};
 
 // A file with its folders.
 inline void put_file(const std::string& path, const Bytes& bytes) {

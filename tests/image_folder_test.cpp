@@ -18,11 +18,11 @@ class ImageFolder : public testing::Test {
  protected:
   // An image at that path within the folder.
   void put(const std::string& name, int64_t height = 8, int64_t width = 8, int tint = 0) const {
-    fs::create_directories(fs::path(folder_ / name).parent_path());
-    write_png(folder_ / name, test_picture(height, width, tint));
+    fs::create_directories(fs::path(folder_.file(name)).parent_path());
+    write_png(folder_.file(name), test_picture(height, width, tint));
   }
   void put_bad(const std::string& name) const {
-    put_file(folder_ / name, {0xFF, 0xD8, 0xFF, 0xE0});
+    put_file(folder_.file(name), {0xFF, 0xD8, 0xFF, 0xE0});
   }
 
   DataSet open(const DecodeOptions& options = {}, int64_t size = 8) const {
@@ -46,7 +46,7 @@ class ImageFolder : public testing::Test {
   }
   static std::vector<double> labels(const ImageSet& set) { return set.labels.to_vector(); }
 
-  const TemporaryFolder folder_;
+  const TemporaryDirectory folder_;
 };
 
 void expect_same(const ImageSet& a, const ImageSet& b) {
@@ -79,9 +79,9 @@ TEST_F(ImageFolder, HiddenFilesOtherFilesAndInnerFoldersArePassedOver) {
   put("train/cat/.hidden.png");
   put("train/cat/inner/b.png");
   put("train/.thumbnails/c.png");
-  put_file(folder_ / "train/cat/notes.txt", {'x'});
-  put_file(folder_ / "train/README.md", {'x'});
-  fs::create_directories(folder_ / "train/cat/folder.png");
+  put_file(folder_.file("train/cat/notes.txt"), {'x'});
+  put_file(folder_.file("train/README.md"), {'x'});
+  fs::create_directories(folder_.file("train/cat/folder.png"));
   const DataSet data = open();
   EXPECT_EQ(data.classes, (std::vector<std::string>{"cat"}));
   EXPECT_EQ(data.train.size(), 1);
@@ -89,15 +89,15 @@ TEST_F(ImageFolder, HiddenFilesOtherFilesAndInnerFoldersArePassedOver) {
 
 TEST_F(ImageFolder, SymbolicLinksAreFollowed) {
   put("elsewhere/x/a.png", 8, 8, 1);
-  fs::create_directories(folder_ / "train/cat");
-  fs::create_symlink(folder_ / "elsewhere/x/a.png", folder_ / "train/cat/link.png");
-  fs::create_directory_symlink(folder_ / "elsewhere/x", folder_ / "train/dog");
+  fs::create_directories(folder_.file("train/cat"));
+  fs::create_symlink(folder_.file("elsewhere/x/a.png"), folder_.file("train/cat/link.png"));
+  fs::create_directory_symlink(folder_.file("elsewhere/x"), folder_.file("train/dog"));
   const DataSet data = open();
   EXPECT_EQ(data.classes, (std::vector<std::string>{"cat", "dog"}));
   EXPECT_EQ(pixels(data.train, 0), pixels(data.train, 1));
-  fs::create_symlink(folder_ / "nowhere", folder_ / "train/dog/b.png");
+  fs::create_symlink(folder_.file("nowhere"), folder_.file("train/dog/b.png"));
   EXPECT_EQ(error(),
-            (folder_ / "train/dog/b.png") + ": cannot be opened: No such file or directory");
+            folder_.file("train/dog/b.png") + ": cannot be opened: No such file or directory");
 }
 
 TEST_F(ImageFolder, OneLevelIsATrainingSet) {
@@ -116,7 +116,7 @@ TEST_F(ImageFolder, ImagesWithoutClassFoldersHaveNoLabels) {
   EXPECT_TRUE(data.classes.empty());
   EXPECT_EQ(labels(data.train), (std::vector<double>{-1, -1}));
   EXPECT_EQ(pixels(data.train, 0), test_picture(8, 8, 2).rgb);
-  EXPECT_THROW(write_cifar10(data, folder_ / "out"), Error);
+  EXPECT_THROW(write_cifar10(data, folder_.file("out")), Error);
 }
 
 TEST_F(ImageFolder, TheTestMayBeMissingAndMayLackClasses) {
@@ -124,7 +124,7 @@ TEST_F(ImageFolder, TheTestMayBeMissingAndMayLackClasses) {
   put("train/dog/a.png");
   EXPECT_FALSE(open().test);
   put("test/dog/a.png");
-  fs::create_directories(folder_ / "test/cat");
+  fs::create_directories(folder_.file("test/cat"));
   EXPECT_EQ(labels(*open().test), (std::vector<double>{1}));
 }
 
@@ -133,20 +133,20 @@ TEST_F(ImageFolder, WhatMakesNoDataSetIsNamed) {
   put("test/cat/a.png");
   EXPECT_EQ(error(), folder_.path() + ": holds test, but no train to go with it");
   put("train/dog/a.png");
-  EXPECT_EQ(error(), (folder_ / "test/cat") + ": the training has no class of that name");
-  fs::create_directories(folder_ / "train/cat");
-  EXPECT_EQ(error(), (folder_ / "train/cat") + ": holds no .png, .jpg or .jpeg file");
+  EXPECT_EQ(error(), folder_.file("test/cat") + ": the training has no class of that name");
+  fs::create_directories(folder_.file("train/cat"));
+  EXPECT_EQ(error(), folder_.file("train/cat") + ": holds no .png, .jpg or .jpeg file");
   put("train/cat/a.png");
   put("test/b.png");
-  EXPECT_EQ(error(), (folder_ / "test/b.png") + ": a test image in no class folder");
+  EXPECT_EQ(error(), folder_.file("test/b.png") + ": a test image in no class folder");
   put("train/b.png");
   EXPECT_EQ(error(),
-            (folder_ / "train/b.png") + ": an image beside class folders: of which class is it?");
+            folder_.file("train/b.png") + ": an image beside class folders: of which class is it?");
   try {
-    open_data_set("folder:" + (folder_ / "absent"), 8);
+    open_data_set("folder:" + folder_.file("absent"), 8);
     ADD_FAILURE() << "a folder that is absent was opened";
   } catch (const Error& error) {
-    EXPECT_EQ(error.what(), (folder_ / "absent") + ": is not a directory");
+    EXPECT_EQ(error.what(), folder_.file("absent") + ": is not a directory");
   }
 }
 
@@ -171,8 +171,8 @@ TEST_F(ImageFolder, ShrinkingIsAntialiased) {
   Image stripes{32, 32, {}};
   for (int i = 0; i < 32 * 32; ++i)
     stripes.rgb.insert(stripes.rgb.end(), 3, i % 32 / 4 == 4 ? 160 : 0);
-  fs::create_directories(folder_ / "cat");
-  write_png(folder_ / "cat/a.png", stripes);
+  fs::create_directories(folder_.file("cat"));
+  write_png(folder_.file("cat/a.png"), stripes);
   const DataSet data = open();
   const Bytes shrunk = pixels(data.train, 0);
   for (size_t i = 0; i < 64; ++i) {
@@ -218,7 +218,7 @@ TEST_F(ImageFolder, ABadImageFailsOrIsSkippedAndCounted) {
   put("train/dog/c.png", 8, 8, 2);
   put("test/dog/d.png");
   put_bad("test/dog/e.png");
-  const std::string first = (folder_ / "train/cat/b.jpg") + ": offset 4: the file ends too early";
+  const std::string first = folder_.file("train/cat/b.jpg") + ": offset 4: the file ends too early";
   EXPECT_EQ(error(), first);
   const DataSet data = open({.skip_bad_images = true});
   EXPECT_EQ(labels(data.train), (std::vector<double>{0, 1}));
@@ -229,13 +229,13 @@ TEST_F(ImageFolder, ABadImageFailsOrIsSkippedAndCounted) {
                                       first}));
   put_bad("test/dog/d.png");
   EXPECT_EQ(error({.skip_bad_images = true}),
-            (folder_ / "test/dog/d.png") + ": offset 4: the file ends too early");
+            folder_.file("test/dog/d.png") + ": offset 4: the file ends too early");
 }
 
 TEST_F(ImageFolder, ProgressIsTold) {
   put("c/0.png");
-  const Bytes image = file_bytes(folder_ / "c/0.png");
-  for (int i = 1; i < 300; ++i) put_file(folder_ / ("c/" + std::to_string(i) + ".png"), image);
+  const Bytes image = file_bytes(folder_.file("c/0.png"));
+  for (int i = 1; i < 300; ++i) put_file(folder_.file("c/" + std::to_string(i) + ".png"), image);
   std::vector<std::pair<int64_t, int64_t>> told;
   open({.progress = [&](int64_t done, int64_t total) { told.emplace_back(done, total); }});
   EXPECT_EQ(told, (std::vector<std::pair<int64_t, int64_t>>{{256, 300}}));
@@ -246,8 +246,8 @@ TEST_F(ImageFolder, PackedIntoCifar10ItReadsBackEqual) {
     put("train/c" + std::to_string(i % 4) + "/" + std::to_string(i) + ".png", 20 + i, 40, i);
   put("test/c3/a.png", 32, 32);
   const DataSet data = open({}, 32);
-  write_cifar10(data, folder_ / "new/packed");
-  const DataSet read = open_cifar10(folder_ / "new/packed");
+  write_cifar10(data, folder_.file("new/packed"));
+  const DataSet read = open_cifar10(folder_.file("new/packed"));
   expect_same(read.train, data.train);
   expect_same(*read.test, *data.test);
   EXPECT_EQ(read.classes, data.classes);
@@ -256,24 +256,24 @@ TEST_F(ImageFolder, PackedIntoCifar10ItReadsBackEqual) {
 TEST_F(ImageFolder, PackingReplacesNothingAndLeavesNothingHalfDone) {
   put("train/cat/a.png");
   const DataSet data = open({}, 32);
-  put_file(folder_ / "out/data_batch_4.bin", {'x'});
-  EXPECT_THROW(write_cifar10(data, folder_ / "out"), Error);
-  EXPECT_EQ(file_bytes(folder_ / "out/data_batch_4.bin"), Bytes{'x'});
-  EXPECT_FALSE(fs::exists(folder_ / "out/data_batch_1.bin"));
+  put_file(folder_.file("out/data_batch_4.bin"), {'x'});
+  EXPECT_THROW(write_cifar10(data, folder_.file("out")), Error);
+  EXPECT_EQ(file_bytes(folder_.file("out/data_batch_4.bin")), Bytes{'x'});
+  EXPECT_FALSE(fs::exists(folder_.file("out/data_batch_1.bin")));
 
-  write_cifar10(data, folder_ / "packed");
-  EXPECT_FALSE(open_cifar10(folder_ / "packed").test);
-  EXPECT_THROW(write_cifar10(data, folder_ / "packed"), Error);
-  EXPECT_THROW(write_cifar10(data, folder_ / "train/cat/a.png"), Error);
-  EXPECT_THROW(write_cifar10(open({}, 31), folder_ / "other"), Error);
-  EXPECT_FALSE(fs::exists(folder_ / "other"));
+  write_cifar10(data, folder_.file("packed"));
+  EXPECT_FALSE(open_cifar10(folder_.file("packed")).test);
+  EXPECT_THROW(write_cifar10(data, folder_.file("packed")), Error);
+  EXPECT_THROW(write_cifar10(data, folder_.file("train/cat/a.png")), Error);
+  EXPECT_THROW(write_cifar10(open({}, 31), folder_.file("other")), Error);
+  EXPECT_FALSE(fs::exists(folder_.file("other")));
 }
 
 TEST_F(ImageFolder, ElevenClassesAreTooManyForCifar10) {
   for (int i = 0; i < 11; ++i) put("class " + std::to_string(i) + "/a.png");
   const DataSet data = open({}, 32);
   try {
-    write_cifar10(data, folder_ / "out");
+    write_cifar10(data, folder_.file("out"));
     ADD_FAILURE() << "eleven classes were packed";
   } catch (const Error& error) {
     EXPECT_NE(std::string(error.what()).find("11 classes"), std::string::npos) << error.what();
@@ -283,13 +283,13 @@ TEST_F(ImageFolder, ElevenClassesAreTooManyForCifar10) {
 TEST_F(ImageFolder, ALabelOfCifar10WithoutANameIsRefused) {
   put("cat/a.png");
   put("dog/a.png");
-  write_cifar10(open({}, 32), folder_ / "out");
-  put_file(folder_ / "out/batches.meta.txt", {'c', 'a', 't', '\n'});
+  write_cifar10(open({}, 32), folder_.file("out"));
+  put_file(folder_.file("out/batches.meta.txt"), {'c', 'a', 't', '\n'});
   try {
-    open_cifar10(folder_ / "out");
+    open_cifar10(folder_.file("out"));
     ADD_FAILURE() << "a label beyond the names was read";
   } catch (const Error& error) {
-    EXPECT_EQ(error.what(), (folder_ / "out/data_batch_1.bin") +
+    EXPECT_EQ(error.what(), folder_.file("out/data_batch_1.bin") +
                                 ": label 1 in record 1 (offset 3073) is not below 1");
   }
 }

@@ -9,6 +9,7 @@
 #include <limits>
 
 #include "io/json_lines.h"
+#include "temporary_directory.h"
 #include "tensor/error.h"
 #include "tensor/random.h"
 
@@ -236,19 +237,14 @@ TEST(JsonWriter, DoublesReadBackExactly) {
 
 class JsonLinesTest : public testing::Test {
  protected:
-  JsonLinesTest() {
-    std::string pattern = (fs::temp_directory_path() / "lines-XXXXXX").string();
-    folder_ = mkdtemp(pattern.data());
-  }
-  ~JsonLinesTest() override { fs::remove_all(folder_); }
-
   std::string contents() const {
     std::ifstream stream(path());
     return std::string(std::istreambuf_iterator<char>(stream), {});
   }
   std::string path() const { return folder_ / "metrics.jsonl"; }
 
-  fs::path folder_;
+  const TemporaryDirectory directory_;
+  const fs::path folder_ = directory_.path();
 };
 
 TEST_F(JsonLinesTest, EachLineIsThereWholeAtOnce) {

@@ -6,11 +6,11 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <filesystem>
 #include <limits>
 
 #include "cpu/parallel.h"
 #include "nn/layers.h"
+#include "temporary_directory.h"
 #include "tensor/backend.h"
 #include "tensor/statistics.h"
 
@@ -73,7 +73,6 @@ class NanGuard : public testing::TestWithParam<double> {
   ~NanGuard() override {
     use_fused_operations(true);
     set_num_threads(threads_);
-    std::filesystem::remove(path_);
   }
 
   // What the step must not change.
@@ -114,7 +113,8 @@ class NanGuard : public testing::TestWithParam<double> {
   }
 
   const int threads_ = num_threads();
-  const std::string path_ = testing::TempDir() + "/nan_guard_test.safetensors";
+  const TemporaryDirectory directory_;
+  const std::string path_ = directory_.file("replay.safetensors");
   const PretrainConfig config_ = tiny();
   const Progress progress_{.step = 1};
   const Provenance provenance_;
@@ -302,8 +302,8 @@ class SpoiltOptimizer : public OperationObserver, public PretrainObserver {
 };
 
 TEST(Pretrain, NeverSavesWeightsThatAreNotFinite) {
-  const std::string out = testing::TempDir() + "/nan_guard_test_run";
-  std::filesystem::remove_all(out);
+  const TemporaryDirectory directory;
+  const std::string out = directory.file("run");
   PretrainConfig config = tiny();
   config.knn_every = 0;
   config.save_every = 2;
@@ -322,7 +322,6 @@ TEST(Pretrain, NeverSavesWeightsThatAreNotFinite) {
   const NamedTensors checkpoint = read_safetensors(out + "/checkpoint.safetensors");
   EXPECT_EQ(checkpoint_progress(checkpoint).step, 2);
   for (const auto& [name, tensor] : checkpoint.tensors) EXPECT_TRUE(all_finite(tensor)) << name;
-  std::filesystem::remove_all(out);
 }
 
 TEST(AllFinite, SeesEveryPosition) {

@@ -3,12 +3,12 @@
 #include <zlib.h>
 
 #include <array>
-#include <filesystem>
 #include <fstream>
 #include <vector>
 
 #include "io/half_blocks.h"
 #include "io/png.h"
+#include "temporary_directory.h"
 #include "tensor/error.h"
 
 namespace mocograd {
@@ -60,11 +60,11 @@ std::string filtered_rows(const std::string& png, size_t bytes) {
 }
 
 TEST(Png, HoldsThePixels) {
-  const std::string path = testing::TempDir() + "pictures_test.png";
+  const TemporaryDirectory directory;
+  const std::string path = directory.file("a.png");
   write_png(path, kTwoByThree.data(), 2, 3);
   std::ifstream stream(path, std::ios::binary);
   const std::string png{std::istreambuf_iterator<char>(stream), {}};
-  std::filesystem::remove(path);
   ASSERT_EQ(png.substr(0, 8), "\x89PNG\r\n\x1a\n");
   ASSERT_EQ(png.substr(12, 4), "IHDR");
   EXPECT_EQ(big_endian(png, 16), 3u) << "width";

@@ -7,18 +7,13 @@
 #include <fstream>
 
 #include "io/safetensors.h"
+#include "temporary_directory.h"
 #include "tensor/random.h"
 
 namespace mocograd {
 
 class SafetensorsTest : public testing::Test {
  protected:
-  SafetensorsTest() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "safetensors-XXXXXX").string();
-    folder_ = mkdtemp(pattern.data());
-  }
-  ~SafetensorsTest() override { std::filesystem::remove_all(folder_); }
-
   std::string path() const { return folder_ / "a.safetensors"; }
 
   void put(const std::string& bytes) const {
@@ -55,7 +50,8 @@ class SafetensorsTest : public testing::Test {
     EXPECT_EQ(error.find('\n'), std::string::npos) << error;
   }
 
-  std::filesystem::path folder_;
+  const TemporaryDirectory directory_;
+  const std::filesystem::path folder_ = directory_.path();
 };
 
 inline std::string little_endian(uint64_t value) {

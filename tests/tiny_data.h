@@ -2,13 +2,12 @@
 #pragma once
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
-#include <filesystem>
 #include <fstream>
 #include <string>
 
 #include "data/dataset.h"
+#include "temporary_directory.h"
 #include "tensor/random.h"
 
 namespace mocograd {
@@ -43,28 +42,6 @@ inline DataSet tiny_data(int64_t train = 40, int64_t test = 20, int64_t classes 
   data.std = {0.2f, 0.2f, 0.2f};
   return data;
 }
-
-// A directory of its own, removed at the end.
-class TemporaryDirectory {
- public:
-  TemporaryDirectory() {
-    std::string name = (std::filesystem::temp_directory_path() / "mocograd-XXXXXX").string();
-    if (!mkdtemp(name.data())) throw Error("no temporary directory");
-    path_ = name;
-  }
-  ~TemporaryDirectory() {
-    std::error_code error;
-    std::filesystem::remove_all(path_, error);
-  }
-  TemporaryDirectory(const TemporaryDirectory&) = delete;
-  TemporaryDirectory& operator=(const TemporaryDirectory&) = delete;
-
-  std::string file(const std::string& name) const { return (path_ / name).string(); }
-  std::string path() const { return path_.string(); }
-
- private:
-  std::filesystem::path path_;
-};
 
 // In CIFAR-10's binary format.
 inline void write_cifar10(const ImageSet& set, const std::string& path) {

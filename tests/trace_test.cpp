@@ -1,9 +1,7 @@
 // Names of operations, and traces.
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <cmath>
-#include <filesystem>
 #include <fstream>
 #include <optional>
 #include <set>
@@ -12,6 +10,7 @@
 #include "cpu/parallel.h"
 #include "debug/trace.h"
 #include "io/json.h"
+#include "temporary_directory.h"
 #include "tiny_step.h"
 
 namespace mocograd {
@@ -94,8 +93,8 @@ std::set<std::string> members(const JsonValue& object) {
 
 class TraceFile : public testing::TestWithParam<std::string> {
  protected:
-  ~TraceFile() override { std::filesystem::remove(path_); }
-  const std::string path_ = testing::TempDir() + "/trace_test-" + std::to_string(getpid());
+  const TemporaryDirectory directory_;
+  const std::string path_ = directory_.file("trace.jsonl");
 };
 
 // Every line has the fields that debug/trace.h promises for the level, and no others.
