@@ -4,6 +4,7 @@
 
 #include "cuda/warp.h"
 #include "emulator_case.h"
+#include "emulator_kernels.h"
 
 namespace mocograd::cuda_emulated {
 namespace {
@@ -120,6 +121,26 @@ TEST_F(EmulatorTest, ADivergentWarpIsNamed) {
   EXPECT_DEATH(launch(wrong_warp, grid, 4), "__shfl_xor_sync reads lane [0-7], which its mask");
   EXPECT_DEATH(launch(wrong_warp, Grid{1, 20}, 0),
                "the mask names lanes that the block does not have");
+}
+
+// ---- sums over a block -----------------------------------------------------------------------------
+
+// The second must not write where the first is still being read.
+TEST_F(EmulatorTest, SumsOfABlockDoNotDisturbEachOther) {
+  constexpr unsigned kThreads = 128;
+  std::vector<float> x(kThreads);
+  std::iota(x.begin(), x.end(), 1.0f);
+  const float sum = kThreads * (kThreads + 1) / 2;
+  for (uint64_t seed = 0; seed < 20; ++seed) {
+    emulator::set_seed(seed);
+    DeviceArray<float> input(x), sums(2 * kThreads);
+    sum_twice(input.data(), sums.data(), kThreads);
+    const std::vector<float> found = sums.values();
+    for (unsigned i = 0; i < kThreads; ++i) {
+      ASSERT_EQ(found[2 * i], sum) << "seed " << seed << ", thread " << i;
+      ASSERT_EQ(found[2 * i + 1], 2 * sum) << "seed " << seed << ", thread " << i;
+    }
+  }
 }
 
 }  // namespace

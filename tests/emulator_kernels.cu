@@ -2,6 +2,7 @@
 
 #include "cuda/async_copy.h"
 #include "cuda/mma.h"
+#include "cuda/reduce.h"
 #include "cuda/wgmma.h"
 
 namespace mocograd::MOCO_CUDA {
@@ -155,6 +156,13 @@ void launch_wgmma(const uint16_t* a, const uint16_t* b, float* c, int n) {
   launch(n == 64 ? wgmma_kernel<64, kSwizzle> : wgmma_kernel<128, kSwizzle>, grid, a, b, c);
 }
 
+__global__ void sum_twice_kernel(const float* x, float* sums) {
+  const float mine = x[threadIdx.x];
+  const float first = block_sum(mine), second = block_sum(2 * mine);
+  sums[2 * threadIdx.x] = first;
+  sums[2 * threadIdx.x + 1] = second;
+}
+
 }  // namespace
 
 void mma_gemm(const uint16_t* a, const uint16_t* b, float* c, int M, int N, int K) {
@@ -177,6 +185,10 @@ void wgmma_product(const uint16_t* a, const uint16_t* b, float* c, int n, int ro
     case 128:
       return launch_wgmma<Swizzle::bytes128>(a, b, c, n);
   }
+}
+
+void sum_twice(const float* x, float* sums, unsigned threads) {
+  launch(sum_twice_kernel, Grid{1, threads}, x, sums);
 }
 
 }  // namespace mocograd::MOCO_CUDA

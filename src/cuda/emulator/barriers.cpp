@@ -86,7 +86,7 @@ int block_barrier(const char* name, const CallSite& site, bool predicate) {
     return barrier.result;
   }
   for (Thread& thread : block.threads)
-    if (&thread != block.current) block.ready.push_back(&thread);
+    if (&thread != block.current) block.make_ready(thread);
   for (Warp& warp : block.warps) warp.at_block_barrier = 0;
   barrier.result = barrier.count;
   barrier.waiting = 0;
@@ -113,7 +113,7 @@ void warp_meeting(const char* name, unsigned mask, const CallSite& site, void* o
   for (unsigned lane = 0; lane < kLanes; ++lane) {
     if (!(mask >> lane & 1)) continue;
     offers[lane] = warp[lane].offer;
-    if (&warp[lane] != block.current) block.ready.push_back(&warp[lane]);
+    if (&warp[lane] != block.current) block.make_ready(warp[lane]);
   }
   if (perform != nullptr) perform(offers);
 }

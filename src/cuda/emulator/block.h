@@ -12,6 +12,7 @@
 namespace mocograd::emulator {
 
 constexpr unsigned kLanes = 32;  // of a warp
+constexpr uint64_t kNoWarp = UINT64_MAX;
 
 struct Thread {
   unsigned number;
@@ -47,7 +48,7 @@ struct BlockBarrier {
 struct Block {
   std::vector<Thread> threads;
   std::vector<Warp> warps;
-  std::vector<Thread*> ready;  // to run: those that wait for nothing
+  std::vector<Thread*> ready, eager;  // to run: those that wait for nothing; the eager warp's
   Thread* current = nullptr;
   Thread* last_ended = nullptr;
   unsigned ended = 0;    // threads
@@ -56,7 +57,14 @@ struct Block {
   unsigned char* dynamic_shared = nullptr;
   size_t dynamic_shared_bytes = 0;
 
+  // By even draws the warps of a block keep so close together that a missing barrier between two of
+  // them hardly ever shows: with an odd seed one warp of each block runs whenever it can.
+  uint64_t eager_warp = kNoWarp;
+
   Warp& warp() { return warps[current->number / kLanes]; }
+  void make_ready(Thread& thread) {
+    (thread.number / kLanes == eager_warp ? eager : ready).push_back(&thread);
+  }
 };
 inline Block block;
 

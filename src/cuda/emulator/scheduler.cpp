@@ -64,7 +64,8 @@ void begin_block() {
     std::memset(block.dynamic_shared, kPoison, block.dynamic_shared_bytes);
   block.ended = 0;
   for (Warp& warp : block.warps) warp.ended = 0;
-  for (Thread& thread : block.threads) block.ready.push_back(&thread);
+  block.eager_warp = seed() % 2 == 0 ? kNoWarp : random_below(block.warps.size());
+  for (Thread& thread : block.threads) block.make_ready(thread);
 }
 
 // Lanes can wait for each other in a circle: 0 for 1 with one mask, 1 for 2 with another, 2 for 0.
@@ -83,15 +84,16 @@ void begin_block() {
 
 // Makes the next thread the running one. nullptr: the last block is done.
 Thread* draw_next() {
-  if (block.ready.empty()) {
+  if (block.ready.empty() && block.eager.empty()) {
     if (block.ended < block.threads.size()) fail_deadlock();
     if (blocks_begun == number_of_blocks()) return nullptr;
     begin_block();
   }
-  const size_t i = random_below(block.ready.size());
-  Thread* next = block.ready[i];
-  block.ready[i] = block.ready.back();
-  block.ready.pop_back();
+  std::vector<Thread*>& ready = block.eager.empty() ? block.ready : block.eager;
+  Thread*& drawn = ready[random_below(ready.size())];
+  Thread* next = drawn;
+  drawn = ready.back();
+  ready.pop_back();
   block.current = next;
   threadIdx = next->index;
   return next;

@@ -2,8 +2,9 @@
 //
 // A thread runs until it has to wait, at a barrier of its block or of its warp, or ends. Whoever
 // arrives last does not wait, and makes the others ready; the next one to run is drawn from those
-// ready. A thread that ends hands its stack to the next that has not begun: a kernel without barriers
-// runs all its threads on one stack, with no switch between them.
+// ready, with an odd seed from one warp's first. A thread that ends hands its stack to the next that
+// has not begun: a kernel without barriers runs all its threads on one stack, with no switch between
+// them.
 //
 // Everything happens on the caller's thread of the operating system; launches from several threads
 // follow each other.
