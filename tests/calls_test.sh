@@ -13,6 +13,8 @@ check '--version' "$moco" --version
 
 check 'an unknown command' call 2 "'polish'" polish
 check 'an unknown flag' call 2 "--polish" pretrain --data shapes --out "$out" --polish
+check 'an unknown flag with a value' call 2 "no command or flag '--polish'" \
+  pretrain --data shapes --out "$out" --polish shoes
 check 'an unknown flag beside a missing one' call 2 "--polish" pretrain --polish
 check 'an unknown command beside --help' call 2 "'polish'" polish --help
 check 'an unknown flag beside --help' call 2 "'--polish'" pretrain --polish --help

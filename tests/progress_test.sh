@@ -31,6 +31,11 @@ check 'nothing on stderr' test ! -s "$scratch/errors"
 sed 1d "$scratch/lines" >"$scratch/logged"
 check 'log.txt is what was shown after the first line' cmp "$scratch/logged" "$scratch/plain/log.txt"
 
+# shellcheck disable=SC2086
+"$moco" pretrain $tiny --epochs 1 --out "$scratch/one" >"$scratch/short" 2>&1
+check 'one epoch of cosine learns nothing: a warning' shows "^warning: --epochs 1 .* nothing is learnt" "$scratch/short"
+check 'two epochs learn: none' lacks '^warning: --epochs' "$scratch/lines"
+
 if ! script -qec true /dev/null >/dev/null 2>&1; then
   echo 'skipped: what a terminal shows: no program script (util-linux), or no pseudo-terminals here'
   finish

@@ -59,7 +59,9 @@ std::string message_of(const CLI::ParseError& error, const CLI::App& app) {
   }
   // A flag that is missing, or a command, was perhaps misspelt: what nobody knows comes first.
   const std::string unknown = unknown_word(app);
-  if (dynamic_cast<const CLI::RequiredError*>(&error) && !unknown.empty()) return unknown;
+  const bool missing_or_extra = dynamic_cast<const CLI::RequiredError*>(&error) ||
+                                dynamic_cast<const CLI::ExtrasError*>(&error);
+  if (missing_or_extra && !unknown.empty()) return unknown;
   return error.what();
 }
 

@@ -131,6 +131,11 @@ class PretrainRun {
       observer_.warning(
           detail::concatenate("the queue of ", config_.queue, " keys is longer than the ", images,
                               " training images: it holds several keys of the same image"));
+    if (config_.lr > 0 && schedule_.learning_rate(config_.lr, 1, config_.epochs) == 0)
+      observer_.warning(detail::concatenate("--epochs ", config_.epochs, " with --schedule ",
+                                            config_.schedule,
+                                            ": the last epoch's learning rate is 0, so nothing is "
+                                            "learnt"));
     if (config_.knn_every > 0 && !data_.test)
       observer_.warning(data_.name + " has no test images: no kNN");
   }
