@@ -28,15 +28,6 @@ __global__ void sum_chunks_kernel(ColumnPartition part, const T* x, T* partial) 
   if (at.speaks) partial[at.chunk * part.C + at.column] = sum;
 }
 
-template <class T>
-__global__ void add_chunks_kernel(int64_t C, int64_t chunks, const T* partial, T* y) {
-  const int64_t c = grid_index();
-  if (c >= C) return;
-  T sum = 0;
-  for (int64_t k = 0; k < chunks; ++k) sum += partial[k * C + c];
-  y[c] = sum;
-}
-
 // `lanes` threads of a warp for each row, a power of two.
 template <class T>
 __global__ void row_dot_kernel(int64_t N, int64_t C, int lanes, const T* a, const T* b, T* y) {
@@ -93,8 +84,7 @@ void CudaBackend::sum_rows(const Tensor& x, const Tensor& y) {
     const ColumnPartition part(C, x.dim(0), 1);
     const Scratch<T> partial(part.chunks * C);
     launch(sum_chunks_kernel<T>, part.grid(), part, x.raw<T>(), partial.data());
-    launch(add_chunks_kernel<T>, part.one_thread_a_column(), C, part.chunks, partial.data(),
-           y.raw<T>());
+    add_parts(C, part.chunks, partial.data(), y.raw<T>());
   });
 }
 

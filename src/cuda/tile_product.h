@@ -54,15 +54,6 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 template <class T>
-__global__ void add_parts_kernel(int64_t n, int parts, const T* part, T* c) {
-  const int64_t i = grid_index();
-  if (i >= n) return;
-  T sum = 0;
-  for (int s = 0; s < parts; ++s) sum += part[s * n + i];
-  c[i] = sum;
-}
-
-template <class T>
 bool on_tensor_cores() {
   return std::is_same_v<T, float> && precision() == Precision::tf32;
 }
@@ -100,7 +91,7 @@ void tile_product(const A& a, const B& b, int64_t M, int64_t N, int64_t K, T* c)
   if (shape.splits == 1) return tile_product_to<T>(a, b, MatrixOutput<T>{c, M, N}, shape);
   const Scratch<T> parts(M * N * shape.splits);
   tile_product_to<T>(a, b, MatrixOutput<T>{parts.data(), M, N}, shape);
-  launch(add_parts_kernel<T>, one_thread_each(M * N), M * N, shape.splits, parts.data(), c);
+  add_parts(M * N, shape.splits, parts.data(), c);
 }
 
 // A matrix in memory: element (i, k) is at i·outer_stride + k·inner_stride, one of which is 1.
