@@ -158,10 +158,19 @@ mutants=0 survived=0
 while read -r folder; do
   name=$(cat "$folder/name") file=$(cat "$folder/file") kill=$(cat "$folder/kill")
   object=$(object "$file")
-  cp -p "$copy/$file" "$scratch/source" && cp -p "$object" "$scratch/object" || exit 1
-  result=$(outcome)
-  cp -p "$scratch/source" "$copy/$file" # with their times: nothing is built again
-  cp -p "$scratch/object" "$object"
+  cp -p "$copy/$file" "$scratch/source" || exit 1
+  case $file in
+    *.h) # what includes it is built again the next time
+      result=$(outcome)
+      cp "$scratch/source" "$copy/$file"
+      ;;
+    *)
+      cp -p "$object" "$scratch/object" || exit 1
+      result=$(outcome)
+      cp -p "$scratch/source" "$copy/$file" # with their times: nothing is built again
+      cp -p "$scratch/object" "$object"
+      ;;
+  esac
   mutants=$((mutants + 1))
   case $result in SURVIVED*) survived=$((survived + 1)) ;; esac
   echo "$result: $name (by $kill)"
