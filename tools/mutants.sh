@@ -4,6 +4,7 @@
 #
 #   BUILD=build tools/mutants.sh               all; needs an up-to-date build, to begin from
 #   BUILD=build tools/mutants.sh --sample N    N of them, always the same, spread over the lists
+#   tools/mutants.sh --texts                   only whether each can be planted; builds nothing
 #
 # A list's lines:
 #
@@ -25,18 +26,16 @@ cd "$(dirname "$0")/.." || exit 1
 BUILD=${BUILD:-build}
 limit=300 # seconds
 sample=0
-case ${1:-} in --sample) sample=${2:?needs a number} ;; esac
+texts_only=
+case ${1:-} in
+  --sample) sample=${2:?needs a number} ;;
+  --texts) texts_only=yes ;;
+esac
 
 scratch=$(mktemp -d) || exit 1
 trap 'rm -rf "$scratch"' EXIT
 trap 'exit 130' INT TERM
-copy=$scratch/copy
-mkdir -p "$copy/build" "$scratch/all"
-cp -a Makefile src tests "$copy" || exit 1
-cp -a "$BUILD/obj" "$copy/build" || exit 1
-find "$copy/build" -name '*.o' -exec strip -gp {} + # links in a fraction of the time
-export MOCO_ISA=baseline
-unset MAKEFLAGS MAKELEVEL
+mkdir "$scratch/all"
 
 # ---- the lists ---------------------------------------------------------------------------------------
 
@@ -75,8 +74,29 @@ replace() {
     print $out $text;' "$@"
 }
 
+if [ -n "$texts_only" ]; then
+  mutants=0 stale=0
+  for folder in "$scratch"/all/*; do
+    cp "$(cat "$folder/file")" "$scratch/source" || exit 1
+    mutants=$((mutants + 1))
+    replace "$scratch/source" "$folder/old" "$folder/new" && continue
+    stale=$((stale + 1))
+    echo "cannot be planted in $(cat "$folder/file"): $(cat "$folder/name")"
+  done
+  echo "$mutants mutants, $stale cannot be planted"
+  [ "$stale" -eq 0 ]
+  exit
+fi
+
 # ---- building and running ----------------------------------------------------------------------------
 
+copy=$scratch/copy
+mkdir -p "$copy/build"
+cp -a Makefile src tests "$copy" || exit 1
+cp -a "$BUILD/obj" "$copy/build" || exit 1
+find "$copy/build" -name '*.o' -exec strip -gp {} + # links in a fraction of the time
+export MOCO_ISA=baseline
+unset MAKEFLAGS MAKELEVEL
 other_kernels=$(cd "$copy" && find build/obj -name '*.avx*.o' | sed 's/^/-o /')
 
 # programs KILLER: what it runs
