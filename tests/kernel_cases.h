@@ -20,7 +20,7 @@
 #include "cpu/instruction_set.h"
 #include "cpu/parallel.h"
 #include "cuda/emulator/scheduler.h"
-#include "cuda/precision.h"
+#include "tensor/precision.h"
 #include "tensor/backend.h"
 #include "tensor/random.h"
 

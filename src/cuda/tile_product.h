@@ -11,7 +11,7 @@
 
 #include <type_traits>
 
-#include "cuda/precision.h"
+#include "tensor/precision.h"
 #include "cuda/tensor_core_product.h"
 #include "cuda/tile_loader.h"
 
