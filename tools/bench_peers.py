@@ -382,7 +382,8 @@ def main():
         parser.error(f"{options.moco} is not there: run make, or say --moco")
     if options.quick:
         options.rounds, options.steps, options.write = 2, 1, None
-        NETS.update({arch: (batch // 8, queue) for arch, (batch, queue) in NETS.items()})
+        for sizes in (NETS, LARGE):
+            sizes.update({arch: (batch // 8, queue) for arch, (batch, queue) in sizes.items()})
     options.arch = options.arch or list(NETS)
 
     os.sched_setaffinity(0, cpus[:options.threads])  # inherited by all processes
