@@ -9,6 +9,7 @@
 #include "cpu/conv_algorithm.h"
 #include "cpu/instruction_set.h"
 #include "cpu/parallel.h"
+#include "cuda/cublas.h"
 #include "cuda/precision.h"
 #include "nn/schedule.h"
 #include "tensor/error.h"
@@ -142,10 +143,14 @@ Device device_of(const ComputeFlags& flags) {
 }
 
 std::string kernels_on(Device device) {
-  if (device != Device::cpu)
-    return std::string(name_of(device)) + (precision() == Precision::tf32 ? ", tf32" : "");
-  const bool direct = conv_algorithm() == ConvAlgorithm::direct;
-  return std::string(name_of(instruction_set())) + (direct ? ", direct convolution" : "");
+  if (device == Device::cpu) {
+    const bool direct = conv_algorithm() == ConvAlgorithm::direct;
+    return std::string(name_of(instruction_set())) + (direct ? ", direct convolution" : "");
+  }
+  std::string kernels = name_of(device);
+  if (const Cublas* cublas = cublas_of(device)) kernels += ", " + cublas->name();
+  if (precision() == Precision::tf32) kernels += ", tf32";
+  return kernels;
 }
 
 void add_on_bad_image_flag(CLI::App& command, std::string& on_bad_image) {
