@@ -22,8 +22,8 @@
 #include "cpu/parallel.h"
 #include "cuda/cublas.h"
 #include "cuda/emulator/scheduler.h"
-#include "cuda/precision.h"
 #include "tensor/backend.h"
+#include "tensor/precision.h"
 #include "tensor/random.h"
 
 namespace mocograd {

@@ -82,8 +82,9 @@ void compare_with_direct(const Layer& layer, const Pass& pass, int rounds, Measu
       time_interleaved(Device::cpu, rounds, {run_with(before), run_with(ConvAlgorithm::direct)});
   set_conv_algorithm(before);
   m.timing = timings[0];
-  const double direct_ms = 1e3 * timings[1].median(), error = largest_error(by_rule, exact);
-  const double direct_error = largest_error(direct, exact);
+  const double direct_ms = 1e3 * timings[1].median(),
+               error = largest_error(by_rule.to(DType::f32), exact);
+  const double direct_error = largest_error(direct.to(DType::f32), exact);
   m.details.insert(m.details.end(), {{"winograd", winograd},
                                      {"direct_median_ms", direct_ms},
                                      {"direct_best_ms", 1e3 * timings[1].best()},
@@ -100,9 +101,9 @@ void measure(BenchReport& report, int rounds, const Layer& layer) {
   const int64_t OH =
       (layer.size + 2 * layer.config.padding - layer.kernel) / layer.config.stride + 1;
   const Device device = report.device();
-  const Tensor x = random_normal_tensor({layer.N, layer.size, layer.size, layer.C}, 0, device);
+  const Tensor x = random_activations({layer.N, layer.size, layer.size, layer.C}, 0, device);
   const Tensor w = random_normal_tensor({layer.kernel, layer.kernel, layer.C, layer.OC}, 1, device);
-  const Tensor dy = random_normal_tensor({layer.N, OH, OH, layer.OC}, 2, device);
+  const Tensor dy = random_activations({layer.N, OH, OH, layer.OC}, 2, device);
   const Tensor y = Tensor::empty_like(dy), dx = Tensor::empty_like(x), dw = Tensor::empty_like(w);
   for (const Pass& pass : {Pass{"forward", forward, x, w, y}, Pass{"data", data, dy, w, dx},
                            Pass{"weight", weight, x, dy, dw}}) {
@@ -111,6 +112,7 @@ void measure(BenchReport& report, int rounds, const Layer& layer) {
     m.part = "layers";
     m.what = layer.what();
     m.pass = pass.name;
+    m.activations = true;
     m.flops = 2.0 * static_cast<double>(y.numel() * w.numel() / layer.OC);
     m.bytes = static_cast<double>(pass.a.bytes() + pass.b.bytes() + pass.result.bytes());
     m.details = {{"N", layer.N},         {"size", layer.size},     {"C", layer.C},

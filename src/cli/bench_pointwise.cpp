@@ -13,13 +13,13 @@ class Stage {
       : report_(report),
         rounds_(rounds),
         name_(name),
-        x_(random_normal_tensor(shape, 0, report.device())) {}
+        x_(random_activations(shape, 0, report.device())) {}
 
   void measure() const {
     const int64_t C = x_.dim(3);
-    const TensorOptions options = x_.options();
-    const Tensor dy = random_normal_tensor(x_.shape(), 1, x_.device());
-    const Tensor residual = random_normal_tensor(x_.shape(), 2, x_.device());
+    const TensorOptions options{.device = x_.device()};
+    const Tensor dy = random_activations(x_.shape(), 1, x_.device());
+    const Tensor residual = random_activations(x_.shape(), 2, x_.device());
     const Tensor y = Tensor::empty_like(x_), dx = Tensor::empty_like(x_);
     const Tensor dresidual = Tensor::empty_like(x_), none;
     const Tensor gamma = Tensor::full({C}, 1, options), beta = Tensor::zeros({C}, options);

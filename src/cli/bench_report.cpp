@@ -9,8 +9,8 @@
 #include "cpu/parallel.h"
 #include "cpu/peak.h"
 #include "cuda/peak.h"
-#include "cuda/precision.h"
 #include "tensor/backend.h"
+#include "tensor/precision.h"
 #include "tensor/random.h"
 
 namespace mocograd {
@@ -88,6 +88,11 @@ Tensor random_normal_tensor(const Shape& shape, uint32_t name, Device device) {
   return tensor.to(device);
 }
 
+Tensor random_activations(const Shape& shape, uint32_t name, Device device) {
+  const DType dtype = precision() == Precision::bf16 ? DType::bf16 : DType::f32;
+  return random_normal_tensor(shape, name).to(dtype).to(device);
+}
+
 double largest_error(const Tensor& a, const Tensor& b) {
   double error = 0, size = 0;
   for (int64_t i = 0; i < b.numel(); ++i) {
@@ -124,6 +129,17 @@ void BenchReport::print_limits() const {
   }
 }
 
+// In bf16 a GPU multiplies what it stores in bf16; a CPU multiplies in fp32 whatever it stores.
+Precision BenchReport::precision_of(const Measurement& m) const {
+  if (precision() != Precision::bf16) return precision();
+  return m.activations && device_ != Device::cpu ? Precision::bf16 : Precision::fp32;
+}
+
+double BenchReport::flops_in(Precision precision) const {
+  if (precision == Precision::fp32) return limits_.flops;
+  return precision == Precision::tf32 ? limits_.tf32_flops : limits_.bf16_flops;
+}
+
 double BenchReport::measure_fp32() const {
   if (device_ == Device::cuda_emulated) return 0;
   return device_ == Device::cuda ? cuda_device::measure_peak_flops() : measure_peak_flops();
@@ -136,13 +152,12 @@ void BenchReport::title(const std::string& text) {
 void BenchReport::add(const Measurement& m) {
   const double median = m.timing.median(), best = m.timing.best();
   const bool compared = limits_.flops > 0 && (m.flops > 0 || m.bytes > 0);
-  const bool tf32 = precision() == Precision::tf32;
-  const double products = tf32 ? limits_.tf32_flops : limits_.flops;  // a second
-  const double arithmetic = m.flops / (m.one_thread ? limits_.core_flops : products);
+  const Precision products = precision_of(m);
+  const double arithmetic = m.flops / (m.one_thread ? limits_.core_flops : flops_in(products));
   const double traffic = m.bytes / limits_.bytes;
   const bool by_arithmetic = arithmetic >= traffic;
   const double per_cent = 100 * std::max(arithmetic, traffic) / median;
-  const char* limit = !by_arithmetic ? "memory" : tf32 ? "tf32" : "fp32";
+  const char* limit = by_arithmetic ? name_of(products) : "memory";
   if (json_) {
     JsonObject result;
     result.add("part", m.part).add("what", m.what).add("pass", m.pass);

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "io/json.h"
+#include "tensor/precision.h"
 #include "tensor/tensor.h"
 
 namespace mocograd {
@@ -39,6 +40,8 @@ Timing time_of(Device device, int rounds, const std::function<void()>& work);
 
 // Normal numbers; `name` tells one tensor from the next.
 Tensor random_normal_tensor(const Shape& shape, uint32_t name, Device device = Device::cpu);
+// The same in the type in which the precision in use stores activations.
+Tensor random_activations(const Shape& shape, uint32_t name, Device device);
 // A size of a problem: the emulator, whose times mean nothing, gets one on which it ends in seconds.
 int64_t size_on(Device device, int64_t size, int64_t emulated);
 // max |a − b| / max |b|          a: f32, b: f64
@@ -51,8 +54,9 @@ struct Measurement {
   double flops = 0;  // that the definition asks for: a direct convolution's, also for Winograd
   double bytes = 0;  // at least: every input read once, every output written once
   Timing timing;
-  bool one_thread = false;                              // and so measured by one core's limit
-  std::string note;                                     // at the end of the line
+  bool activations = false;  // what is multiplied: with --precision bf16 numbers in bf16
+  bool one_thread = false;   // and so measured by one core's limit
+  std::string note;          // at the end of the line
   std::vector<std::pair<std::string, double>> details;  // further members of the JSON object
 };
 
@@ -69,6 +73,8 @@ class BenchReport {
  private:
   void print_limits() const;
   double measure_fp32() const;
+  Precision precision_of(const Measurement& m) const;
+  double flops_in(Precision precision) const;  // the limit, a second
 
   const Device device_;
   const MachineLimits limits_;

@@ -51,6 +51,7 @@ void bench_step(BenchReport& report, int rounds, const PretrainConfig& config) {
               .flops = flops,
               .bytes = 0,
               .timing = timing,
+              .activations = true,
               .one_thread = false,
               .note = note,
               .details = {{"batch", config.batch}, {"images_per_s", images_per_s}}});

@@ -8,8 +8,8 @@
 #include <limits>
 #include <type_traits>
 
-#include "cuda/precision.h"
 #include "tensor/error.h"
+#include "tensor/precision.h"
 
 namespace mocograd {
 namespace {

@@ -22,7 +22,7 @@ class Cublas {
   explicit Cublas(const std::string& file);
   ~Cublas();
 
-  // c = op(a) · op(b), as the catalogue's gemm, f32 or f64; f32 in the precision in use.
+  // c = op(a) · op(b), as the catalogue's gemm, f32 or f64; f32 by tf32 where the precision says so.
   void gemm(const Tensor& a, bool transpose_a, const Tensor& b, bool transpose_b,
             const Tensor& c) const;
 

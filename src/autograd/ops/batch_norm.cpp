@@ -46,7 +46,7 @@ Variable normalize(const char* op, const Variable& x, const Variable* residual,
   const bool has_residual = residual != nullptr;
   const auto again = [=](const std::vector<Variable>& in) {
     // Statistics of its own: in training they are written, and the graph still reads these.
-    const DType dtype = in[0].data().dtype();
+    const DType dtype = in[1].data().dtype();
     return normalize(op, in[0], has_residual ? &in[3] : nullptr, in[1], in[2], config,
                      {mean.clone().to(dtype), var.clone().to(dtype)});
   };

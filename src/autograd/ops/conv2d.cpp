@@ -6,9 +6,10 @@ namespace mocograd {
 namespace {
 
 void check_arguments(const Tensor& x, const Tensor& w, Conv2dConfig config) {
-  MOCO_CHECK(x.defined() && w.defined() && x.ndim() == 4 && w.ndim() == 4 && x.dtype() == w.dtype(),
-             "conv2d: needs x [N, H, W, C] and w [KH, KW, C, OC] of one dtype: x ", x.describe(),
-             ", w ", w.describe());
+  MOCO_CHECK(x.defined() && w.defined() && x.ndim() == 4 && w.ndim() == 4 &&
+                 w.dtype() == arithmetic_dtype(x.dtype()),
+             "conv2d: needs x [N, H, W, C] and w [KH, KW, C, OC] of one dtype (bf16 with f32): x ",
+             x.describe(), ", w ", w.describe());
   MOCO_CHECK(x.dim(3) == w.dim(2), "conv2d: x has ", x.dim(3), " channels, w expects ", w.dim(2),
              ": x ", x.shape().to_string(), ", w ", w.shape().to_string());
   MOCO_CHECK(config.stride >= 1 && config.padding >= 0, "conv2d: stride ", config.stride,
