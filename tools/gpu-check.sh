@@ -16,6 +16,7 @@
 #   OUT=build           the report's folder                LIMIT=540    seconds for everything
 #   BUILD=build         where it is built                  DEPS=DIR     filled by deps
 #   DEVICE=cuda         cuda-emulated: a try on a machine without a GPU, on tiny problems
+#   COMMIT=NAME         where there is no git
 #   PRECISIONS='fp32 tf32 bf16'   of bench                 PRECISION=tf32, EPOCHS=N    of train
 #
 # Needs nvcc (CUDA 12 or newer), g++ 12 or newer and make. What is not there is said in a line of the
@@ -121,7 +122,7 @@ say "## $part, $(date '+%Y-%m-%d %H:%M')"
 say ''
 say "$(if [ "$DEVICE" = cuda ]; then gpu name,driver_version,memory.total,compute_cap | sed 's/^\(.*\), \(.*\), \(.*\), \(.*\)$/\1, driver \2, \3, compute capability \4/'; else echo 'No GPU: the emulator, whose times mean nothing'; fi); \
 CUDA $("$nvcc" --version 2>/dev/null | sed -n 's/.*release \([0-9.]*\).*/\1/p' | grep . || echo 'compiler: none'); \
-$(nproc) processors; commit $(git describe --always --dirty 2>/dev/null || echo unknown)."
+$(nproc) processors; commit ${COMMIT:-$(git describe --always --dirty 2>/dev/null || echo unknown)}."
 say ''
 
 # build TARGET...: for the GPU at hand alone
