@@ -145,7 +145,9 @@ build() {
   exit 1
 }
 
-"$part"
+outcome=0
+"$part" || outcome=$?
 say ''
 say "$part took $(($(date +%s) - began)) s."
 echo "The report: $report"
+exit "$outcome"
