@@ -146,7 +146,12 @@ build() {
 }
 
 outcome=0
-"$part" || outcome=$?
+case $part in
+  suite) suite ;;
+  sanitize) sanitize ;;
+  bench) bench ;;
+  train) train ;;
+esac || outcome=$?
 say ''
 say "$part took $(($(date +%s) - began)) s."
 echo "The report: $report"
