@@ -188,8 +188,9 @@ TEST_P(NanGuard, ComputesFusedWhatDoesNotComeBackUnfused) {
                     GetParam());
   const ObserverScope scope(injector);
   const Error error = failed_step();
-  EXPECT_NE(std::string(error.what()).find("encoder_q.layer2.1.bn1.batch_norm_relu_conv2d (forward)"),
-            std::string::npos)
+  EXPECT_NE(
+      std::string(error.what()).find("encoder_q.layer2.1.bn1.batch_norm_relu_conv2d (forward)"),
+      std::string::npos)
       << error.what();
   expect_identical_replay("encoder_q.layer2.1.bn1.batch_norm_relu_conv2d");
 }
