@@ -39,6 +39,12 @@ TEST(Cublas, TheEmulatorTakesItsOwnKernel) {
   EXPECT_EQ(cublas_of(Device::cuda_emulated), nullptr);
 }
 
+TEST(Cublas, RunsOnAStreamWithMemoryOfItsOwn) {
+  alignas(256) char workspace[1024];
+  fake_cublas().run_on(nullptr, workspace, sizeof workspace);
+  EXPECT_THROW(fake_cublas().run_on(nullptr, workspace + 1, 512), Error);
+}
+
 // Of bf16, which the limits are measured with: 1 2 | 3 4 squared.
 TEST(Cublas, ProductsOfBf16AreSummedInF32) {
   const uint16_t a[4] = {0x3f80, 0x4000, 0x4040, 0x4080};

@@ -3,9 +3,11 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstdint>
 #include <limits>
 
 #include "autograd/gradcheck.h"
+#include "cuda/emulator/scheduler.h"
 #include "debug/dump.h"
 #include "moco/checkpoint.h"
 #include "moco/knn.h"
@@ -61,6 +63,25 @@ TEST(Device, EmptyTensorsAreNothingToCopyOrCompute) {
   EXPECT_EQ(none.to(Device::cpu).to_vector(), std::vector<double>());
   EXPECT_EQ(none.to(DType::f64).numel(), 0);
   none.backend().add(none, none, none);
+}
+
+TEST(Device, WithoutMemoryTheErrorSaysHowMuchThereIs) {
+  const Tensor used = Tensor::zeros({1000}, {.device = kFar});
+  const size_t in_use = SIZE_MAX - used.backend().free_memory();
+  emulator::set_memory_limit(in_use + 4096);
+  EXPECT_EQ(used.backend().free_memory(), 4096u);
+  try {
+    Tensor::empty({1025}, {.device = kFar});
+    ADD_FAILURE() << "no error";
+  } catch (const Error& error) {
+    EXPECT_EQ(std::string(error.what()),
+              "cuda emulator: cannot allocate 4100 bytes: 4096 of the device's " +
+                  std::to_string(in_use + 4096) + " are free");
+    EXPECT_FALSE(error.hint().empty());
+  }
+  Tensor::empty({1000}, {.device = kFar});
+  Tensor::empty({1000}, {.device = kFar});  // the one before was given back
+  emulator::set_memory_limit(SIZE_MAX);
 }
 
 TEST(Device, StatisticsReadAnyMemory) {

@@ -16,10 +16,23 @@ run="$tiny --seed 3 --epochs 2 --save-every 2"
   check 'resumed on the device' "$moco" pretrain --resume $emulated --threads 1 --out "$scratch/parts"
   check 'ends where a whole run does' same "$scratch/whole" "$scratch/parts"
 
+  check 'with other orders of its threads' env MOCO_EMULATOR_SEED=7 "$moco" pretrain $run $emulated \
+    --out "$scratch/seed"
+  check 'it ends the same' same "$scratch/whole" "$scratch/seed"
+  export MOCO_EMULATOR_MEMORY=500000
+  "$moco" pretrain $run $emulated --out "$scratch/large" --max-steps 3 >"$scratch/large.out" 2>&1
+  check 'images too large for the device are augmented on the CPU' grep -q \
+    'more than a quarter of the free memory of cuda-emulated: their views are made on the CPU' "$scratch/large.out"
+  check 'and the run goes on' test -f "$scratch/large/checkpoint.safetensors"
+  export MOCO_EMULATOR_MEMORY=200000
+  check 'too little memory is an error' call 1 'cannot allocate' pretrain $run $emulated --out "$scratch/none"
+  unset MOCO_EMULATOR_MEMORY
+
   check 'pretrain on the CPU' "$moco" pretrain $run --device cpu --out "$scratch/moves" --max-steps 2
-  "$moco" pretrain --resume $emulated --threads 1 --out "$scratch/moves" >"$scratch/moves.out" 2>&1
+  "$moco" pretrain --resume $emulated --threads 1 --max-steps 5 --out "$scratch/moves" >"$scratch/moves.out" 2>&1
   check 'a run that moves to another device says so' grep -q 'this run computes with cuda-emulated' \
     "$scratch/moves.out"
+  check 'and back' "$moco" pretrain --resume --device cpu --threads 1 --out "$scratch/moves"
 
   checkpoint=$scratch/whole/checkpoint.safetensors
   for command in 'eval knn' 'eval linear --epochs 3 --batch 8' 'embed --out '"$scratch/embedded"; do

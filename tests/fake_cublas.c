@@ -30,6 +30,18 @@ int cublasSetAtomicsMode(void* handle, int mode) {
   return handle == &handles ? kSuccess : kInvalidValue;
 }
 
+int cublasSetStream_v2(void* handle, void* stream) {
+  (void)stream;
+  return handle == &handles ? kSuccess : kInvalidValue;
+}
+
+// At multiples of 256 bytes.
+int cublasSetWorkspace_v2(void* handle, void* workspace, size_t bytes) {
+  if (handle != &handles || (uintptr_t)workspace % 256 != 0 || bytes == 0) return kInvalidValue;
+  memset(workspace, 0, bytes);
+  return kSuccess;
+}
+
 // To tf32: 10 bits after the point, the nearest.
 static float rounded(float x) {
   uint32_t bits;

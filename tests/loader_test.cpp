@@ -7,6 +7,7 @@
 #include <cmath>
 #include <set>
 
+#include "cuda/emulator/scheduler.h"
 #include "tensor/backend.h"
 #include "tensor/error.h"
 #include "tensor/random.h"
@@ -167,6 +168,47 @@ TEST(ViewLoader, RefusesWhatItCannotLoad) {
   EXPECT_THROW(ViewLoader(data, 6, Augmentation::demo, 1, 0, 1), Error);
   EXPECT_THROW(ViewLoader(data, 6, Augmentation::demo, 1, kBatch, 0), Error);
   EXPECT_THROW(ViewLoader(data, 6, Augmentation::demo, 1, kBatch, 1, -1), Error);
+}
+
+// A device's kernel rounds otherwise than the CPU's: by 1e-5 at most, as against torchvision.
+void expect_near(const Tensor& actual, const Tensor& expected, const std::string& what) {
+  const std::vector<double> a = actual.to_vector(), b = expected.to_vector();
+  ASSERT_EQ(a.size(), b.size());
+  for (size_t i = 0; i < b.size(); ++i) ASSERT_NEAR(a[i], b[i], 2e-5) << what << " at " << i;
+}
+
+TEST(ViewLoader, ADeviceMakesTheSameViews) {
+  const DataSet data = make_data(false);
+  const std::vector<ViewBatch> expected = take(data, 2 * kSteps, 1);
+  ViewLoader loader(data, 6, Augmentation::v2, 1, kBatch, 3, 0, Device::cuda_emulated);
+  EXPECT_EQ(loader.device(), Device::cuda_emulated);
+  EXPECT_EQ(loader.steps_per_epoch(), kSteps);
+  for (const ViewBatch& batch : expected) {
+    const ViewBatch there = loader.next();
+    EXPECT_EQ(there.im_q.device(), Device::cuda_emulated);
+    EXPECT_EQ(there.epoch, batch.epoch);
+    EXPECT_EQ(there.step_in_epoch, batch.step_in_epoch);
+    EXPECT_EQ(indices_of(there), indices_of(batch));
+    expect_near(there.im_q, batch.im_q, "im_q");
+    expect_near(there.im_k, batch.im_k, "im_k");
+  }
+  constexpr std::array<float, 3> kMean = {0.5f, 0.25f, 0.125f}, kStd = {1, 2, 4};
+  expect_near(evaluation_batch(data.train, 3, 7, 8, kMean, kStd, Device::cuda_emulated),
+              evaluation_batch(data.train, 3, 7, 8, kMean, kStd), "evaluation");
+}
+
+TEST(ViewLoader, ImagesThatWouldFillADeviceStayOnTheHost) {
+  const DataSet data = make_data(false);
+  const size_t bytes = data.train.images.bytes();
+  const Tensor used = Tensor::zeros({100}, {.device = Device::cuda_emulated});
+  const size_t in_use = SIZE_MAX - used.backend().free_memory();
+  emulator::set_memory_limit(in_use + 4 * bytes);
+  ViewLoader fits(data, 6, Augmentation::v2, 1, kBatch, 1, 0, Device::cuda_emulated);
+  ViewLoader large(data, 6, Augmentation::v2, 1, kBatch, 1, 0, Device::cuda_emulated);
+  emulator::set_memory_limit(SIZE_MAX);
+  EXPECT_EQ(fits.device(), Device::cuda_emulated);
+  EXPECT_EQ(large.device(), Device::cpu);
+  for (const ViewBatch& batch : take(data, 2, 1)) expect_same_batch(large.next(), batch);
 }
 
 TEST(EvaluationBatch, IsTheImagesInOrderNormalised) {

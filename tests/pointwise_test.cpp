@@ -191,6 +191,30 @@ TEST_P(PointwiseTest, GatherRowsOfAnyRank) {
   }
 }
 
+// More tensors than one launch takes, some of them empty, each damaged in its own way or not at all.
+TEST_P(PointwiseTest, FindsTheTensorsThatAreNotFinite) {
+  constexpr double kInfinity = std::numeric_limits<double>::infinity();
+  const double largest = dtype() == DType::f32 ? std::numeric_limits<float>::max()
+                                               : std::numeric_limits<double>::max();
+  std::vector<Tensor> tensors;
+  Values expected;
+  for (int64_t i = 0; i < 211; ++i) {
+    const int64_t n = i % 19 == 0 ? 0 : kSizes[i % 16];
+    tensors.push_back(Tensor::full({n}, largest, options()));
+    const double damage = std::vector<double>{kNaN, -kInfinity, kInfinity, -largest}[i % 4];
+    const bool damaged = i % 3 == 0 && n > 0;
+    const int64_t at = std::vector<int64_t>{0, n / 2, n - 1}[i % 9 / 3];
+    if (damaged) tensors.back().rows(at, at + 1).fill(damage);
+    expected.push_back(damaged && i % 4 != 3);
+  }
+  const Tensor found = run([&] {
+    const Tensor y = poisoned({static_cast<int64_t>(tensors.size())}, DType::i64);
+    kernels().find_non_finite(tensors.data(), y);
+    return std::vector<Tensor>{y};
+  })[0];
+  expect_exactly(found, expected, "found");
+}
+
 MOCO_INSTANTIATE_KERNEL_TEST(PointwiseTest);
 
 }  // namespace

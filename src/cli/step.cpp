@@ -21,11 +21,12 @@ struct StepFlags {
 
 void dump_step(int64_t step, const StepResult& result, const Sgd& optimizer, StateDict& dump) {
   const std::string prefix = "step." + std::to_string(step) + ".";
-  const Tensor& logits = result.contrast.logits.data();
-  dump[prefix + "loss"] = Tensor::full({1}, result.loss, logits.options());
-  dump[prefix + "logits"] = logits;
-  dump[prefix + "q"] = result.contrast.q.data();
-  dump[prefix + "k"] = result.contrast.k;
+  const Contrast& contrast = result.contrast;
+  dump[prefix + "loss"] = Tensor::full({1}, result.loss, {.dtype = contrast.k.dtype()});
+  // Copies: on a device the next step writes to the same tensors.
+  dump[prefix + "logits"] = to_pytorch(contrast.logits.data(), Layout::plain);
+  dump[prefix + "q"] = to_pytorch(contrast.q.data(), Layout::plain);
+  dump[prefix + "k"] = to_pytorch(contrast.k, Layout::plain);
   for (const Sgd::Slot& slot : optimizer.slots())
     dump[prefix + "grad." + slot.parameter.name] =
         to_pytorch(slot.parameter.variable->grad(), slot.parameter.layout);

@@ -30,6 +30,7 @@ class CpuBackend final : public CpuMemory {
   void concat_columns(const Tensor& a, const Tensor& b, const Tensor& y) override;
   void split_columns(const Tensor& y, const Tensor& a, const Tensor& b) override;
   void gather_rows(const Tensor& x, const Tensor& index, const Tensor& y) override;
+  void find_non_finite(const Tensor* x, const Tensor& y) override;
 
   void gemm(const Tensor& a, bool transpose_a, const Tensor& b, bool transpose_b,
             const Tensor& c) override;

@@ -1,11 +1,27 @@
 // Pointwise kernels: one output element from the input elements at the same place. All of them are
 // bound by memory; the compiler vectorises the loops. (The backend object lives here too.)
 #include <new>
+#include <type_traits>
 
 #include "cpu/cpu_backend.h"
 #include "cpu/loops.h"
 
 namespace mocograd::MOCO_ISA {
+namespace {
+
+// By the bits, because a loop over integers is vectorised. In an infinity and in a NaN, and in
+// nothing else, the exponent is all ones: adding a one to it then carries into the sign's place.
+template <class T>
+bool all_finite(const T* x, int64_t n) {
+  using Bits = std::conditional_t<sizeof(T) == 4, uint32_t, uint64_t>;
+  constexpr Bits kExponent = __builtin_bit_cast(Bits, static_cast<T>(__builtin_inf()));
+  constexpr Bits kOne = kExponent & (~kExponent + 1), kSign = kExponent + kOne;
+  Bits carries = 0;
+  for (int64_t i = 0; i < n; ++i) carries |= (__builtin_bit_cast(Bits, x[i]) & kExponent) + kOne;
+  return !(carries & kSign);
+}
+
+}  // namespace
 
 CpuBackend::~CpuBackend() = default;
 
@@ -92,6 +108,21 @@ void CpuBackend::relu_backward(const Tensor& y, const Tensor& dy, const Tensor& 
       din[i] = forward[i] > 0 ? gradient : T(0);
     });
   });
+}
+
+// y_i = [some number of x_i is NaN or infinite]
+void CpuBackend::find_non_finite(const Tensor* x, const Tensor& y) {
+  for (int64_t i = 0; i < y.numel(); ++i) {
+    int64_t* const found = y.raw<int64_t>() + i;
+    *found = 0;
+    with_float_type(x[i].dtype(), [&](auto zero) {
+      using T = decltype(zero);
+      const T* const numbers = x[i].raw<T>();
+      parallel_chunks(x[i].numel(), kChunk, [&](int64_t begin, int64_t end) {
+        if (!all_finite(numbers + begin, end - begin)) __atomic_store_n(found, 1, __ATOMIC_RELAXED);
+      });
+    });
+  }
 }
 
 }  // namespace mocograd::MOCO_ISA

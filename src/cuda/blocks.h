@@ -4,7 +4,15 @@
 #include "cuda/cuda_backend.h"
 #include "cuda/launch.h"
 
+namespace mocograd {
+class Cublas;
+}
+
 namespace mocograd::MOCO_CUDA {
+
+// cublas_of(device) (cublas.h), made ready to run on the stream of all kernels; nullptr where there is
+// none.
+const Cublas* ready_cublas(Device device);
 
 constexpr int kThreads = 256;  // a block, unless a kernel says otherwise
 
@@ -33,15 +41,14 @@ template <class T>
 class Scratch {
  public:
   explicit Scratch(int64_t count)
-      : data_(static_cast<T*>(device_allocate(static_cast<size_t>(count) * sizeof(T)))) {}
-  ~Scratch() { device_free(data_); }
+      : memory_(cuda_backend().allocate(static_cast<size_t>(count) * sizeof(T))) {}
   Scratch(const Scratch&) = delete;
   Scratch& operator=(const Scratch&) = delete;
 
-  T* data() const { return data_; }
+  T* data() const { return static_cast<T*>(memory_.get()); }
 
  private:
-  T* data_;
+  const std::shared_ptr<void> memory_;
 };
 
 // y_i = Σ_s part_si, in the order of s: what several blocks summed.     part: [parts, n]; y: [n]

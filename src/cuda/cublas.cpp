@@ -57,6 +57,8 @@ struct Cublas::Functions {
   int (*destroy)(void* handle);
   int (*get_version)(void* handle, int* version);
   int (*set_atomics_mode)(void* handle, int mode);
+  int (*set_stream)(void* handle, void* stream);
+  int (*set_workspace)(void* handle, void* workspace, size_t bytes);
   int (*gemm_ex)(void* handle, int transpose_a, int transpose_b, int m, int n, int k,
                  const void* alpha, const void* a, int a_type, int lda, const void* b, int b_type,
                  int ldb, const void* beta, void* c, int c_type, int ldc, int compute_type,
@@ -88,6 +90,8 @@ Cublas::Cublas(const std::string& file) {
   find("cublasDestroy_v2", functions.destroy);
   find("cublasGetVersion_v2", functions.get_version);
   find("cublasSetAtomicsMode", functions.set_atomics_mode);
+  find("cublasSetStream_v2", functions.set_stream);
+  find("cublasSetWorkspace_v2", functions.set_workspace);
   find("cublasGemmEx", functions.gemm_ex);
   const int status = functions.create(&handle_);
   if (status != kSuccess)
@@ -101,6 +105,14 @@ Cublas::Cublas(const std::string& file) {
 
 Cublas::~Cublas() {
   functions_->destroy(handle_);
+}
+
+// In this order: a new stream takes back the workspace.
+void Cublas::run_on(void* stream, void* workspace, size_t bytes) const {
+  for (int status : {functions_->set_stream(handle_, stream),
+                     functions_->set_workspace(handle_, workspace, bytes)})
+    if (status != kSuccess)
+      throw Error(detail::concatenate("cublas: a stream and ", bytes, " bytes for it: status ", status));
 }
 
 void Cublas::gemm(const Tensor& a, bool transpose_a, const Tensor& b, bool transpose_b,

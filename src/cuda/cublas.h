@@ -6,7 +6,7 @@
 //   neither             the first of libcublas.so.13, .12, .11 that works
 //
 // The results are the same from run to run: all work is on one stream, on which NVIDIA promises that, and
-// atomic additions are off.
+// atomic additions are off. On that stream it may also be recorded (memory.cu).
 #pragma once
 
 #include <memory>
@@ -21,6 +21,10 @@ class Cublas {
   // Throws Error where the file cannot be loaded, is no cuBLAS or refuses this machine.
   explicit Cublas(const std::string& file);
   ~Cublas();
+
+  // From now on it computes on this stream of the runtime's, with these bytes of the device's memory for
+  // itself: it then asks for none, which a recording would not survive.
+  void run_on(void* stream, void* workspace, size_t bytes) const;
 
   // c = op(a) · op(b), as the catalogue's gemm, f32 or f64; f32 by tf32 where the precision says so.
   void gemm(const Tensor& a, bool transpose_a, const Tensor& b, bool transpose_b,

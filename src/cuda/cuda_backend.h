@@ -16,8 +16,10 @@ class CudaBackend final : public Backend {
   ~CudaBackend() override;  // in memory.cu
 
   std::shared_ptr<void> allocate(size_t bytes) override;
+  size_t free_memory() const override;
   void copy(const Tensor& x, const Tensor& y) override;
   void synchronize() override;
+  std::function<void()> record(const std::function<void()>& work) override;
 
   void fill(const Tensor& y, double value) override;
   void convert(const Tensor& x, const Tensor& y) override;
@@ -33,6 +35,7 @@ class CudaBackend final : public Backend {
   void concat_columns(const Tensor& a, const Tensor& b, const Tensor& y) override;
   void split_columns(const Tensor& y, const Tensor& a, const Tensor& b) override;
   void gather_rows(const Tensor& x, const Tensor& index, const Tensor& y) override;
+  void find_non_finite(const Tensor* x, const Tensor& y) override;
 
   void gemm(const Tensor& a, bool transpose_a, const Tensor& b, bool transpose_b,
             const Tensor& c) override;

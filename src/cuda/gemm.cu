@@ -19,11 +19,26 @@ void with_operand(const Tensor& x, bool k_is_outer, const F& f) {
   }
 }
 
+// NVIDIA asks for 32 MiB on an H100, less on others.
+constexpr size_t kWorkspace = size_t{32} << 20;
+
 }  // namespace
+
+const Cublas* ready_cublas(Device device) {
+  const Cublas* const cublas = cublas_of(device);
+#ifdef __CUDACC__
+  static const Cublas* ready = nullptr;
+  if (cublas && cublas != ready) {
+    cublas->run_on(stream(), device_allocate(kWorkspace), kWorkspace);  // for good
+    ready = cublas;
+  }
+#endif
+  return cublas;
+}
 
 void CudaBackend::gemm(const Tensor& a, bool transpose_a, const Tensor& b, bool transpose_b,
                        const Tensor& c) {
-  if (const Cublas* cublas = cublas_of(c.device()))
+  if (const Cublas* cublas = ready_cublas(c.device()))
     return cublas->gemm(a, transpose_a, b, transpose_b, c);
   const int64_t M = c.dim(0), N = c.dim(1), K = a.dim(transpose_a ? 0 : 1);
   with_float_type(c.dtype(), [&](auto zero) {

@@ -61,7 +61,7 @@ class KernelTimes {
   static cudaEvent_t record() {
     cudaEvent_t event = nullptr;
     cudaEventCreate(&event);
-    cudaEventRecord(event, nullptr);
+    cudaEventRecord(event, stream());
     return event;
   }
 
@@ -84,11 +84,6 @@ class KernelTimes {
   std::map<const void*, Sum> sums_;
 };
 
-bool wanted() {
-  static const char* const text = std::getenv("MOCO_KERNEL_TIMES");
-  return text && std::string(text) == "1";
-}
-
 KernelTimes& times() {
   static KernelTimes instance;
   return instance;
@@ -96,8 +91,13 @@ KernelTimes& times() {
 
 }  // namespace
 
+bool kernels_are_timed() {
+  static const char* const text = std::getenv("MOCO_KERNEL_TIMES");
+  return text && std::string(text) == "1";
+}
+
 LaunchTimer::LaunchTimer(const void* kernel)
-    : kernel_(kernel), begin_(wanted() ? times().begin() : nullptr) {}
+    : kernel_(kernel), begin_(kernels_are_timed() ? times().begin() : nullptr) {}
 
 LaunchTimer::~LaunchTimer() {
   if (begin_) times().end(kernel_, static_cast<cudaEvent_t>(begin_));

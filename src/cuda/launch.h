@@ -10,6 +10,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 
 #ifdef __CUDACC__
 #ifndef MOCO_CUDA
@@ -34,8 +35,20 @@ struct Grid {
 // Memory of the device. device_allocate(0) is nullptr; throws Error when there is no more.
 void* device_allocate(size_t bytes);
 void device_free(void* p);
-void device_copy(void* to, const void* from, size_t bytes);  // between any two sides
+size_t device_free_memory();  // bytes
+// Copies follow the kernels launched so far. device_copy is between any two sides and not for a
+// recording; the host's memory may be overwritten, or read, when it returns. device_move is within the
+// device.
+void device_copy(void* to, const void* from, size_t bytes);
+void device_move(void* to, const void* from, size_t bytes);
 void device_synchronize();  // all kernels launched so far have ended; throws what they ended with
+
+// Between the two, launches and moves are written down instead of made: on a GPU in a CUDA graph.
+// stop_recording returns what makes them all; abandon_recording forgets them. device_allocate is not
+// recorded: its memory is there at once, and nothing may be freed.
+void start_recording();
+std::function<void()> stop_recording();
+void abandon_recording();
 
 // Where the caller of a wrapped instruction stands. On a GPU it is empty and costs nothing.
 #ifdef __CUDACC__
@@ -59,10 +72,13 @@ __device__ T* shared_memory() {
 
 #ifdef __CUDACC__
 
+cudaStream_t stream();                  // on which everything runs, in order
 void check_launch(const char* kernel);  // throws Error if the launch just made has failed
 void allow_dynamic_shared(const void* kernel, size_t bytes);  // lets a kernel have more than 48 KiB
 
-// Of the launch within its life, where MOCO_KERNEL_TIMES asks for it (kernel_times.cu).
+bool kernels_are_timed();  // MOCO_KERNEL_TIMES asks for it (kernel_times.cu)
+
+// Of the launch within its life, where it is asked for.
 class LaunchTimer {
  public:
   explicit LaunchTimer(const void* kernel);
@@ -79,17 +95,21 @@ void launch(void (*kernel)(Parameters...), const Grid& grid, Arguments... argume
   if (grid.dynamic_shared_bytes > (size_t{48} << 10))
     allow_dynamic_shared(reinterpret_cast<const void*>(kernel), grid.dynamic_shared_bytes);
   const LaunchTimer timer(reinterpret_cast<const void*>(kernel));
-  kernel<<<grid.blocks, grid.threads, grid.dynamic_shared_bytes>>>(
+  kernel<<<grid.blocks, grid.threads, grid.dynamic_shared_bytes, stream()>>>(
       static_cast<Parameters>(arguments)...);
   check_launch(__PRETTY_FUNCTION__);
 }
 
 #else
 
-// Returns when the kernel has ended.
+// Returns when the kernel has ended, or is written down.
 template <class... Parameters, class... Arguments>
 void launch(void (*kernel)(Parameters...), const Grid& grid, Arguments... arguments) {
   if (grid.blocks.x == 0) return;  // nothing to do for an empty tensor
+  if (emulator::recorded) {
+    emulator::recorded->push_back([=] { launch(kernel, grid, arguments...); });
+    return;
+  }
   const auto thread = [&] { kernel(static_cast<Parameters>(arguments)...); };
   emulator::run({grid.blocks, grid.threads, grid.dynamic_shared_bytes,
                  emulator::call<decltype(thread)>, &thread});

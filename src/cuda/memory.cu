@@ -1,8 +1,77 @@
-// Memory of the CUDA backend, and the backend object itself.
+// Memory of the CUDA backend, its recordings, and the backend object itself.
+//
+// Outside of recordings the runtime keeps what is freed (runtime_device.cu). A recording has memory of
+// its own, because its kernels find their tensors at the same places whenever they run again.
+#include <cstdlib>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
 #include "cuda/blocks.h"
 #include "cuda/cuda_backend.h"
 
 namespace mocograd::MOCO_CUDA {
+namespace {
+
+// The memory of one recording. What is freed while it is made is used again by what is recorded
+// later, since that runs later; nothing goes back to the device before the recording and all the
+// tensors in this memory are gone.
+class RecordingMemory : public std::enable_shared_from_this<RecordingMemory> {
+ public:
+  RecordingMemory() = default;
+  ~RecordingMemory() {
+    for (void* block : blocks_) device_free(block);
+  }
+  RecordingMemory(const RecordingMemory&) = delete;
+  RecordingMemory& operator=(const RecordingMemory&) = delete;
+
+  std::shared_ptr<void> allocate(size_t bytes) {
+    constexpr size_t kUnit = 512;
+    size_t size = ceil_div(bytes, kUnit) * kUnit;
+    void* block = nullptr;
+    const auto found = free_.lower_bound(size);
+    if (found != free_.end() && found->first <= size + size / 4) {
+      size = found->first;
+      block = found->second;
+      free_.erase(found);
+    } else {
+      block = device_allocate(size);
+      keep(block);
+    }
+    return std::shared_ptr<void>(block, [memory = shared_from_this(), size](void* freed) {
+      memory->free_.emplace(size, freed);
+    });
+  }
+
+  // Of memory that was there before and is freed now: the recording may read it.
+  void keep(void* block) { blocks_.push_back(block); }
+
+ private:
+  std::vector<void*> blocks_;
+  std::multimap<size_t, void*> free_;  // by size
+};
+
+RecordingMemory* recording_memory = nullptr;  // of the recording that is being made
+
+void free_or_keep(void* block) {
+  if (recording_memory) {
+    recording_memory->keep(block);
+  } else {
+    device_free(block);
+  }
+}
+
+// MOCO_CUDA_GRAPH=0 in the environment: every kernel is launched by itself, as in a profile of them.
+bool recording_is_on() {
+  static const char* const text = std::getenv("MOCO_CUDA_GRAPH");
+#ifdef __CUDACC__
+  if (kernels_are_timed()) return false;
+#endif
+  return !text || std::string(text) != "0";
+}
+
+}  // namespace
 
 CudaBackend::~CudaBackend() = default;
 
@@ -12,11 +81,38 @@ Backend& cuda_backend() {
 }
 
 std::shared_ptr<void> CudaBackend::allocate(size_t bytes) {
-  return std::shared_ptr<void>(device_allocate(bytes > 0 ? bytes : 1), device_free);
+  if (bytes == 0) bytes = 1;
+  if (recording_memory) return recording_memory->allocate(bytes);
+  return std::shared_ptr<void>(device_allocate(bytes), free_or_keep);
+}
+
+size_t CudaBackend::free_memory() const {
+  return device_free_memory();
 }
 
 void CudaBackend::copy(const Tensor& x, const Tensor& y) {
-  if (x.bytes() > 0) device_copy(y.raw_bytes(), x.raw_bytes(), x.bytes());
+  if (x.bytes() == 0) return;
+  const bool within = x.device() != Device::cpu && y.device() != Device::cpu;
+  (within ? device_move : device_copy)(y.raw_bytes(), x.raw_bytes(), x.bytes());
+  if (y.device() == Device::cpu) device_synchronize();
+}
+
+std::function<void()> CudaBackend::record(const std::function<void()>& work) {
+  if (!recording_is_on()) return {};
+  const auto memory = std::make_shared<RecordingMemory>();
+  start_recording();
+  recording_memory = memory.get();
+  try {
+    work();
+  } catch (...) {
+    recording_memory = nullptr;
+    abandon_recording();
+    throw;
+  }
+  recording_memory = nullptr;
+  const std::function<void()> launches = stop_recording();
+  launches();
+  return [memory, launches] { launches(); };
 }
 
 void CudaBackend::synchronize() {

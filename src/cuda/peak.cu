@@ -121,7 +121,7 @@ double mma_rate(const LimitWork& work) {
 }
 
 double cublas_rate(const LimitWork& work, Cublas::Arithmetic arithmetic) {
-  const Cublas* const cublas = cublas_of(kDevice);
+  const Cublas* const cublas = ready_cublas(kDevice);
   if (!cublas) return 0;
   const int64_t n = int64_t{work.product} * work.product;
   const Scratch<uint32_t> a(n), b(n);

@@ -1,8 +1,9 @@
-// The GPU: found once, on first use; memory; copies; errors. Everything runs on the default stream,
+// The GPU: found once, on first use; memory; copies; recordings; errors. Everything runs on one stream,
 // in order, so that memory may be given back while the kernels that use it are still to run.
 //
 // The CUDA runtime is linked statically and finds the driver itself: without one, or without a GPU,
 // the program runs and only Device::cuda is refused.
+#include <memory>
 #include <string>
 
 #include "cuda/cuda_backend.h"
@@ -62,7 +63,24 @@ const std::string& problem() {
   return text;
 }
 
-// Freed memory stays with the process: a training step asks for the same sizes over and over.
+cudaStream_t new_stream(unsigned flags) {
+  cudaStream_t made;
+  check(cudaStreamCreateWithFlags(&made, flags), "a stream of the GPU");
+  return made;
+}
+
+bool recording = false;
+
+// Memory is asked for on the stream where it is used. In a recording that would be recorded, too, so
+// then it is asked for on a stream beside it, on which nothing runs.
+cudaStream_t memory_stream() {
+  static const cudaStream_t beside = new_stream(cudaStreamNonBlocking);
+  return recording ? beside : stream();
+}
+
+// Freed memory stays with the process: a training step asks for the same sizes over and over. The
+// pool of cudaMallocAsync is the only cache there is; what it holds beyond the tensors is what the
+// largest step so far needed and is given out again to any size that fits.
 void keep_freed_memory() {
   int device = 0;
   cudaMemPool_t pool;
@@ -94,7 +112,11 @@ void* device_allocate(size_t bytes) {
   static const bool ready = (keep_freed_memory(), true);
   static_cast<void>(ready);
   void* memory = nullptr;
-  if (cudaMallocAsync(&memory, bytes, nullptr) == cudaSuccess) return memory;
+  const cudaError_t status = cudaMallocAsync(&memory, bytes, memory_stream());
+  if (status == cudaSuccess) {
+    if (recording) check(cudaStreamSynchronize(memory_stream()), "memory for a recording");
+    return memory;
+  }
   cudaGetLastError();
   size_t free = 0, total = 0;
   cudaMemGetInfo(&free, &total);
@@ -103,17 +125,62 @@ void* device_allocate(size_t bytes) {
 
 void device_free(void* memory) {
   if (!memory) return;
-  cudaFreeAsync(memory, nullptr);  // an error would be one of the kernels before, told elsewhere
+  cudaFreeAsync(memory, stream());  // an error would be one of the kernels before, told elsewhere
 }
 
-// With host memory on either side it returns when the numbers are there.
+size_t device_free_memory() {
+  size_t free = 0, total = 0;
+  check(cudaMemGetInfo(&free, &total), "the GPU's memory");
+  return free;
+}
+
+// From the host's memory CUDA reads before it returns, whether or not the GPU is busy; in the other
+// direction it has to wait.
 void device_copy(void* to, const void* from, size_t bytes) {
-  check(cudaMemcpy(to, from, bytes, cudaMemcpyDefault),
+  MOCO_CHECK(!recording, "cuda: a copy from or to the host cannot be recorded");
+  check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, stream()),
         detail::concatenate("a copy of ", bytes, " bytes"));
 }
 
+void device_move(void* to, const void* from, size_t bytes) {
+  check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream()),
+        detail::concatenate("a copy of ", bytes, " bytes on the GPU"));
+}
+
 void device_synchronize() {
-  check(cudaDeviceSynchronize(), "waiting for the GPU");
+  check(cudaStreamSynchronize(stream()), "waiting for the GPU");
+}
+
+cudaStream_t stream() {
+  static const cudaStream_t only = new_stream(cudaStreamDefault);
+  return only;
+}
+
+// Waits first: what was freed before can then be given out on the other stream.
+void start_recording() {
+  device_synchronize();
+  check(cudaStreamBeginCapture(stream(), cudaStreamCaptureModeRelaxed), "recording on the GPU");
+  recording = true;
+}
+
+std::function<void()> stop_recording() {
+  recording = false;
+  cudaGraph_t graph = nullptr;
+  check(cudaStreamEndCapture(stream(), &graph), "recording on the GPU");
+  cudaGraphExec_t launches = nullptr;
+  const cudaError_t status = cudaGraphInstantiate(&launches, graph, 0);
+  cudaGraphDestroy(graph);
+  check(status, "preparing what was recorded for the GPU");
+  const std::shared_ptr<CUgraphExec_st> owner(launches, cudaGraphExecDestroy);
+  return [owner] { check(cudaGraphLaunch(owner.get(), stream()), "launching what was recorded"); };
+}
+
+void abandon_recording() {
+  recording = false;
+  cudaGraph_t graph = nullptr;
+  cudaStreamEndCapture(stream(), &graph);
+  if (graph) cudaGraphDestroy(graph);
+  cudaGetLastError();  // of the recording, which has failed before
 }
 
 void check_launch(const char* kernel) {

@@ -8,17 +8,25 @@
 namespace mocograd {
 namespace {
 
-Tensor make_views(const Tensor& images, const std::vector<ViewRecipe>& views, int64_t image_size) {
-  const Tensor y = Tensor::empty({static_cast<int64_t>(views.size()), image_size, image_size, 3});
+Tensor views_of(const Tensor& images, const std::vector<ViewRecipe>& views, int64_t image_size) {
+  const Tensor y = Tensor::empty({static_cast<int64_t>(views.size()), image_size, image_size, 3},
+                                 {.device = images.device()});
   y.backend().augment(images, views.data(), y);
   return y;
+}
+
+std::vector<ViewRecipe> recipes_of(const ViewSettings& settings, int64_t epoch,
+                                   const std::vector<int64_t>& samples, int view) {
+  std::vector<ViewRecipe> views;
+  for (const int64_t sample : samples) views.push_back(sample_view(settings, epoch, sample, view));
+  return views;
 }
 
 }  // namespace
 
 ViewLoader::ViewLoader(const DataSet& data, int64_t image_size, Augmentation augmentation,
-                       uint64_t seed, int64_t batch, int workers, int64_t first_step)
-    : images_(data.pretraining_images()),
+                       uint64_t seed, int64_t batch, int workers, int64_t first_step, Device device)
+    : images_(resident_images(data.pretraining_images(), device)),
       image_size_(image_size),
       batch_(batch),
       settings_{augmentation, seed, images_.dim(2), images_.dim(3), data.mean, data.std},
@@ -45,11 +53,12 @@ ViewBatch ViewLoader::next() {
   std::unique_lock<std::mutex> lock(mutex_);
   made_.wait(lock, [this] { return error_ || ready_.contains(next_to_take_); });
   if (error_) std::rethrow_exception(error_);
-  ViewBatch batch = std::move(ready_.extract(next_to_take_).mapped());
+  Drawn drawn = std::move(ready_.extract(next_to_take_).mapped());
   ++next_to_take_;
   lock.unlock();
   taken_.notify_all();
-  return batch;
+  if (device() != Device::cpu) make_views(drawn);
+  return drawn.batch;
 }
 
 void ViewLoader::work() {
@@ -64,9 +73,10 @@ void ViewLoader::work() {
       step = next_to_make_++;
     }
     try {
-      ViewBatch batch = make_batch(step);
+      Drawn drawn = draw(step);
+      if (device() == Device::cpu) make_views(drawn);
       const std::lock_guard<std::mutex> lock(mutex_);
-      ready_.emplace(step, std::move(batch));
+      ready_.emplace(step, std::move(drawn));
     } catch (...) {
       const std::lock_guard<std::mutex> lock(mutex_);
       error_ = std::current_exception();
@@ -88,34 +98,42 @@ ViewLoader::Order ViewLoader::order_of(int64_t epoch) {
   return result;
 }
 
-ViewBatch ViewLoader::make_batch(int64_t step) {
+ViewLoader::Drawn ViewLoader::draw(int64_t step) {
   const int64_t epoch = step / steps_per_epoch() + 1, step_in_epoch = step % steps_per_epoch();
   const Order order = order_of(epoch);
   const auto begin = order->begin() + step_in_epoch * batch_;
   const std::vector<int64_t> samples(begin, begin + batch_);
-  const auto views = [&](int view) {
-    return training_batch(images_, settings_, epoch, samples, view, image_size_);
-  };
-  return {epoch, step_in_epoch, views(0), views(1),
-          Tensor::from({samples.begin(), samples.end()}, {batch_}, {.dtype = DType::i64})};
+  const auto views = [&](int view) { return recipes_of(settings_, epoch, samples, view); };
+  const Tensor indices =
+      Tensor::from({samples.begin(), samples.end()}, {batch_}, {.dtype = DType::i64});
+  return {{epoch, step_in_epoch, {}, {}, indices}, views(0), views(1)};
+}
+
+void ViewLoader::make_views(Drawn& drawn) const {
+  drawn.batch.im_q = views_of(images_, drawn.q, image_size_);
+  drawn.batch.im_k = views_of(images_, drawn.k, image_size_);
+}
+
+Tensor resident_images(const Tensor& images, Device device) {
+  const bool fits = images.bytes() <= backend_of(device).free_memory() / 4;
+  return fits ? images.to(device) : images;
 }
 
 Tensor training_batch(const Tensor& images, const ViewSettings& settings, int64_t epoch,
                       const std::vector<int64_t>& samples, int view, int64_t image_size) {
-  std::vector<ViewRecipe> views;
-  for (const int64_t sample : samples) views.push_back(sample_view(settings, epoch, sample, view));
-  return make_views(images, views, image_size);
+  return views_of(images, recipes_of(settings, epoch, samples, view), image_size);
 }
 
 Tensor evaluation_batch(const ImageSet& images, int64_t begin, int64_t end, int64_t image_size,
-                        const std::array<float, 3>& mean, const std::array<float, 3>& std) {
+                        const std::array<float, 3>& mean, const std::array<float, 3>& std,
+                        Device device) {
   MOCO_CHECK(0 <= begin && begin <= end && end <= images.size(), "evaluation_batch: [", begin, ", ",
              end, ") of ", images.size(), " images");
   const ViewSettings settings{Augmentation::none,   0,    images.images.dim(2),
                               images.images.dim(3), mean, std};
   std::vector<ViewRecipe> views;
-  for (int64_t i = begin; i < end; ++i) views.push_back(evaluation_view(settings, i));
-  return make_views(images.images, views, image_size);
+  for (int64_t i = begin; i < end; ++i) views.push_back(evaluation_view(settings, i - begin));
+  return views_of(images.images.rows(begin, end).to(device), views, image_size);
 }
 
 }  // namespace mocograd

@@ -3,6 +3,10 @@
 // The order of an epoch is a random permutation keyed by (seed, epoch); what is left over at its
 // end is dropped. Every number of a batch depends on (seed, epoch, sample, view) alone, so the
 // number of workers changes nothing, and a run can begin at any step.
+//
+// For the CPU the workers draw the views and make them. For another device the images lie in its
+// memory; the workers draw ahead, and the views are made there, by one kernel each, when a batch is
+// taken.
 #pragma once
 
 #include <condition_variable>
@@ -28,23 +32,32 @@ struct ViewBatch {
 class ViewLoader {
  public:
   // first_step: how many steps to skip, from the beginning of the first epoch.
-  // The images are data.pretraining_images(). Throws where the batch exceeds them.
+  // The images are data.pretraining_images(). Throws where the batch exceeds them. `device` is where
+  // the views will be used.
   ViewLoader(const DataSet& data, int64_t image_size, Augmentation augmentation, uint64_t seed,
-             int64_t batch, int workers, int64_t first_step = 0);
+             int64_t batch, int workers, int64_t first_step = 0, Device device = Device::cpu);
   ~ViewLoader();
   ViewLoader(const ViewLoader&) = delete;
   ViewLoader& operator=(const ViewLoader&) = delete;
 
   int64_t steps_per_epoch() const { return images_.dim(0) / batch_; }
+  // Where the views are made: the CPU, too, where the images take too much of the device's memory.
+  Device device() const { return images_.device(); }
   // The next batch, in order, epoch after epoch without end. Waits where it is not ready. An error
   // of a worker is thrown here.
   ViewBatch next();
 
  private:
   using Order = std::shared_ptr<const std::vector<int64_t>>;
+  // A batch with the recipes of its views, which may not be made yet.
+  struct Drawn {
+    ViewBatch batch;
+    std::vector<ViewRecipe> q, k;
+  };
 
   void work();
-  ViewBatch make_batch(int64_t step);
+  Drawn draw(int64_t step);
+  void make_views(Drawn& drawn) const;
   Order order_of(int64_t epoch);  // drawn when first asked for
 
   const Tensor images_;
@@ -57,20 +70,25 @@ class ViewLoader {
 
   std::mutex mutex_;  // guards all below
   std::condition_variable made_, taken_;
-  std::map<int64_t, ViewBatch> ready_;  // by step
+  std::map<int64_t, Drawn> ready_;  // by step
   int64_t next_to_make_, next_to_take_;
   std::exception_ptr error_;
   bool stopping_ = false;
   std::vector<std::thread> workers_;
 };
 
+// The images in the device's memory where they take at most a quarter of what is free there, since the
+// network needs the most of it; else as they are.   images: u8 [M, 3, H, W]
+Tensor resident_images(const Tensor& images, Device device);
+
 // View `view` of the images `samples` in epoch `epoch`: f32 [samples.size(), S, S, 3]. Made on the
-// calling thread.   images: u8 [M, 3, H, W], H and W those of the settings
+// calling thread, or on the images' device.   images: u8 [M, 3, H, W], H and W those of the settings
 Tensor training_batch(const Tensor& images, const ViewSettings& settings, int64_t epoch,
                       const std::vector<int64_t>& samples, int view, int64_t image_size);
 
-// The evaluation views of images [begin, end): f32 [end − begin, S, S, 3].
+// The evaluation views of images [begin, end), made on the device: f32 [end − begin, S, S, 3].
 Tensor evaluation_batch(const ImageSet& images, int64_t begin, int64_t end, int64_t image_size,
-                        const std::array<float, 3>& mean, const std::array<float, 3>& std);
+                        const std::array<float, 3>& mean, const std::array<float, 3>& std,
+                        Device device = Device::cpu);
 
 }  // namespace mocograd

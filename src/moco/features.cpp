@@ -39,9 +39,9 @@ Tensor embed(ResNet& encoder, const DataSet& data, const ImageSet& images, int64
       Tensor::empty({images.size(), head ? encoder.config().dim : encoder.feature_dim()}, options);
   for (int64_t begin = 0; begin < images.size(); begin += kBatch) {
     const int64_t end = std::min(begin + kBatch, images.size());
-    const Variable batch(evaluation_batch(images, begin, end, image_size, data.mean, data.std)
-                             .to(options.dtype)
-                             .to(options.device));
+    const Variable batch(
+        evaluation_batch(images, begin, end, image_size, data.mean, data.std, options.device)
+            .to(options.dtype));
     const Variable y = head ? l2_normalize(encoder(batch)) : encoder.features(batch);
     if (!all_finite(y.data()))
       throw Error(detail::concatenate("features of images ", begin, " to ", end - 1,

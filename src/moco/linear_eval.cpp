@@ -123,6 +123,8 @@ class LinearEval {
       train_features_ = standardized(train_features_);
       test_features = standardized(test_features);
     }
+    if (config_.protocol == LinearProtocol::authors)
+      train_images_ = resident_images(data_.train.images, encoder_.config().options.device);
     for (int64_t epoch = 1; epoch <= config_.epochs; ++epoch) observer_.epoch(run_epoch(epoch));
     return accuracy(test_features, data_.test->labels);
   }
@@ -146,7 +148,7 @@ class LinearEval {
   // The features of one batch of training images.
   Tensor batch_features(int64_t epoch, const std::vector<int64_t>& samples) {
     if (config_.protocol == LinearProtocol::fast) return gather(train_features_, samples);
-    const Tensor& images = data_.train.images;
+    const Tensor& images = train_images_;
     const ViewSettings views{Augmentation::crop_flip, config_.seed, images.dim(2),
                              images.dim(3),           data_.mean,   data_.std};
     const Tensor batch = training_batch(images, views, epoch, samples, 0, image_size_);
@@ -202,6 +204,7 @@ class LinearEval {
   Linear classifier_;
   Sgd sgd_;
   Tensor train_features_;  // fast: [M, D]
+  Tensor train_images_;    // authors: u8 [M, 3, H, W], on the encoder's device if they fit
 };
 
 }  // namespace

@@ -5,6 +5,10 @@
 // The paper's K, m and T are queue_size, momentum and temperature here.
 #pragma once
 
+#include <functional>
+#include <memory>
+#include <vector>
+
 #include "moco/queue.h"
 #include "nn/resnet.h"
 #include "nn/sgd.h"
@@ -30,6 +34,17 @@ struct ViewPair {
   ViewPair to(TensorOptions options) const;
 };
 
+// An order of the key encoder's batch and the way back. i64 [N], each the other's inverse; undefined for
+// the order as it is.
+struct KeyOrder {
+  Tensor shuffle, unshuffle;
+
+  KeyOrder() = default;
+  // Throws where `shuffle` is defined and no permutation. It is read, so let it be in the host's memory.
+  KeyOrder(const Tensor& shuffle);  // NOLINT(google-explicit-constructor)
+  KeyOrder to(Device device) const;
+};
+
 // q contrasted with the keys of the other view.
 struct Contrast {
   Variable q;       // [N, D], rows of length 1
@@ -43,6 +58,7 @@ struct StepResult {
   double top1 = 0;    // per cent of the rows whose positive wins over the whole queue
   Contrast contrast;  // of the first direction; its graph is used up
   Contrast swapped;   // of the second, with symmetric
+  // On a device whose steps are recorded the tensors hold these numbers until the next step.
 };
 
 // The loss, a gradient or a running statistic of a step is not finite.
@@ -55,9 +71,12 @@ class Moco {
  public:
   // Both encoders begin with the same weights, drawn from the seed.
   Moco(const MocoConfig& config, uint64_t seed);
+  ~Moco();
 
   // One training step; `optimizer` holds encoder_q's parameters. Their gradients stay readable
-  // until the next step. Throws NonFiniteError before the optimizer and the queue are touched if
+  // until the next step. On a device other than the CPU, unless it is observed, the step's kernels up
+  // to the gradients are recorded and launched at once from then on (Backend::record); the host waits
+  // for it once, to check and to return the loss. Throws NonFiniteError before the optimizer and the queue are touched if
   // the loss, a running statistic or a gradient is not finite.
   StepResult train_step(const ViewPair& views, Sgd& optimizer, double learning_rate);
 
@@ -67,8 +86,8 @@ class Moco {
   // statistics of the batch norms change. Throws NonFiniteError, naming the first that is not finite.
   StepResult forward_backward(const ViewPair& views);
   Variable queries(const Tensor& images);
-  Tensor keys(const Tensor& images, const Tensor& shuffle);
-  Contrast contrast(const Tensor& im_q, const Tensor& im_k, const Tensor& shuffle);
+  Tensor keys(const Tensor& images, const KeyOrder& order);
+  Contrast contrast(const Tensor& im_q, const Tensor& im_k, const KeyOrder& order);
 
   ResNet& encoder_q() { return encoder_q_; }
   ResNet& encoder_k() { return encoder_k_; }
@@ -76,9 +95,19 @@ class Moco {
   const MocoConfig& config() const { return config_; }
 
  private:
+  struct Inputs;
+  struct Computed;
+  struct Recorded;
+
+  StepResult average_and_backward(const ViewPair& views);
+  Computed compute(const Inputs& inputs);
+  bool record_or_replay(const Inputs& inputs);
+  StepResult checked(const Computed& computed) const;
+
   MocoConfig config_;
   ResNet encoder_q_, encoder_k_;
   KeyQueue queue_;
+  std::unique_ptr<Recorded> recorded_;
 };
 
 // InfoNCE's logits [l_pos | l_neg] / T (equation 1): l_pos = ⟨q_i, k_i⟩, l_neg = ⟨q_i, queue_j⟩.

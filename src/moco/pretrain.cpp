@@ -119,7 +119,12 @@ class PretrainRun {
     metrics_.emplace(directory_.metrics());
     loader_.emplace(data_, config_.image_size, parse_augmentation(config_.augment),
                     static_cast<uint64_t>(config_.seed), config_.batch, options_.loader_threads,
-                    progress_.step);
+                    progress_.step, options_.device);
+    if (loader_->device() != options_.device)
+      observer_.notice(
+          detail::concatenate("the images take ", data_.pretraining_images().bytes() >> 20,
+                              " MiB, more than a quarter of the free memory of ",
+                              name_of(options_.device), ": their views are made on the CPU"));
   }
 
   void warn_of_surprises() {
@@ -181,12 +186,16 @@ class PretrainRun {
 
   // A step checks everything but what its optimizer writes, which the next step reads.
   void require_finite_weights() const {
-    for (const Sgd::Slot& slot : optimizer_.slots()) {
-      if (!all_finite(slot.parameter.variable->data()))
-        throw NonFiniteError(
-            detail::concatenate("step ", progress_.step, ": the optimizer wrote ", "encoder_q.",
-                                slot.parameter.name, ", which is no longer finite"),
-            "", "a smaller --lr may help; the last checkpoint is unharmed");
+    std::vector<Tensor> weights;
+    for (const Sgd::Slot& slot : optimizer_.slots())
+      weights.push_back(slot.parameter.variable->data());
+    const std::vector<double> found = non_finite_tensors(weights).to_vector();
+    for (size_t i = 0; i < found.size(); ++i) {
+      if (found[i] != 0)
+        throw NonFiniteError(detail::concatenate("step ", progress_.step, ": the optimizer wrote ",
+                                                 "encoder_q.", optimizer_.slots()[i].parameter.name,
+                                                 ", which is no longer finite"),
+                             "", "a smaller --lr may help; the last checkpoint is unharmed");
     }
   }
 

@@ -13,6 +13,7 @@
 //   - dx means ∂L/∂x. An optional tensor is absent when it is undefined.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -40,10 +41,18 @@ class Backend {
 
   // Unwritten memory on this device, 64-byte aligned, returned when the last owner lets go.
   virtual std::shared_ptr<void> allocate(size_t bytes) = 0;
+  // How many bytes can still be allocated; SIZE_MAX where the device does not say.
+  virtual size_t free_memory() const;
   // y = x, the same shape and dtype; each in this device's memory or the host's.
   virtual void copy(const Tensor& x, const Tensor& y) = 0;
   // Returns when everything that was asked of this device so far is done.
   virtual void synchronize() = 0;
+  // Does `work`, and returns what does it again by launching its kernels at once (a CUDA graph), with
+  // the arguments that they had; they read and write the tensors that they did. `work` makes tensors
+  // and calls kernels, and nothing of it may depend on numbers in this device's memory: those are not
+  // there before it has returned. Its tensors may be kept: they hold what the last call wrote. On a
+  // device that does not record, nothing is done and what is returned is empty.
+  virtual std::function<void()> record(const std::function<void()>& work);
 
   // ---- pointwise --------------------------------------------------------------------------------
 
@@ -71,6 +80,8 @@ class Backend {
   virtual void split_columns(const Tensor& y, const Tensor& a, const Tensor& b) = 0;
   // y_i = x_{index_i}            x: [M, …]; index: i64 [N], each in [0, M); y: [N, …]
   virtual void gather_rows(const Tensor& x, const Tensor& index, const Tensor& y) = 0;
+  // y_i = [some number of x_i is NaN or infinite]     x: N tensors of any shapes; y: i64 [N]
+  virtual void find_non_finite(const Tensor* x, const Tensor& y) = 0;
 
   // ---- matrix product ---------------------------------------------------------------------------
 

@@ -1,9 +1,7 @@
 #include "tensor/statistics.h"
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
-#include <cstdint>
 #include <limits>
 
 #include "tensor/backend.h"
@@ -21,33 +19,6 @@ void for_each_number(const Tensor& tensor, F f) {
   for (int64_t begin = 0; begin < n; begin += kPart) {
     for (double value : flat.rows(begin, std::min(n, begin + kPart)).to_vector()) f(value);
   }
-}
-
-// By the bits, because a loop over integers is vectorised. In an infinity and in a NaN, and in
-// nothing else, the exponent is all ones: adding a one to it then carries into the sign's place.
-template <class Float, class Bits>
-bool all_finite_on_host(const Tensor& tensor) {
-  constexpr Bits kExponent = std::bit_cast<Bits>(std::numeric_limits<Float>::infinity());
-  constexpr Bits kOne = kExponent & (~kExponent + 1), kSign = kExponent + kOne;
-  constexpr int64_t kPart = 4096;
-  const Float* x = tensor.raw<Float>();
-  const int64_t n = tensor.numel();
-  for (int64_t begin = 0; begin < n; begin += kPart) {
-    const int64_t end = std::min(n, begin + kPart);
-    Bits carries = 0;
-    for (int64_t i = begin; i < end; ++i) carries |= (std::bit_cast<Bits>(x[i]) & kExponent) + kOne;
-    if (carries & kSign) return false;
-  }
-  return true;
-}
-
-// Σ 0·x is 0, or NaN where an x is infinite or NaN: one number to fetch.
-bool all_finite_on_device(const Tensor& tensor) {
-  const Tensor zeros = Tensor::empty({tensor.numel(), 1}, tensor.options());
-  const Tensor sum = Tensor::empty({1}, tensor.options());
-  tensor.backend().scale(tensor.reshape(zeros.shape()), 0, zeros);
-  tensor.backend().sum_rows(zeros, sum);
-  return sum.item() == 0;
 }
 
 }  // namespace
@@ -92,14 +63,18 @@ std::vector<int64_t> histogram_of(const Tensor& tensor, double min, double max, 
   return counts;
 }
 
+Tensor non_finite_tensors(const std::vector<Tensor>& tensors) {
+  MOCO_CHECK(!tensors.empty(), "non_finite_tensors: of none");
+  const Tensor found =
+      Tensor::empty({static_cast<int64_t>(tensors.size())}, {DType::i64, tensors[0].device()});
+  found.backend().find_non_finite(tensors.data(), found);
+  return found;
+}
+
 bool all_finite(const Tensor& tensor) {
   if (tensor.dtype() == DType::bf16) return all_finite(tensor.to(DType::f32));
   const bool floating = tensor.dtype() == DType::f32 || tensor.dtype() == DType::f64;
-  if (!floating || tensor.numel() == 0) return true;
-  if (tensor.device() != Device::cpu) return all_finite_on_device(tensor);
-  const Tensor& host = tensor;
-  if (host.dtype() == DType::f32) return all_finite_on_host<float, uint32_t>(host);
-  return all_finite_on_host<double, uint64_t>(host);
+  return !floating || non_finite_tensors({tensor}).item() == 0;
 }
 
 }  // namespace mocograd

@@ -18,6 +18,10 @@ TensorStatistics statistics_of(const Tensor& tensor);
 // How many of the finite numbers lie in each of `bins` equal parts of [min, max].
 std::vector<int64_t> histogram_of(const Tensor& tensor, double min, double max, int bins);
 
+// Which of the tensors hold a number that is not finite: 1 for those, else 0; i64 [n], on their device,
+// whose numbers nobody waits for. Requires: all of one device and one of the floating-point types.
+Tensor non_finite_tensors(const std::vector<Tensor>& tensors);
+
 // Is every number finite? From any device and dtype; fast enough for every step of a training.
 bool all_finite(const Tensor& tensor);
 

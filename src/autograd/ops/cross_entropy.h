@@ -2,7 +2,8 @@
 //   p_ij = exp(x_ij − max_j x_ij) / Σ_j exp(x_ij − max_j x_ij)
 //   y = −1/N · Σ_i log p_{i,label_i}                      x: [N, C]; label: i64 [N]; y: []
 //   dx_ij = dy/N · (p_ij − [j = label_i])                 each row sums to zero
-// saved: p, label.  Requires: 0 <= label_i < C.
+// saved: p, label.  Requires: 0 <= label_i < C; checked in the host's memory alone, since to read
+// labels on another device is to wait for it.
 #pragma once
 
 #include "autograd/variable.h"

@@ -71,6 +71,9 @@ inline Block block;
 void wait();                     // until somebody puts the running thread among those ready
 void check_none_waits_for_me();  // before the running thread ends
 
+// An environment variable; throws UsageError where it holds something else.
+uint64_t number_in_environment(const char* name, uint64_t otherwise);
+
 std::string text_of(const cuda_emulated::uint3& index);  // "(5, 0, 0)"
 std::string text_of(const CallSite& site);               // "src/cuda/pool.cu:41"
 

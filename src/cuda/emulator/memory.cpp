@@ -1,7 +1,12 @@
-// Memory of the emulated device and of the running block. Every allocation is one of the host's, so
-// that AddressSanitizer knows its end, and holds kPoison until it is written.
+// Memory of the emulated device and of the running block, and recordings. Every allocation is one of
+// the host's, so that AddressSanitizer knows its end, and holds kPoison until it is written.
+#include <malloc.h>
+
+#include <atomic>
 #include <cstdlib>
 #include <cstring>
+#include <memory>
+#include <utility>
 
 #include "cuda/emulator/block.h"
 #include "cuda/launch.h"
@@ -18,25 +23,81 @@ namespace mocograd {
 
 // ---- of the device ---------------------------------------------------------------------------------
 
+namespace emulator {
+namespace {
+
+std::atomic<size_t>& memory_limit() {
+  static std::atomic<size_t> limit = number_in_environment("MOCO_EMULATOR_MEMORY", SIZE_MAX);
+  return limit;
+}
+
+std::atomic<size_t> memory_in_use{0};
+
+}  // namespace
+
+void set_memory_limit(size_t bytes) {
+  memory_limit() = bytes;
+}
+
+}  // namespace emulator
+
+size_t cuda_emulated::device_free_memory() {
+  const size_t limit = emulator::memory_limit(), used = emulator::memory_in_use;
+  return used < limit ? limit - used : 0;
+}
+
 void* cuda_emulated::device_allocate(size_t bytes) {
   if (bytes == 0) return nullptr;
   constexpr size_t kAlignment = 256;  // cudaMalloc's
   void* p = nullptr;
-  MOCO_CHECK(posix_memalign(&p, kAlignment, bytes) == 0, "cuda emulator: cannot allocate ", bytes,
-             " bytes of device memory");
+  const size_t free = device_free_memory();
+  if (bytes > free || posix_memalign(&p, kAlignment, bytes) != 0)
+    throw Error(
+        detail::concatenate("cuda emulator: cannot allocate ", bytes, " bytes: ", free,
+                            " of the device's ", emulator::memory_limit().load(), " are free"),
+        "", "a smaller --batch or --queue needs less");
+  emulator::memory_in_use += malloc_usable_size(p);
   std::memset(p, emulator::kPoison, bytes);
   return p;
 }
 
 void cuda_emulated::device_free(void* p) {
+  emulator::memory_in_use -= malloc_usable_size(p);
   std::free(p);
 }
 
 void cuda_emulated::device_copy(void* to, const void* from, size_t bytes) {
+  MOCO_CHECK(!emulator::recorded, "cuda emulator: a copy from or to the host cannot be recorded");
   if (bytes > 0) std::memcpy(to, from, bytes);
 }
 
+void cuda_emulated::device_move(void* to, const void* from, size_t bytes) {
+  if (bytes == 0) return;
+  if (emulator::recorded) {
+    emulator::recorded->push_back([=] { std::memcpy(to, from, bytes); });
+  } else {
+    std::memcpy(to, from, bytes);
+  }
+}
+
 void cuda_emulated::device_synchronize() {}
+
+void cuda_emulated::start_recording() {
+  MOCO_CHECK(!emulator::recorded, "cuda emulator: a recording within another");
+  emulator::recorded = new std::vector<std::function<void()>>;
+}
+
+std::function<void()> cuda_emulated::stop_recording() {
+  const std::shared_ptr<const std::vector<std::function<void()>>> launches(
+      std::exchange(emulator::recorded, nullptr));
+  return [launches] {
+    for (const std::function<void()>& launch : *launches) launch();
+  };
+}
+
+void cuda_emulated::abandon_recording() {
+  delete std::exchange(emulator::recorded, nullptr);
+}
 
 // ---- of the block ----------------------------------------------------------------------------------
 

@@ -38,18 +38,8 @@ uint64_t random_below(uint64_t n) {
   return static_cast<uint64_t>((static_cast<unsigned __int128>(z ^ (z >> 31)) * n) >> 64);
 }
 
-uint64_t seed_of_environment() {
-  const char* text = std::getenv("MOCO_EMULATOR_SEED");
-  if (text == nullptr) return 0;
-  char* end = nullptr;
-  const uint64_t seed = std::strtoull(text, &end, 10);
-  if (*text < '0' || *text > '9' || *end != '\0')
-    throw UsageError(detail::concatenate("MOCO_EMULATOR_SEED: '", text, "' is not a number"));
-  return seed;
-}
-
 uint64_t& seed() {
-  static uint64_t value = seed_of_environment();
+  static uint64_t value = number_in_environment("MOCO_EMULATOR_SEED", 0);
   return value;
 }
 
@@ -215,6 +205,16 @@ void wait() {
   Thread& next = *draw_next();
   if (!next.fiber) give_fiber(next);
   waiting.fiber->switch_to(*next.fiber);
+}
+
+uint64_t number_in_environment(const char* name, uint64_t otherwise) {
+  const char* text = std::getenv(name);
+  if (text == nullptr) return otherwise;
+  char* end = nullptr;
+  const uint64_t number = std::strtoull(text, &end, 10);
+  if (*text < '0' || *text > '9' || *end != '\0')
+    throw UsageError(detail::concatenate(name, ": '", text, "' is not a number"));
+  return number;
 }
 
 void set_seed(uint64_t value) {

@@ -11,8 +11,10 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <source_location>
 #include <string>
+#include <vector>
 
 #include "cuda/emulator/builtins.h"
 
@@ -45,6 +47,9 @@ void run(const Launch& launch);
 // A launch does the same whatever ran before it. 0 from the start.
 void set_seed(uint64_t seed);
 
+// While a recording is made, what it consists of so far; a launch adds itself instead of running.
+inline std::vector<std::function<void()>>* recorded = nullptr;
+
 // error: cuda emulator: FILE:LINE: MESSAGE, in thread (x, y, z) of block (x, y, z)
 [[noreturn]] void fail(const CallSite& site, const std::string& message);
 
@@ -63,6 +68,10 @@ unsigned thread_number();  // within the block
 unsigned lane_number();    // within the warp
 
 // ---- memory ----------------------------------------------------------------------------------------
+
+// How much memory the device has, also by MOCO_EMULATOR_MEMORY=bytes in the environment. As much as
+// the host from the start.
+void set_memory_limit(size_t bytes);
 
 void* dynamic_shared_memory();
 bool is_shared(const void* p, size_t bytes);
