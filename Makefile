@@ -50,7 +50,8 @@ NVCC_FLAGS_release = -O3 -lineinfo
 NVCC_FLAGS_debug = -O0 -g -G
 NVCC_FLAGS = -std=c++20 -ccbin $(CXX) -Isrc -MMD -MP -Wno-deprecated-gpu-targets $(NVCC_FLAGS_$(MODE)) \
              $(foreach arch,$(CUDA_ARCHS),-gencode arch=compute_$(arch),code=sm_$(arch)) \
-             $(foreach arch,$(CUDA_PTX),-gencode arch=compute_$(arch),code=compute_$(arch))
+             $(foreach arch,$(CUDA_PTX),-gencode arch=compute_$(arch),code=compute_$(arch)) \
+             $(if $(filter 90a,$(CUDA_ARCHS)),-DMOCO_HAS_SM90A)
 ifeq ($(CUDA),1)
 # The runtime is linked into the program, which then needs no CUDA where it runs, only the driver.
 LDLIBS += -L$(dir $(NVCC))../lib64 -lcudart_static -ldl -lrt

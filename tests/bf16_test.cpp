@@ -193,7 +193,7 @@ TEST_P(Bf16KernelTest, Pools) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Kernels, Bf16KernelTest,
-                         testing::Combine(testing::ValuesIn(bf16_kernels()),
+                         testing::Combine(testing::ValuesIn(all_kernels()),
                                           testing::Values(DType::f32)),
                          name_of_case);
 

@@ -83,10 +83,11 @@ void correlate(const Correlation<T>& in, const Weights& weights, const PixelOutp
 
 template <class F>
 void with_storage_type(DType dtype, const F& f) {
+  require_tensor_cores(dtype == DType::bf16 ? Precision::bf16 : Precision::tf32);
   if (dtype == DType::bf16)
-    f(BFloat16(0));
+    f(BFloat16());
   else
-    f(float{0});
+    f(float());
 }
 
 }  // namespace
@@ -99,7 +100,6 @@ bool pipelined_conv2d(const Tensor& image) {
 
 void tensor_core_conv2d_forward(const Tensor& x, const Tensor& w, Conv2dConfig config,
                                 const Tensor& y) {
-  require_tensor_cores();
   with_storage_type(x.dtype(), [&](auto zero) {
     using T = decltype(zero);
     const int64_t OC = w.dim(3), K = w.numel() / OC;
@@ -111,7 +111,6 @@ void tensor_core_conv2d_forward(const Tensor& x, const Tensor& w, Conv2dConfig c
 
 void tensor_core_conv2d_backward_data(const Tensor& dy, const Tensor& w, Conv2dConfig config,
                                       const Tensor& dx) {
-  require_tensor_cores();
   with_storage_type(dx.dtype(), [&](auto zero) {
     using T = decltype(zero);
     for_each_class<T, float>(dy, w, config, dx, [](const DataGradientClass<T, float>& part) {
@@ -122,7 +121,7 @@ void tensor_core_conv2d_backward_data(const Tensor& dy, const Tensor& w, Conv2dC
 
 void tensor_core_conv2d_backward_weight(const Tensor& x, const Tensor& dy, Conv2dConfig config,
                                         const Tensor& dw) {
-  require_tensor_cores();
+  require_tensor_cores(Precision::bf16);
   using T = BFloat16;
   const Correlation<T> in = forward_correlation<T>(x, dw.dim(1), config, dy);
   const int64_t OC = dw.dim(3), M = dw.numel() / OC, K = dy.numel() / OC;

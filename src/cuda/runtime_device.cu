@@ -5,8 +5,8 @@
 // the program runs and only Device::cuda is refused.
 #include <string>
 
+#include "cuda/capability.h"
 #include "cuda/cuda_backend.h"
-#include "cuda/tensor_core_product.h"
 #include "tensor/error.h"
 
 namespace mocograd::MOCO_CUDA {
@@ -63,21 +63,34 @@ void keep_freed_memory() {
         "the GPU's memory pool");
 }
 
+int architecture() {
+  static const int architecture = [] {
+    cudaDeviceProp gpu;
+    check(cudaGetDeviceProperties(&gpu, 0), "the GPU's properties");
+    return gpu.major * 100 + gpu.minor * 10;
+  }();
+  return architecture;
+}
+
 }  // namespace
 
 std::string device_problem() {
   return problem();
 }
 
-void require_tensor_cores() {
-  static const int architecture = [] {
-    cudaDeviceProp gpu;
-    check(cudaGetDeviceProperties(&gpu, 0), "the GPU's properties");
-    return gpu.major * 100 + gpu.minor * 10;
-  }();
-  if (architecture < 800)
-    throw Error("--precision tf32: it takes compute capability 8.0, this GPU has " +
-                version_text(architecture));
+void require_tensor_cores(Precision precision) {
+  if (architecture() < 800)
+    throw Error(detail::concatenate("--precision ", name_of(precision),
+                                    ": it takes compute capability 8.0, this GPU has ",
+                                    version_text(architecture())));
+}
+
+bool has_wgmma() {
+#ifdef MOCO_HAS_SM90A
+  return architecture() == 900;
+#else
+  return false;
+#endif
 }
 
 void* device_allocate(size_t bytes) {

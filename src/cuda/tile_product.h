@@ -11,6 +11,7 @@
 
 #include <type_traits>
 
+#include "cuda/capability.h"
 #include "cuda/tensor_core_product.h"
 #include "cuda/tile_loader.h"
 #include "tensor/precision.h"
@@ -69,7 +70,7 @@ template <class T, class A, class B, class Output>
 void tile_product_to(const A& a, const B& b, const Output& output, const ProductShape& shape) {
   if constexpr (std::is_same_v<T, float>) {
     if (on_tensor_cores<T>()) {
-      require_tensor_cores();
+      require_tensor_cores(Precision::tf32);
       return launch(tensor_core_product_kernel<A, B, Output>, blocks_of(kThreads, shape.blocks()),
                     a, b, output, shape);
     }

@@ -8,22 +8,19 @@
 // Meanwhile the multiprocessor's other block keeps the tensor cores busy.
 #pragma once
 
+#include "cuda/capability.h"
 #include "cuda/pipelined_product.h"
 #include "cuda/tensor_core_instructions.h"
 
 namespace mocograd::MOCO_CUDA {
 
-#ifdef __CUDACC__
-bool has_wgmma();
-#else
-inline bool has_wgmma() {  // nothing to gain
-  return false;
-}
-#endif
+// On the emulator, where nothing is faster, only if it is asked for.
 inline bool use_wgmma() {
-  const TensorCoreInstructions wanted = tensor_core_instructions();
-  return wanted == TensorCoreInstructions::wgmma ||
-         (wanted == TensorCoreInstructions::automatic && has_wgmma());
+#ifdef __CUDACC__
+  return tensor_core_instructions() != TensorCoreInstructions::mma && has_wgmma();
+#else
+  return tensor_core_instructions() == TensorCoreInstructions::wgmma;
+#endif
 }
 
 // A warpgroup's part of the block's tile.
