@@ -71,16 +71,16 @@ ISA_FLAGS_avx2 = -mavx2 -mfma -mprefer-vector-width=256
 ISA_FLAGS_avx512 = -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mprefer-vector-width=512
 
 KERNEL_SOURCES = $(KERNELS:%=src/cpu/%.cpp)
-LIB_FLOORS = tensor cpu cpu/ladder cuda cuda/emulator autograd autograd/ops nn data moco io debug
+LIB_FLOORS = tensor cpu cpu/ladder cuda cuda/emulator cuda/ladder autograd autograd/ops nn data moco io debug
 LIB_SOURCES = $(filter-out $(KERNEL_SOURCES) $(if $(filter 1,$(CUDA)),src/cuda/no_device.cpp),\
                 $(foreach floor,$(LIB_FLOORS),$(wildcard src/$(floor)/*.cpp)))
 CLI_SOURCES = $(wildcard src/cli/*.cpp)
 TEST_SOURCES = $(wildcard tests/*.cpp)
 # The CUDA sources, which g++ compiles for the emulator (docs/EMULATOR.md) and nvcc for the GPU.
-CUDA_SOURCES = $(wildcard src/cuda/*.cu)
+CUDA_SOURCES = $(wildcard src/cuda/*.cu src/cuda/ladder/*.cu)
 GPU_ONLY = src/cuda/runtime_device.cu src/cuda/kernel_times.cu
 CUDA_TEST_SOURCES = $(wildcard tests/*.cu)
-FORMATTED = $(wildcard src/*/*.h src/*/*.cpp src/*/*.cu src/*/*/*.h src/*/*/*.cpp tests/*.h tests/*.cpp tests/*.cu examples/*.cpp)
+FORMATTED = $(wildcard src/*/*.h src/*/*.cpp src/*/*.cu src/*/*/*.h src/*/*/*.cpp src/*/*/*.cu tests/*.h tests/*.cpp tests/*.cu examples/*.cpp)
 EXAMPLES = $(patsubst examples/%.cpp,%,$(wildcard examples/*.cpp))
 
 object = $(patsubst %.cpp,$(BUILD)/obj/%.o,$(1))

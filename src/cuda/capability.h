@@ -11,6 +11,9 @@ void require_tensor_cores(Precision);  // throws Error where they cannot do tf32
 bool has_wgmma();                      // and this build has code for it
 #else
 inline void require_tensor_cores(Precision) {}
+inline bool has_wgmma() {
+  return true;
+}
 #endif
 
 }  // namespace mocograd::MOCO_CUDA

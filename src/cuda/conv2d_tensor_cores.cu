@@ -10,40 +10,19 @@
 // where it lies in the image to where the tensor cores want it; the padding is a copy of no bytes. With
 // 64 channels one step of K is one tap.
 //
-// The weights, f32 and few, are first rounded to x's type and written along k (stage_kernel), so that
+// The weights, f32 and few, are first rounded to x's type and written along k (staged_operand.h), so that
 // forward pass and data gradient are one kernel.
 //
 // Where C has few tiles, blocks share K, as in conv2d.cu: their parts are f32 and are added in order.
 #include "cuda/conv2d_tensor_cores.h"
 
 #include "cuda/conv2d_operands.h"
+#include "cuda/staged_operand.h"
 #include "cuda/tile_product.h"
 #include "cuda/warpgroup_product.h"
 
 namespace mocograd::MOCO_CUDA {
 namespace {
-
-constexpr int kSquare = 32;
-
-// y[i][k] = element (i, k) of the operand, rounded; zero from K on.     y: [count, ld]
-// By squares, which are read the way the operand lies and written along k.
-template <class T, class Operand>
-__global__ void __launch_bounds__(kThreads)
-    stage_kernel(Operand operand, int count, int K, int ld, T* y) {
-  __shared__ float square[kSquare][kSquare + 1];
-  const int squares = (ld + kSquare - 1) / kSquare, lane = threadIdx.x % kSquare;
-  const int i0 = blockIdx.x / squares * kSquare, k0 = blockIdx.x % squares * kSquare;
-  for (int line = threadIdx.x / kSquare; line < kSquare; line += kThreads / kSquare) {
-    const int i = Operand::kInnerIsContiguous ? line : lane;
-    const int k = Operand::kInnerIsContiguous ? lane : line;
-    const bool inside = i0 + i < count && k0 + k < K;
-    square[i][k] = inside ? operand.load(operand.outer(i0 + i), operand.inner(k0 + k)) : 0;
-  }
-  __syncthreads();
-  for (int line = threadIdx.x / kSquare; line < kSquare; line += kThreads / kSquare)
-    if (i0 + line < count && k0 + lane < ld)
-      y[int64_t{i0 + line} * ld + k0 + lane] = T(square[line][lane]);
-}
 
 // output = a·b, with a second pass where blocks share K.
 template <class T, class Tile, class A, class B, class Output>
@@ -63,9 +42,7 @@ void correlate(const Correlation<T>& in, const Weights& weights, const PixelOutp
                int64_t M, int64_t N, int64_t K) {
   const int64_t ld = ceil_div(K, kPiece<T>) * kPiece<T>;
   const Scratch<T> staged(N * ld);
-  launch(stage_kernel<T, Weights>,
-         blocks_of(kThreads, ceil_div(N, kSquare) * ceil_div(ld, kSquare)), weights, narrow(N),
-         narrow(K), narrow(ld), staged.data());
+  stage(weights, N, K, ld, staged.data());
   const MatrixOperand<T, true, true> b{staged.data(), ld};
   const auto by_tiles_of = [&](auto tile, auto a) {
     product<T, decltype(tile)>(a, b, output, M, N, K, output.stride == 1);
