@@ -229,7 +229,7 @@ void CpuBackend::batch_norm_forward(const Tensor& x, const Tensor& gamma, const 
   with_activation_type(x.dtype(), [&](auto zero) {
     using Stored = decltype(zero);
     using T = Arithmetic<Stored>;
-    const Partition<T> part(x, gamma.numel(), config.batch_statistics ? mean.dim(0) : 1);
+    const Partition<T> part(x, gamma.numel(), mean.numel() / gamma.numel());
     const int64_t C = part.C, period = part.period;
     const Stored* const in = x.raw<Stored>();
     const Stored* const shortcut = residual.defined() ? residual.raw<Stored>() : nullptr;
@@ -266,7 +266,7 @@ void CpuBackend::batch_norm_backward(const Tensor& dy, const Tensor& x, const Te
   with_activation_type(x.dtype(), [&](auto zero) {
     using Stored = decltype(zero);
     using T = Arithmetic<Stored>;
-    const Partition<T> part(x, gamma.numel(), config.batch_statistics ? mean.dim(0) : 1);
+    const Partition<T> part(x, gamma.numel(), mean.numel() / gamma.numel());
     const int64_t C = part.C, S = part.S, period = part.period;
     const Stored *const dout = dy.raw<Stored>(), *const in = x.raw<Stored>();
     const Stored* const out = config.relu ? y.raw<Stored>() : nullptr;

@@ -87,6 +87,15 @@ Variable BatchNorm2d::relu(const Variable& x) {
   });
 }
 
+Variable BatchNorm2d::relu(const Variable& x, Conv2d& next) {
+  if (!fused_operations) return next(relu(x));
+  const ModuleScope scope(name());
+  return apply(x, [&](const BatchNormConfig& config, const BatchNormStatistics& statistics) {
+    return batch_norm_relu_conv2d(x, weight_, bias_, config, statistics, next.weight_,
+                                  next.config_);
+  });
+}
+
 Variable BatchNorm2d::add_relu(const Variable& x, const Variable& residual) {
   if (!fused_operations) return mocograd::relu(add((*this)(x), residual));
   const ModuleScope scope(name());

@@ -88,8 +88,8 @@ class BasicBlock : public Block {
 
  protected:
   Variable forward(const Variable& x) override {
-    const Variable hidden = bn1_.relu(conv1_(x));
-    return bn2_.add_relu(conv2_(hidden), shortcut(x));
+    const Variable y = bn1_.relu(conv1_(x), conv2_);
+    return bn2_.add_relu(y, shortcut(x));
   }
 
  private:
@@ -121,9 +121,9 @@ class Bottleneck : public Block {
 
  protected:
   Variable forward(const Variable& x) override {
-    const Variable narrow = bn1_.relu(conv1_(x));
-    const Variable hidden = bn2_.relu(conv2_(narrow));
-    return bn3_.add_relu(conv3_(hidden), shortcut(x));
+    const Variable narrow = bn1_.relu(conv1_(x), conv2_);
+    const Variable wide = bn2_.relu(narrow, conv3_);
+    return bn3_.add_relu(wide, shortcut(x));
   }
 
  private:

@@ -96,7 +96,7 @@ class Backend {
   //   mean, var: [S, C], var biased (divided by the group's count).
   //   x̂ = (x − mean)/√(var + eps);  z = gamma·x̂ + beta (+ residual);  y = z, or max(0, z) with relu
 
-  // mean and var are written where config.batch_statistics, else read (S = 1). residual: optional.
+  // mean and var are written where config.batch_statistics, else read. residual: optional.
   virtual void batch_norm_forward(const Tensor& x, const Tensor& gamma, const Tensor& beta,
                                   const Tensor& residual, const BatchNormConfig& config,
                                   const Tensor& mean, const Tensor& var, const Tensor& y) = 0;
