@@ -24,12 +24,14 @@
 namespace mocograd::MOCO_CUDA {
 namespace {
 
+constexpr int kMultiprocessors = 132;  // of an H100
+
 // output = a·b, with a second pass where blocks share K.
 template <class T, class Tile, class A, class B, class Output>
 void product(const A& a, const B& b, const Output& output, int64_t M, int64_t N, int64_t K,
              bool may_share) {
   ProductShape shape = pipelined_shape<T, Tile>(M, N, K);
-  if (may_share) shape.share_k();
+  if (may_share) shape.share_k(kMultiprocessors * Tile::kBlocks);
   if (shape.splits == 1) return pipelined_product_to<T, Tile>(a, b, output, shape);
   const Scratch<float> parts(M * N * shape.splits);
   pipelined_product_to<T, Tile>(a, b, MatrixOutput<float>{parts.data(), M, N}, shape);

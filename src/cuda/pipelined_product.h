@@ -7,17 +7,14 @@
 // step's pieces have come and that everybody is done with the tiles that are overwritten next.
 //
 // A step is four parts, of 16 numbers of K in bf16, 8 in tf32. A warp loads the fragments of one part
-// while the tensor cores work on the part before. A tile of 64×64 for a warp is what makes that fit:
-// 8 KiB of fragments for 64·64·16 products of bf16, so that shared memory, at 128 bytes a cycle, is not
-// what they wait for.
+// while the tensor cores work on the part before. A tile of 64×64 for a warp keeps shared memory from
+// being what they wait for: 4 KiB of fragments for 64·64·16 products of bf16.
 //
 // Along K, ldmatrix delivers what mma takes in both types, because a fragment holds 32 bits of two bf16
 // or of one tf32. Across K it transposes, which it can do for 16 bits only: bf16.
 //
 // The sums leave by way of shared memory, so that whole pieces of C's rows are written.
 #pragma once
-
-#include <type_traits>
 
 #include "cuda/mma.h"
 #include "cuda/staged_tile.h"
@@ -114,19 +111,21 @@ class WarpProduct {
   float sum_[kRowTiles][kColumnTiles][4] = {};
 };
 
-// How C is cut into tiles of a block, and of a warp. Steps in shared memory at a time: kStages.
+// How C is cut into tiles of a block, and of a warp. kStages: steps in shared memory at a time; kBlocks:
+// how many blocks then fit into a multiprocessor of an H100.
 template <int tile_rows, int tile_columns, int warp_rows, int warp_columns>
 struct WarpTile {
   static constexpr int kRows = tile_rows, kColumns = tile_columns;
   static constexpr int kWarpRows = warp_rows, kWarpColumns = warp_columns;
   static constexpr int kThreads = 32 * (tile_rows / warp_rows) * (tile_columns / warp_columns);
+  static constexpr int kBlocks = tile_columns > 64 ? 2 : 3;
   static constexpr bool kWgmma = false;
   static constexpr int kStages = 3, kStageBytes = tile_bytes(tile_rows + tile_columns);
   template <class T, bool a_along_k, bool b_along_k>
   using Product = WarpProduct<T, WarpTile, a_along_k, b_along_k>;
 };
-using WideTile = WarpTile<128, 128, 64, 64>;   // 2 blocks fit into an H100's multiprocessor
-using NarrowTile = WarpTile<128, 64, 64, 32>;  // 3, for 64 columns and fewer
+using WideTile = WarpTile<128, 128, 64, 64>;
+using NarrowTile = WarpTile<128, 64, 64, 32>;  // for 64 columns and fewer
 
 // ---- how the sums leave ----------------------------------------------------------------------------
 
@@ -176,7 +175,7 @@ struct OutputTile {
 
 // output.row(split, m): where C_m0 is written, or its part, as Output::Element.
 template <class T, class Tile, class A, class B, class Output>
-__global__ void __launch_bounds__(Tile::kThreads)
+__global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks)
     pipelined_product_kernel(A a, B b, Output output, ProductShape shape) {
   constexpr int kStages = Tile::kStages;
   unsigned char* const stages = shared_memory<unsigned char>();

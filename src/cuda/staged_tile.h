@@ -105,7 +105,7 @@ class PieceLoader<T, Operand, size, threads, true> {
   typename Operand::Outer outer_[kRows];
 };
 
-// A thread has the piece of one place across k, for every several k.
+// A thread has one piece's place across k, for several k.
 template <class T, class Operand, int size, int threads>
 class PieceLoader<T, Operand, size, threads, false> {
  public:
@@ -113,7 +113,7 @@ class PieceLoader<T, Operand, size, threads, false> {
       : operand_(operand), end_(end), k_(k + row(0)), inner_(operand.inner(k_)) {
 #pragma unroll
     for (int i = 0; i < kOuters; ++i)
-      outer_[i] = operand.outer(min(first + column() + i, count - (kOuters == 1 ? kPiece<T> : 1)));
+      outer_[i] = operand.outer(min(first + column() + i, count - kPiece<T> / kOuters));
   }
 
   __device__ void begin_copy(unsigned char* tile) {

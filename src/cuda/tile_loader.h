@@ -114,10 +114,10 @@ struct ProductShape {
 
   // Enough blocks to keep a large GPU busy, but none with fewer than 256 terms a sum. The shape alone
   // decides, so that results are the same on every GPU.
-  void share_k() {
-    constexpr int64_t kEnoughBlocks = 512, kFewestTerms = 256;
+  void share_k(int64_t enough_blocks = 512) {
+    constexpr int64_t kFewestTerms = 256;
     const int64_t tiles = std::max<int64_t>(1, row_tiles() * column_tiles());
-    const int64_t wanted = std::min(kEnoughBlocks / tiles, ceil_div(K, kFewestTerms));
+    const int64_t wanted = std::min(enough_blocks / tiles, ceil_div(K, kFewestTerms));
     if (wanted <= 1) return;
     k_per_split = static_cast<int>(ceil_div(ceil_div(K, wanted), step) * step);
     splits = static_cast<int>(ceil_div(K, k_per_split));

@@ -2,7 +2,7 @@
 //
 // A block computes a tile of C, each of its two warpgroups 64 rows of it. wgmma reads both operands
 // from shared memory, where they lie as it wants them anyway, so no warp spends instructions or
-// registers on fragments; what that saves is also why it is twice as fast as mma.
+// registers on fragments.
 //
 // A warpgroup begins a step's products, begins the copies for a later step while they run, and waits.
 // Meanwhile the multiprocessor's other block keeps the tensor cores busy.
@@ -61,7 +61,7 @@ class WarpgroupProduct {
 template <int tile_columns>
 struct WarpgroupTile {
   static constexpr int kRows = 128, kColumns = tile_columns;
-  static constexpr int kThreads = 256;
+  static constexpr int kThreads = 256, kBlocks = tile_columns > 64 ? 2 : 3;
   static constexpr bool kWgmma = true;
   static constexpr int kStages = 3, kStageBytes = tile_bytes(kRows + tile_columns);
   template <class T, bool a_along_k, bool b_along_k>
