@@ -130,12 +130,13 @@ TEST_P(Conv2dTest, SeveralBlocks) {
   check({3, 64, 5, 64, 2, 1, 1, 1, 0});
 }
 
-// Tiles of 128 rows and 64 or 128 columns, steps of 64 channels, channels in pieces of 8 (bf16) and 4.
+// Tiles of 128 rows and 32, 64 or 128 columns, steps of 64 channels, in pieces of 8 (bf16) or 4 (tf32).
 TEST_P(Conv2dTest, TilesOfTheTensorCores) {
   check({1, 11, 13, 72, 136, 3, 3, 1, 1});
   check({3, 9, 9, 72, 136, 3, 3, 2, 1});
   check({2, 12, 12, 8, 64, 3, 3, 1, 1});
   check({2, 12, 12, 64, 8, 1, 1, 1, 0});
+  check({2, 10, 10, 40, 33, 3, 3, 1, 1});
   check({2, 9, 8, 12, 20, 3, 3, 2, 1});
   check({3, 20, 20, 24, 65, 1, 1, 1, 0});
 }

@@ -46,17 +46,19 @@ void correlate(const Correlation<T>& in, const Weights& weights, const PixelOutp
   const Scratch<T> staged(N * ld);
   stage(weights, N, K, ld, staged.data());
   const MatrixOperand<T, true, true> b{staged.data(), ld};
-  const auto by_tiles_of = [&](auto tile, auto a) {
+  const auto by_tiles_of = [&](auto tile, const auto& a) {
     product<T, decltype(tile)>(a, b, output, M, N, K, output.stride == 1);
   };
   const PixelsByTaps<T, true> whole{in};
-  const bool narrow_tile = N <= NarrowTile::kColumns;
   if constexpr (sizeof(T) == 2) {
-    if (in.C % kPiece<T> != 0) return by_tiles_of(NarrowTile(), PixelsByTaps<T>{in});
-    if (use_wgmma() && narrow_tile) return by_tiles_of(WarpgroupTile<64>(), whole);
+    const PixelsByTaps<T> single{in};
+    if (in.C % kPiece<T> != 0 && N <= SlimTile::kColumns) return by_tiles_of(SlimTile(), single);
+    if (in.C % kPiece<T> != 0) return by_tiles_of(NarrowTile(), single);
+    if (N <= SlimTile::kColumns) return by_tiles_of(SlimTile(), whole);
+    if (use_wgmma() && N <= 64) return by_tiles_of(WarpgroupTile<64>(), whole);
     if (use_wgmma()) return by_tiles_of(WarpgroupTile<128>(), whole);
   }
-  if (narrow_tile) return by_tiles_of(NarrowTile(), whole);
+  if (N <= NarrowTile::kColumns) return by_tiles_of(NarrowTile(), whole);
   by_tiles_of(WideTile(), whole);
 }
 

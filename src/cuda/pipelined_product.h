@@ -126,6 +126,7 @@ struct WarpTile {
 };
 using WideTile = WarpTile<128, 128, 64, 64>;
 using NarrowTile = WarpTile<128, 64, 64, 32>;  // for 64 columns and fewer
+using SlimTile = WarpTile<128, 32, 32, 32>;    // for 32 columns and fewer of a B along k
 
 // ---- how the sums leave ----------------------------------------------------------------------------
 

@@ -20,7 +20,8 @@ __global__ void __launch_bounds__(kThreads)
     const int i = Operand::kInnerIsContiguous ? line : lane;
     const int k = Operand::kInnerIsContiguous ? lane : line;
     const bool inside = i0 + i < count && k0 + k < K;
-    square[i][k] = inside ? operand.load(operand.outer(i0 + i), operand.inner(k0 + k)) : 0;
+    square[i][k] = 0;
+    if (inside) square[i][k] = operand.load(operand.outer(i0 + i), operand.inner(k0 + k));
   }
   __syncthreads();
   for (int line = threadIdx.x / kSquare; line < kSquare; line += kThreads / kSquare)

@@ -126,6 +126,7 @@ class PieceLoader<T, Operand, size, threads, false> {
   }
 
  private:
+  static_assert(size % kStep<T> == 0, "whole panels");
   static constexpr int kPiecesInARow = size / kPiece<T>;
   static constexpr int kRowStep = threads / kPiecesInARow, kRows = kStep<T> / kRowStep;
   static constexpr int kOuters = Operand::kWholePieces ? 1 : kPiece<T>;
