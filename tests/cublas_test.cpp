@@ -29,6 +29,12 @@ TEST(Cublas, ALibraryThatWasAskedForMustBeOne) {
   EXPECT_EQ(error_of("libm.so.6"), "cublas: libm.so.6 has no cublasCreate_v2");
 }
 
+// The real library, where the toolkit is installed without a GPU, loads and then refuses.
+TEST(Cublas, WithoutAGpuThereIsNone) {
+  if (device_problem(Device::cuda).empty()) GTEST_SKIP() << "this machine has a GPU";
+  EXPECT_EQ(find_cublas(nullptr), nullptr);
+}
+
 TEST(Cublas, TheEmulatorTakesItsOwnKernel) {
   EXPECT_EQ(cublas_of(Device::cuda_emulated), nullptr);
 }
@@ -55,12 +61,14 @@ TEST(Peak, AllLimitsAreMeasured) {
 // ---- why a GPU cannot be used ------------------------------------------------------------------------
 
 GpuFacts h100() {
-  return {.driver = 12040,
-          .runtime = 13000,
-          .devices = 1,
-          .name = "NVIDIA H100",
-          .architecture = 900,
-          .lowest_architecture = 750};
+  GpuFacts facts;
+  facts.driver = 12040;
+  facts.runtime = 13000;
+  facts.devices = 1;
+  facts.name = "NVIDIA H100";
+  facts.architecture = 900;
+  facts.lowest_architecture = 750;
+  return facts;
 }
 
 TEST(DeviceProblem, NoneWhereAllIsWell) {
@@ -68,7 +76,9 @@ TEST(DeviceProblem, NoneWhereAllIsWell) {
 }
 
 TEST(DeviceProblem, NoDriver) {
-  EXPECT_EQ(problem_of({.runtime = 13000}), "this machine has no NVIDIA driver");
+  GpuFacts facts;
+  facts.runtime = 13000;
+  EXPECT_EQ(problem_of(facts), "this machine has no NVIDIA driver");
 }
 
 TEST(DeviceProblem, DriverTooOld) {

@@ -138,14 +138,21 @@ build() {
   if [ "$DEVICE" = cuda ]; then
     make -j"$(nproc)" BUILD="$BUILD" CUDA=1 NVCC="$nvcc" CUDA_ARCHS="$architecture" CUDA_PTX= "$@"
   else
-    make -j"$(nproc)" BUILD="$BUILD" "$@"
+    make -j"$(nproc)" BUILD="$BUILD" CUDA=0 "$@"
   fi >"$scratch/build" 2>&1 && return 0
   say 'The build failed:'
   tail -n 20 "$scratch/build" | verbatim
   exit 1
 }
 
-"$part"
+outcome=0
+case $part in
+  suite) suite ;;
+  sanitize) sanitize ;;
+  bench) bench ;;
+  train) train ;;
+esac || outcome=$?
 say ''
 say "$part took $(($(date +%s) - began)) s."
 echo "The report: $report"
+exit "$outcome"

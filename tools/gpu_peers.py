@@ -91,7 +91,7 @@ class Peers:
             rows.append([f"{own['what']}: {M} × {N} × {K}", f"{own['median_ms']:.4f}", of_limit(own),
                          "as the kernel" if same else f"{library['median_ms']:.4f}", f"{median:.4f}",
                          f"{median / own['median_ms']:.2f} ×"])
-        return (f"Milliseconds at the median; moco by its own kernel and with {by['library']['kernels']}:\n\n" +
+        return (f"**Matrix products**, milliseconds at the median; moco by its own kernel and with {by['library']['kernels']}:\n\n" +
                 table(["product", "own kernel", "of the limit", "moco's cuBLAS", "PyTorch (cuBLAS)",
                        "own kernel against PyTorch"], rows))
 
@@ -105,7 +105,7 @@ class Peers:
                                   peers[r["what"]].items()), key=lambda item: item[1])
             rows.append([f"{r['what']}, {r['pass']}", f"{r['median_ms']:.4f}", of_limit(r),
                          f"{median:.4f}", layout, f"{median / r['median_ms']:.2f} ×"])
-        return "Milliseconds at the median, cuDNN in its better memory format:\n\n" + table(
+        return "**Convolutions**, milliseconds at the median, cuDNN in its better memory format:\n\n" + table(
             ["layer, pass", "mocograd", "of the limit", "cuDNN", "in", "ratio"], rows)
 
     def convolution(self, precision, N, size, C, OC, kernel, stride):
@@ -138,8 +138,8 @@ class Peers:
                        for layout in LAYOUTS)
             rows.append([r["what"], r["pass"], f"{r['median_ms']:.4f}", of_limit(r), f"{best[0]:.4f}",
                          best[1], f"{best[0] / r['median_ms']:.2f} ×"])
-        return ("Milliseconds at the median; batch norm and ReLU are one kernel in mocograd and two in "
-                "PyTorch:\n\n" + table(["pass", "", "mocograd", "of the limit", "PyTorch (cuDNN)", "in",
+        return ("**Batch norm and other passes**, milliseconds at the median; batch norm and ReLU are one "
+                "kernel in mocograd and two in PyTorch:\n\n" + table(["pass", "", "mocograd", "of the limit", "PyTorch (cuDNN)", "in",
                                         "ratio"], rows))
 
     def norm(self, precision, N, size, C, layout, relu):
@@ -162,7 +162,7 @@ class Peers:
         rows = [[r["part"], r["what"], r["pass"], f"{r['median_ms']:.4f}", of_limit(r)]
                 for part in ("loss", "optimizer", "augmentation")
                 for r in self.moco("--part", part, "--precision", precision)["results"]]
-        return "Milliseconds at the median:\n\n" + table(["part", "what", "", "mocograd", "of the limit"],
+        return "**The rest**, milliseconds at the median:\n\n" + table(["part", "what", "", "mocograd", "of the limit"],
                                                         rows)
 
     def step(self, precision, arch, batch, queue, splits):

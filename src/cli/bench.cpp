@@ -23,12 +23,13 @@ struct BenchFlags {
 
 // The step that was asked for, or one of each network that the page of measurements has.
 void bench_steps(BenchReport& report, const BenchFlags& flags, bool given_step) {
-  report.title("MoCo steps on random images, rates in the direct convolution's operations");
+  const bool tiny = report.device() == Device::cuda_emulated && !given_step;
+  report.title(std::string("MoCo steps on random images") + (tiny ? " of 8x8, width 1" : "") +
+               ", rates in the direct convolution's operations");
   PretrainConfig config = flags.config;
   if (given_step) return bench_step(report, flags.steps, config);
   std::vector<std::pair<std::string, int64_t>> steps = {{"resnet18", 64}, {"resnet20", 128}};
-  if (report.device() == Device::cuda_emulated) {
-    report.title("on the emulator of width 1, on 8x8 pixels");
+  if (tiny) {
     config.width = 1;
     config.image_size = 8;
     steps = {{"resnet20", 16}};

@@ -8,8 +8,8 @@ namespace mocograd {
 void bench_augmentation(BenchReport& report, int rounds, int64_t image_size) {
   constexpr int64_t kViews = 64;  // in one round
   const Device device = report.device();
-  report.title(std::string("augmentation: 64 views drawn and made, ") +
-               (device == Device::cpu ? "on one thread" : "drawn by the CPU"));
+  report.title(device == Device::cpu ? "augmentation: 64 views drawn and made, on one thread"
+                                     : "augmentation: 64 views, drawn by the CPU and made here");
   const Tensor on_host = Tensor::empty({kViews, 3, image_size, image_size}, {.dtype = DType::u8});
   RandomStream random(0, Purpose::test);
   for (int64_t i = 0; i < on_host.numel(); ++i)

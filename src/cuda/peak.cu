@@ -24,12 +24,15 @@ bool has_tensor_cores() {
 }
 #endif
 
-constexpr int kChains = 8;  // independent, enough to hide the latency of an instruction
+// Independent, enough to hide the latency of an instruction. Rounds are unrolled, so that counting them
+// costs nothing beside.
+constexpr int kChains = 8;
 
 // sink_i = Σ_j x_j,  x_j ← x_j·a + b in each round, x_j = j at first
 __global__ void fma_kernel(int rounds, float a, float b, float* sink) {
   float chain[kChains];
   for (int j = 0; j < kChains; ++j) chain[j] = static_cast<float>(j);
+#pragma unroll 16
   for (int round = 0; round < rounds; ++round) {
 #pragma unroll
     for (int j = 0; j < kChains; ++j) chain[j] = chain[j] * a + b;
@@ -59,6 +62,7 @@ template <class Mma>
 __global__ void mma_kernel(int rounds, uint32_t one, float* sink) {
   const uint32_t a[4] = {one, one, one, one}, b[2] = {one, one};
   float chain[kChains][4] = {};
+#pragma unroll 16
   for (int round = 0; round < rounds; ++round) {
 #pragma unroll
     for (int j = 0; j < kChains; ++j) Mma::add(chain[j], a, b);

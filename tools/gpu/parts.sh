@@ -39,8 +39,10 @@ suite() {
     done
   fi >>"$scratch/jobs"
   xargs -P "$pieces" -d '\n' -n 1 sh -c <"$scratch/jobs"
-  summarize_suite "$scratch"/tests.* "$scratch"/example.* "$scratch"/script.* | tee -a "$report"
-  say "Of these on the GPU: $(cat "$scratch"/tests.* | grep '^\[       OK \]' | grep -c '/cuda_[^e]')."
+  summarize_suite "$scratch"/tests.* "$scratch"/example.* "$scratch"/script.* >"$scratch/sums"
+  tee -a "$report" <"$scratch/sums"
+  say "Of the passed on the GPU: $(cat "$scratch"/tests.* | grep '^\[       OK \]' | grep -c '/cuda_[^e]')."
+  grep -qE '^[0-9]+ passed, 0 failed' "$scratch/sums"
 }
 
 # summarize_suite FILE...: sums over the outputs of GoogleTest pieces and of scripts, and what failed
@@ -84,12 +86,15 @@ sanitize() {
   done
   wait
   for tool in memcheck racecheck initcheck synccheck; do say "- $(summarize_sanitizer "$tool" "$scratch/$tool")"; done
+  code=0
   for tool in memcheck racecheck initcheck synccheck; do
     if grep '^========= ' "$scratch/$tool" | grep -qE 'Error|Invalid|Race|Uninitialized|Barrier'; then
       say '' && say "$tool's first reports:"
       grep -v '^\[' "$scratch/$tool" | grep '^========= ' | head -n 40 | verbatim
+      code=1
     fi
   done
+  return "$code"
 }
 
 # summarize_sanitizer TOOL FILE: how many tests ended under it, and its last line
@@ -206,11 +211,12 @@ pretrain() {
 
 # What pretrain left: epoch, loss, rate and kNN.
 our_line() {
+  "$BUILD/moco" eval knn --checkpoint "$scratch/run/checkpoint.safetensors" --data "cifar10:$folder" \
+    --device "$DEVICE" >"$scratch/knn"
   metrics=$scratch/run/metrics.jsonl
-  knn=$("$BUILD/moco" eval knn --checkpoint "$scratch/run/checkpoint.safetensors" --data "cifar10:$folder" \
-    --device "$DEVICE" | tail -n 1)
-  echo "- mocograd: epoch $(metric "$metrics" epoch), loss $(metric "$metrics" loss), $(metric "$metrics" images_per_s) \
-images/s at the last step; $knn"
+  printf -- '- mocograd: epoch %d, loss %.3f, %.1f images/s at the last step; kNN top-1 %.2f %%' \
+    "$(metric "$metrics" epoch)" "$(metric "$metrics" loss)" "$(metric "$metrics" images_per_s)" \
+    "$(metric "$scratch/knn" top1)"
 }
 
 # The epochs that fit are found by a short run first, since the cosine's length is theirs.
