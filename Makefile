@@ -50,7 +50,8 @@ NVCC_FLAGS_release = -O3 -lineinfo
 NVCC_FLAGS_debug = -O0 -g -G
 NVCC_FLAGS = -std=c++20 -ccbin $(CXX) -Isrc -MMD -MP -Wno-deprecated-gpu-targets $(NVCC_FLAGS_$(MODE)) \
              $(foreach arch,$(CUDA_ARCHS),-gencode arch=compute_$(arch),code=sm_$(arch)) \
-             $(foreach arch,$(CUDA_PTX),-gencode arch=compute_$(arch),code=compute_$(arch))
+             $(foreach arch,$(CUDA_PTX),-gencode arch=compute_$(arch),code=compute_$(arch)) \
+             $(if $(filter 90a,$(CUDA_ARCHS)),-DMOCO_HAS_SM90A)
 ifeq ($(CUDA),1)
 # The runtime is linked into the program, which then needs no CUDA where it runs, only the driver.
 LDLIBS += -L$(dir $(NVCC))../lib64 -lcudart_static -ldl -lrt
@@ -70,16 +71,16 @@ ISA_FLAGS_avx2 = -mavx2 -mfma -mprefer-vector-width=256
 ISA_FLAGS_avx512 = -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mprefer-vector-width=512
 
 KERNEL_SOURCES = $(KERNELS:%=src/cpu/%.cpp)
-LIB_FLOORS = tensor cpu cpu/ladder cuda cuda/emulator autograd autograd/ops nn data moco io debug
+LIB_FLOORS = tensor cpu cpu/ladder cuda cuda/emulator cuda/ladder autograd autograd/ops nn data moco io debug
 LIB_SOURCES = $(filter-out $(KERNEL_SOURCES) $(if $(filter 1,$(CUDA)),src/cuda/no_device.cpp),\
                 $(foreach floor,$(LIB_FLOORS),$(wildcard src/$(floor)/*.cpp)))
 CLI_SOURCES = $(wildcard src/cli/*.cpp)
 TEST_SOURCES = $(wildcard tests/*.cpp)
 # The CUDA sources, which g++ compiles for the emulator (docs/EMULATOR.md) and nvcc for the GPU.
-CUDA_SOURCES = $(wildcard src/cuda/*.cu)
+CUDA_SOURCES = $(wildcard src/cuda/*.cu src/cuda/ladder/*.cu)
 GPU_ONLY = src/cuda/runtime_device.cu src/cuda/kernel_times.cu
 CUDA_TEST_SOURCES = $(wildcard tests/*.cu)
-FORMATTED = $(wildcard src/*/*.h src/*/*.cpp src/*/*.cu src/*/*/*.h src/*/*/*.cpp tests/*.h tests/*.cpp tests/*.cu examples/*.cpp)
+FORMATTED = $(wildcard src/*/*.h src/*/*.cpp src/*/*.cu src/*/*/*.h src/*/*/*.cpp src/*/*/*.cu tests/*.h tests/*.cpp tests/*.cu examples/*.cpp)
 EXAMPLES = $(patsubst examples/%.cpp,%,$(wildcard examples/*.cpp))
 
 object = $(patsubst %.cpp,$(BUILD)/obj/%.o,$(1))

@@ -40,5 +40,8 @@ check 'on the emulator all parts run' document "$scratch/emulated" $(echo "$all"
 check 'on the emulator there are no limits' not grep -q per_cent_of_limit "$scratch/emulated"
 check 'on the emulator, text' bench "$scratch/emulated.text" --part loss
 check 'on the emulator it says that its times mean nothing' grep -qE '^cuda-emulated: its times say nothing' "$scratch/emulated.text"
+check 'ladder on the emulator' bench "$scratch/ladder" --ladder --json
+check 'ladder on the emulator is alone' document "$scratch/ladder" ladder
+check 'ladder on the emulator ends on tensor cores' grep -qE '"what":"gemm_6_wgmma".*"what":"conv2d, bf16"' "$scratch/ladder"
 
 finish

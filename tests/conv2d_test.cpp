@@ -40,21 +40,27 @@ class Conv2dTest : public KernelTest {
   Conv2dTest() { set_conv_algorithm(ConvAlgorithm::direct); }
   ~Conv2dTest() override { set_conv_algorithm(ConvAlgorithm::automatic); }
 
-  // A sum of n products by any order of additions errs by at most about n·eps·Σ|terms|.
+  // A sum of n products by any order of additions errs by at most about n·eps·Σ|terms|; then it is
+  // rounded to be stored. `factors`: what the factors' rounding costs a product.
   void compare(const Tensor& actual, const Values& sum, const Values& magnitude, int64_t terms,
-               const std::string& what) {
+               double factors, const std::string& what) {
+    const double storage = actual.dtype() == DType::bf16 ? storage_error() : 0;
     Values bound(sum.size());
-    for (size_t i = 0; i < sum.size(); ++i)
-      bound[i] = (static_cast<double>(terms + 1) * eps() + product_error()) * magnitude[i];
+    for (size_t i = 0; i < sum.size(); ++i) {
+      const double error = (static_cast<double>(terms + 1) * eps() + factors) * magnitude[i];
+      bound[i] = error + storage * (std::abs(sum[i]) + error);
+    }
     expect_within(actual, sum, bound, what);
   }
 
   void check(const Case& s) {
     const Conv2dConfig config{.stride = s.stride, .padding = s.padding};
-    const Tensor x = uniform({s.N, s.H, s.W, s.C}, 1), w = uniform({s.KH, s.KW, s.C, s.OC}, 2);
+    const Tensor x = uniform({s.N, s.H, s.W, s.C}, 1);
+    const Tensor w = uniform({s.KH, s.KW, s.C, s.OC}, 2, -1, 1, arithmetic_dtype(dtype()));
     const Tensor dy = uniform({s.N, s.OH(), s.OW(), s.OC}, 3);
     const std::vector<Tensor> results = run([&] {
-      const Tensor y = poisoned(dy.shape()), dx = poisoned(x.shape()), dw = poisoned(w.shape());
+      const Tensor y = poisoned(dy.shape()), dx = poisoned(x.shape()),
+                   dw = poisoned(w.shape(), w.dtype());
       kernels().conv2d_forward(x, w, config, y);
       kernels().conv2d_backward_data(dy, w, config, dx);
       kernels().conv2d_backward_weight(x, dy, config, dw);
@@ -72,9 +78,12 @@ class Conv2dTest : public KernelTest {
       add(dx, dx_magnitude, ix, vdy[iy] * vw[iw]);
       add(dw, dw_magnitude, iw, vx[ix] * vdy[iy]);
     });
-    compare(results[0], y, y_magnitude, s.KH * s.KW * s.C, "y of " + s.to_string());
-    compare(results[1], dx, dx_magnitude, s.KH * s.KW * s.OC, "dx of " + s.to_string());
-    compare(results[2], dw, dw_magnitude, s.N * s.OH() * s.OW(), "dw of " + s.to_string());
+    // x and dy are numbers of bf16; the weights are rounded to it before they are multiplied.
+    const double rounded_w = product_error() + storage_error();
+    const std::string which = " of " + s.to_string();
+    compare(results[0], y, y_magnitude, s.KH * s.KW * s.C, rounded_w, "y" + which);
+    compare(results[1], dx, dx_magnitude, s.KH * s.KW * s.OC, rounded_w, "dx" + which);
+    compare(results[2], dw, dw_magnitude, s.N * s.OH() * s.OW(), product_error(), "dw" + which);
   }
 };
 
@@ -121,6 +130,17 @@ TEST_P(Conv2dTest, SeveralBlocks) {
   check({3, 64, 5, 64, 2, 1, 1, 1, 0});
 }
 
+// Tiles of 128 rows and 32, 64 or 128 columns, steps of 64 channels, in pieces of 8 (bf16) or 4 (tf32).
+TEST_P(Conv2dTest, TilesOfTheTensorCores) {
+  check({1, 11, 13, 72, 136, 3, 3, 1, 1});
+  check({3, 9, 9, 72, 136, 3, 3, 2, 1});
+  check({2, 12, 12, 8, 64, 3, 3, 1, 1});
+  check({2, 12, 12, 64, 8, 1, 1, 1, 0});
+  check({2, 10, 10, 40, 33, 3, 3, 1, 1});
+  check({2, 9, 8, 12, 20, 3, 3, 2, 1});
+  check({3, 20, 20, 24, 65, 1, 1, 1, 0});
+}
+
 TEST_P(Conv2dTest, LayersOfTheNetworks) {
   check({2, 8, 8, 16, 16, 3, 3, 1, 1});
   check({2, 8, 8, 16, 32, 3, 3, 2, 1});
@@ -130,6 +150,7 @@ TEST_P(Conv2dTest, LayersOfTheNetworks) {
 }
 
 MOCO_INSTANTIATE_KERNEL_TEST(Conv2dTest);
+MOCO_INSTANTIATE_BF16_TEST(Conv2dTest);
 MOCO_INSTANTIATE_TENSOR_CORE_TEST(Conv2dTest);
 
 }  // namespace

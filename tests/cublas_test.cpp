@@ -127,8 +127,8 @@ TEST(DeviceProblem, ChipWithoutCode) {
 }
 
 TEST(DeviceProblem, Tf32NeedsTensorCores) {
-  EXPECT_EQ(tf32_problem_of(800), "");
-  EXPECT_EQ(tf32_problem_of(750),
+  EXPECT_EQ(tensor_core_problem_of(Precision::tf32, 800), "");
+  EXPECT_EQ(tensor_core_problem_of(Precision::tf32, 750),
             "--precision tf32: it takes compute capability 8.0, this GPU has 7.5");
 }
 

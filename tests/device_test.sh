@@ -34,6 +34,13 @@ run="$tiny --seed 3 --epochs 2 --save-every 2"
     "$scratch/moves.out"
   check 'and back' "$moco" pretrain --resume --device cpu --threads 1 --out "$scratch/moves"
 
+  bf16="$run $emulated --precision bf16"
+  check 'bf16: pretrain' "$moco" pretrain $bf16 --out "$scratch/bf16"
+  check 'bf16: pretrain, stopped' "$moco" pretrain $bf16 --out "$scratch/bf16-parts" --max-steps 2
+  check 'bf16: resumed' "$moco" pretrain --resume $emulated --precision bf16 --out "$scratch/bf16-parts"
+  check 'bf16: ends where a whole run does' same "$scratch/bf16" "$scratch/bf16-parts"
+  check 'bf16: not the numbers of fp32' test "$(events "$scratch/bf16")" != "$(events "$scratch/whole")"
+
   checkpoint=$scratch/whole/checkpoint.safetensors
   for command in 'eval knn' 'eval linear --epochs 3 --batch 8' 'embed --out '"$scratch/embedded"; do
     for device in cpu cuda-emulated; do

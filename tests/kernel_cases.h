@@ -22,6 +22,7 @@
 #include "cpu/parallel.h"
 #include "cuda/cublas.h"
 #include "cuda/emulator/scheduler.h"
+#include "cuda/tensor_core_instructions.h"
 #include "tensor/backend.h"
 #include "tensor/precision.h"
 #include "tensor/random.h"
@@ -32,17 +33,20 @@ using Values = std::vector<double>;
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
 // Whose kernels are tested: those of a device, on the CPU of one instruction set, on a GPU with or
-// without its tensor cores, its matrix products by the engine or by cuBLAS.
+// without its tensor cores or with certain instructions of them, its matrix products by the engine or
+// by cuBLAS.
 struct Kernels {
   Device device = Device::cpu;
   InstructionSet set = InstructionSet::baseline;
   Precision precision = Precision::fp32;
   const Cublas* cublas = nullptr;
+  TensorCoreInstructions instructions = TensorCoreInstructions::automatic;
 
   std::string name() const {  // also of a test, which may have no '-'
     if (device == Device::cpu) return name_of(set);
     return std::string(device == Device::cuda ? "cuda" : "cuda_emulated") +
-           (cublas ? "_cublas" : "") + (precision == Precision::tf32 ? "_tf32" : "");
+           (cublas ? "_cublas" : "") + (precision == Precision::tf32 ? "_tf32" : "") +
+           (instructions == TensorCoreInstructions::wgmma ? "_wgmma" : "");
   }
 };
 
@@ -55,6 +59,14 @@ inline std::vector<Kernels> all_kernels() {
   std::vector<Kernels> kernels = cpu_kernels();
   kernels.push_back({.device = Device::cuda_emulated});
   if (device_problem(Device::cuda).empty()) kernels.push_back({.device = Device::cuda});
+  return kernels;
+}
+
+// Those that take bf16: all, and on the emulator, which has no choice of its own, wgmma too.
+inline std::vector<Kernels> bf16_kernels() {
+  std::vector<Kernels> kernels = all_kernels();
+  kernels.push_back(
+      {.device = Device::cuda_emulated, .instructions = TensorCoreInstructions::wgmma});
   return kernels;
 }
 
@@ -85,6 +97,7 @@ class KernelTest : public testing::TestWithParam<std::tuple<Kernels, DType>> {
   KernelTest() {
     if (device() == Device::cpu) use_instruction_set(std::get<0>(GetParam()).set);
     set_precision(std::get<0>(GetParam()).precision);
+    set_tensor_core_instructions(std::get<0>(GetParam()).instructions);
     if (device() == Device::cpu) return;
     cublas_before_ = cublas_of(device());
     set_cublas(device(), std::get<0>(GetParam()).cublas);
@@ -94,25 +107,32 @@ class KernelTest : public testing::TestWithParam<std::tuple<Kernels, DType>> {
     use_instruction_set(set_before_);
     set_num_threads(threads_before_);
     set_precision(Precision::fp32);
+    set_tensor_core_instructions(TensorCoreInstructions::automatic);
   }
 
   static Device device() { return std::get<0>(GetParam()).device; }
   static DType dtype() { return std::get<1>(GetParam()); }
   static TensorOptions options() { return {dtype(), device()}; }
-  // The distance from 1 to the next number: twice the relative error of one operation.
-  double eps() const { return dtype() == DType::f32 ? 0x1p-23 : 0x1p-52; }
+  // Of what is computed in (f32 for bf16), the distance from 1 to the next number: twice the relative
+  // error of one operation.
+  double eps() const { return dtype() == DType::f64 ? 0x1p-52 : 0x1p-23; }
   // What a product of two factors loses by their rounding: of each at most half of tf32's last place.
   static double product_error() {
     return std::get<0>(GetParam()).precision == Precision::tf32 ? 2 * 0x1p-11 + 0x1p-22 : 0;
   }
+  // What a number loses that is rounded to the tensors' dtype, relatively: half of bf16's last place.
+  static double storage_error() { return dtype() == DType::bf16 ? 0x1p-8 : 0; }
   Backend& kernels() const { return backend_of(device()); }
 
   // Uniform numbers; `name` tells one tensor of a test from the next.
   Tensor uniform(const Shape& shape, uint32_t name, double low = -1, double high = 1) const {
+    return uniform(shape, name, low, high, dtype());
+  }
+  Tensor uniform(const Shape& shape, uint32_t name, double low, double high, DType dtype) const {
     RandomStream random(7, Purpose::test, 0, name);
     Values values(static_cast<size_t>(shape.numel()));
     for (double& value : values) value = random.uniform(low, high);
-    return Tensor::from(values, shape, options());
+    return Tensor::from(values, shape, {dtype, device()});
   }
   Tensor labels(int64_t n, int64_t classes, uint32_t name) const {
     RandomStream random(7, Purpose::test, 0, name);
@@ -185,6 +205,13 @@ inline void expect_exactly(const Tensor& actual, const Values& expected, const s
   INSTANTIATE_TEST_SUITE_P(                                                                        \
       Kernels, topic,                                                                              \
       testing::Combine(testing::ValuesIn(all_kernels()), testing::Values(DType::f32, DType::f64)), \
+      name_of_case)
+
+// Likewise, of activations in bf16.
+#define MOCO_INSTANTIATE_BF16_TEST(topic)                                                \
+  INSTANTIATE_TEST_SUITE_P(                                                              \
+      Bf16, topic,                                                                       \
+      testing::Combine(testing::ValuesIn(bf16_kernels()), testing::Values(DType::bf16)), \
       name_of_case)
 
 // Likewise, of the products on the tensor cores.

@@ -47,8 +47,6 @@ void run(const BenchFlags& flags, bool given_step) {
   if (flags.ladder && compute.device == "auto") compute.device = "cpu";
   apply(compute);
   const Device device = device_of(compute);
-  if (flags.ladder && device != Device::cpu)
-    throw UsageError(std::string("--ladder: it is the CPU's, not for --device ") + name_of(device));
   if (given_step && flags.parts != kParts && flags.parts != std::vector<std::string>{"steps"})
     throw UsageError("--part: --arch and --batch measure a training step only");
   BenchReport report(device, flags.json);

@@ -127,11 +127,8 @@ void add_compute_flags(CLI::App& command, ComputeFlags& flags) {
 void apply(const ComputeFlags& flags) {
   const std::string problem = device_problem(device_of(flags));
   if (!problem.empty()) throw Error("--device " + flags.device + ": " + problem);
-  const bool on_cpu = device_of(flags) == Device::cpu;
-  if (flags.precision == "tf32" && on_cpu)
+  if (flags.precision == "tf32" && device_of(flags) == Device::cpu)
     throw UsageError("--precision tf32: the CPU computes in fp32 and bf16");
-  if (flags.precision == "bf16" && !on_cpu)
-    throw UsageError("--precision bf16: the GPU computes in fp32 and tf32");
   for (Precision precision : {Precision::fp32, Precision::tf32, Precision::bf16})
     if (flags.precision == name_of(precision)) set_precision(precision);
   if (flags.threads > 0) set_num_threads(flags.threads);

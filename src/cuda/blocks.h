@@ -52,17 +52,17 @@ class Scratch {
 };
 
 // y_i = Σ_s part_si, in the order of s: what several blocks summed.     part: [parts, n]; y: [n]
-template <class T>
-__global__ void add_parts_kernel(int64_t n, int64_t parts, const T* part, T* y) {
+template <class T, class Sum>
+__global__ void add_parts_kernel(int64_t n, int64_t parts, const T* part, Sum* y) {
   const int64_t i = grid_index();
   if (i >= n) return;
   T sum = 0;
   for (int64_t s = 0; s < parts; ++s) sum += part[s * n + i];
-  y[i] = sum;
+  y[i] = static_cast<Sum>(sum);
 }
-template <class T>
-void add_parts(int64_t n, int64_t parts, const T* part, T* y) {
-  launch(add_parts_kernel<T>, one_thread_each(n), n, parts, part, y);
+template <class T, class Sum>
+void add_parts(int64_t n, int64_t parts, const T* part, Sum* y) {
+  launch(add_parts_kernel<T, Sum>, one_thread_each(n), n, parts, part, y);
 }
 
 }  // namespace mocograd::MOCO_CUDA

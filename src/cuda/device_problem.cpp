@@ -34,10 +34,11 @@ std::string problem_of(const GpuFacts& gpu) {
   return "";
 }
 
-std::string tf32_problem_of(int architecture) {
+std::string tensor_core_problem_of(Precision precision, int architecture) {
   if (architecture >= 800) return "";
-  return "--precision tf32: it takes compute capability 8.0, this GPU has " +
-         capability_text(architecture);
+  return detail::concatenate("--precision ", name_of(precision),
+                             ": it takes compute capability 8.0, this GPU has ",
+                             capability_text(architecture));
 }
 
 std::string no_memory_text(size_t bytes, size_t free, size_t total) {

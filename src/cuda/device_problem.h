@@ -5,6 +5,8 @@
 #include <cstddef>
 #include <string>
 
+#include "tensor/precision.h"
+
 namespace mocograd {
 
 // What the driver and the CUDA runtime say of this machine (runtime_device.cu asks them).
@@ -22,8 +24,8 @@ struct GpuFacts {
 
 // One line, or nothing where the first GPU can be used.
 std::string problem_of(const GpuFacts& gpu);
-// Of --precision tf32, likewise.
-std::string tf32_problem_of(int architecture);
+// Of --precision tf32 or bf16, likewise.
+std::string tensor_core_problem_of(Precision precision, int architecture);
 // "cuda: cannot allocate 2048 MiB: 1000 of the GPU's 81000 MiB are free"
 std::string no_memory_text(size_t bytes, size_t free, size_t total);
 

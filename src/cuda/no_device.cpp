@@ -1,6 +1,9 @@
 // Stands in for the GPU's backend in a build without nvcc.
+#include <vector>
+
 #include "cuda/peak.h"
 #include "tensor/backend.h"
+#include "tensor/rung.h"
 
 namespace mocograd::cuda_device {
 
@@ -13,6 +16,12 @@ Backend& cuda_backend() {
 }
 
 // Not reached: there is no such device to be measured.
+std::vector<Rung> gemm_ladder() {
+  throw Error("cuda: " + device_problem());
+}
+std::vector<Rung> conv_ladder() {
+  throw Error("cuda: " + device_problem());
+}
 GpuLimits measure_limits(const LimitWork&) {
   throw Error("cuda: " + device_problem());
 }

@@ -15,7 +15,7 @@ namespace {
 #ifdef __CUDACC__
 constexpr Device kDevice = Device::cuda;
 bool has_tensor_cores() {
-  return tf32_problem_of(gpu_architecture()).empty();
+  return tensor_core_problem_of(Precision::tf32, gpu_architecture()).empty();
 }
 #else
 constexpr Device kDevice = Device::cuda_emulated;

@@ -22,7 +22,7 @@ __global__ void convert_kernel(int64_t n, const From* x, To* y) {
 template <class T>
 __global__ void add_kernel(int64_t n, const T* a, const T* b, T* y) {
   const int64_t i = grid_index();
-  if (i < n) y[i] = a[i] + b[i];
+  if (i < n) y[i] = static_cast<T>(a[i] + b[i]);
 }
 
 template <class T>
@@ -40,13 +40,13 @@ __global__ void scale_kernel(int64_t n, const T* x, T factor, T* y) {
 template <class T>
 __global__ void relu_forward_kernel(int64_t n, const T* x, T* y) {
   const int64_t i = grid_index();
-  if (i < n) y[i] = x[i] < T{0} ? T{0} : x[i];
+  if (i < n) y[i] = x[i] < 0 ? T(0) : x[i];
 }
 
 template <class T>
 __global__ void relu_backward_kernel(int64_t n, const T* y, const T* dy, T* dx) {
   const int64_t i = grid_index();
-  if (i < n) dx[i] = y[i] > T{0} ? dy[i] : T{0};
+  if (i < n) dx[i] = y[i] > 0 ? dy[i] : T(0);
 }
 
 // Several tensors for one launch. A block takes kOfBlock numbers of one of them: those of tensor i
@@ -99,7 +99,7 @@ void CudaBackend::convert(const Tensor& x, const Tensor& y) {
 
 // y_i = a_i + b_i
 void CudaBackend::add(const Tensor& a, const Tensor& b, const Tensor& y) {
-  with_float_type(y.dtype(), [&](auto zero) {
+  with_activation_type(y.dtype(), [&](auto zero) {
     using T = decltype(zero);
     const int64_t n = y.numel();
     launch(add_kernel<T>, one_thread_each(n), n, a.raw<T>(), b.raw<T>(), y.raw<T>());
@@ -126,7 +126,7 @@ void CudaBackend::scale(const Tensor& x, double factor, const Tensor& y) {
 
 // y_i = max(0, x_i). Written so that NaN, which is not below zero, stays.
 void CudaBackend::relu_forward(const Tensor& x, const Tensor& y) {
-  with_float_type(y.dtype(), [&](auto zero) {
+  with_activation_type(y.dtype(), [&](auto zero) {
     using T = decltype(zero);
     const int64_t n = y.numel();
     launch(relu_forward_kernel<T>, one_thread_each(n), n, x.raw<T>(), y.raw<T>());
@@ -135,7 +135,7 @@ void CudaBackend::relu_forward(const Tensor& x, const Tensor& y) {
 
 // dx_i = dy_i where y_i > 0, else 0
 void CudaBackend::relu_backward(const Tensor& y, const Tensor& dy, const Tensor& dx) {
-  with_float_type(y.dtype(), [&](auto zero) {
+  with_activation_type(y.dtype(), [&](auto zero) {
     using T = decltype(zero);
     const int64_t n = y.numel();
     launch(relu_backward_kernel<T>, one_thread_each(n), n, y.raw<T>(), dy.raw<T>(), dx.raw<T>());

@@ -43,7 +43,7 @@ __global__ void max_pool_backward_kernel(int64_t n, PoolShape shape, const T* dy
   if (i >= n) return;
   const auto [H, W, C, OH, OW] = shape;
   const int64_t c = i % C, w = i / C % W, h = i / C / W % H, image = i / C / W / H;
-  T sum = 0;
+  Arithmetic<T> sum = 0;
   for (int64_t oh = h / 2; oh <= (h + 1) / 2 && oh < OH; ++oh) {
     for (int64_t ow = w / 2; ow <= (w + 1) / 2 && ow < OW; ++ow) {
       const int64_t window = ((image * OH + oh) * OW + ow) * C + c;
@@ -51,7 +51,7 @@ __global__ void max_pool_backward_kernel(int64_t n, PoolShape shape, const T* dy
       if (tap[window] == number) sum += dy[window];
     }
   }
-  dx[i] = sum;
+  dx[i] = static_cast<T>(sum);
 }
 
 template <class T>
@@ -59,22 +59,24 @@ __global__ void avg_pool_forward_kernel(int64_t n, int64_t pixels, int64_t C, co
   const int64_t i = grid_index();
   if (i >= n) return;
   const T* const column = x + i / C * pixels * C + i % C;
-  T sum = 0;
+  Arithmetic<T> sum = 0;
   for (int64_t pixel = 0; pixel < pixels; ++pixel) sum += column[pixel * C];
-  y[i] = sum * (T{1} / static_cast<T>(pixels));
+  y[i] = static_cast<T>(sum * (1 / static_cast<Arithmetic<T>>(pixels)));
 }
 
 template <class T>
 __global__ void avg_pool_backward_kernel(int64_t n, int64_t pixels, int64_t C, const T* dy, T* dx) {
   const int64_t i = grid_index();
-  if (i < n) dx[i] = dy[i / (pixels * C) * C + i % C] * (T{1} / static_cast<T>(pixels));
+  if (i >= n) return;
+  const Arithmetic<T> share = 1 / static_cast<Arithmetic<T>>(pixels);
+  dx[i] = static_cast<T>(dy[i / (pixels * C) * C + i % C] * share);
 }
 
 }  // namespace
 
 // y[n,oh,ow,c] = max over kh, kw of x[n, 2·oh − 1 + kh, 2·ow − 1 + kw, c];  tap = 3·kh + kw
 void CudaBackend::max_pool_forward(const Tensor& x, const Tensor& y, const Tensor& tap) {
-  with_float_type(x.dtype(), [&](auto zero) {
+  with_activation_type(x.dtype(), [&](auto zero) {
     using T = decltype(zero);
     const PoolShape shape{x.dim(1), x.dim(2), x.dim(3), y.dim(1), y.dim(2)};
     const int64_t n = y.numel();
@@ -86,7 +88,7 @@ void CudaBackend::max_pool_forward(const Tensor& x, const Tensor& y, const Tenso
 // dx[n,h,w,c] = Σ of dy[n,oh,ow,c] over the windows that (h, w) won:
 // h = 2·oh − 1 + kh, w = 2·ow − 1 + kw, tap = 3·kh + kw
 void CudaBackend::max_pool_backward(const Tensor& dy, const Tensor& tap, const Tensor& dx) {
-  with_float_type(dx.dtype(), [&](auto zero) {
+  with_activation_type(dx.dtype(), [&](auto zero) {
     using T = decltype(zero);
     const PoolShape shape{dx.dim(1), dx.dim(2), dx.dim(3), dy.dim(1), dy.dim(2)};
     const int64_t n = dx.numel();
@@ -97,7 +99,7 @@ void CudaBackend::max_pool_backward(const Tensor& dy, const Tensor& tap, const T
 
 // y_nc = 1/(H·W) · Σ_hw x_nhwc
 void CudaBackend::global_avg_pool_forward(const Tensor& x, const Tensor& y) {
-  with_float_type(x.dtype(), [&](auto zero) {
+  with_activation_type(x.dtype(), [&](auto zero) {
     using T = decltype(zero);
     const int64_t n = y.numel();
     launch(avg_pool_forward_kernel<T>, one_thread_each(n), n, x.dim(1) * x.dim(2), x.dim(3),
@@ -107,7 +109,7 @@ void CudaBackend::global_avg_pool_forward(const Tensor& x, const Tensor& y) {
 
 // dx_nhwc = dy_nc / (H·W)
 void CudaBackend::global_avg_pool_backward(const Tensor& dy, const Tensor& dx) {
-  with_float_type(dx.dtype(), [&](auto zero) {
+  with_activation_type(dx.dtype(), [&](auto zero) {
     using T = decltype(zero);
     const int64_t n = dx.numel();
     launch(avg_pool_backward_kernel<T>, one_thread_each(n), n, dx.dim(1) * dx.dim(2), dx.dim(3),

@@ -6,9 +6,9 @@
 #include <memory>
 #include <string>
 
+#include "cuda/capability.h"
 #include "cuda/cuda_backend.h"
 #include "cuda/device_problem.h"
-#include "cuda/tensor_core_product.h"
 #include "tensor/error.h"
 
 namespace mocograd::MOCO_CUDA {
@@ -102,9 +102,17 @@ int gpu_architecture() {
   return architecture;
 }
 
-void require_tensor_cores() {
-  static const std::string text = tf32_problem_of(gpu_architecture());
+void require_tensor_cores(Precision precision) {
+  const std::string text = tensor_core_problem_of(precision, gpu_architecture());
   if (!text.empty()) throw Error(text);
+}
+
+bool has_wgmma() {
+#ifdef MOCO_HAS_SM90A
+  return gpu_architecture() == 900;
+#else
+  return false;
+#endif
 }
 
 void* device_allocate(size_t bytes) {

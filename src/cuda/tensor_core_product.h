@@ -13,12 +13,6 @@ namespace mocograd::MOCO_CUDA {
 
 constexpr int kTensorCoreTile = 128;
 
-#ifdef __CUDACC__
-void require_tensor_cores();  // throws Error where the GPU's cannot do tf32
-#else
-inline void require_tensor_cores() {}
-#endif
-
 // A warp's part of the tile, with rows g, g + 8 and columns 2t, 2t + 1 of each 16×8 in this lane.
 class WarpSums {
  public:

@@ -16,6 +16,15 @@
 
 namespace mocograd::MOCO_CUDA {
 
+// Where an element of an operand is. Not `inside`: it is zero, and at the address may be anything.
+template <class T>
+struct Source {
+  const T* address;
+  bool inside;
+
+  __device__ T load() const { return inside ? *address : T(0); }
+};
+
 constexpr int kDepth = 16;  // of K, in one step
 
 // A tile of an operand in shared memory. The 8 columns of padding send the numbers that a warp reads
@@ -87,28 +96,30 @@ class TileLoader<Operand, size, false> {
 // The extent of a product, and how it is shared by blocks: each takes one tile of C and one part of K.
 struct ProductShape {
   int M, N, K;
-  int tile;  // rows and columns of C
+  int tile_rows, tile_columns;  // of C
+  int step;                     // of K
   int splits = 1, k_per_split;
 
-  ProductShape(int64_t m, int64_t n, int64_t k, int tile_size) : tile(tile_size) {
+  ProductShape(int64_t m, int64_t n, int64_t k, int rows, int columns, int depth)
+      : tile_rows(rows), tile_columns(columns), step(depth) {
     MOCO_CHECK(std::max({m, n, k}) < int64_t{1} << 31, "cuda: a product of [", m, ", ", k,
                "] and [", k, ", ", n, "]: no side may reach 2^31");
     M = static_cast<int>(m), N = static_cast<int>(n), K = static_cast<int>(k);
     k_per_split = K;
   }
 
-  __host__ __device__ int64_t row_tiles() const { return ceil_div(M, tile); }
-  __host__ __device__ int64_t column_tiles() const { return ceil_div(N, tile); }
-  Grid grid() const { return blocks_of(kThreads, row_tiles() * column_tiles() * splits); }
+  __host__ __device__ int64_t row_tiles() const { return ceil_div(M, tile_rows); }
+  __host__ __device__ int64_t column_tiles() const { return ceil_div(N, tile_columns); }
+  int64_t blocks() const { return row_tiles() * column_tiles() * splits; }
 
   // Enough blocks to keep a large GPU busy, but none with fewer than 256 terms a sum. The shape alone
   // decides, so that results are the same on every GPU.
-  void share_k() {
-    constexpr int64_t kEnoughBlocks = 512, kFewestTerms = 256;
+  void share_k(int64_t enough_blocks = 512) {
+    constexpr int64_t kFewestTerms = 256;
     const int64_t tiles = std::max<int64_t>(1, row_tiles() * column_tiles());
-    const int64_t wanted = std::min(kEnoughBlocks / tiles, ceil_div(K, kFewestTerms));
+    const int64_t wanted = std::min(enough_blocks / tiles, ceil_div(K, kFewestTerms));
     if (wanted <= 1) return;
-    k_per_split = static_cast<int>(ceil_div(ceil_div(K, wanted), kDepth) * kDepth);
+    k_per_split = static_cast<int>(ceil_div(ceil_div(K, wanted), step) * step);
     splits = static_cast<int>(ceil_div(K, k_per_split));
   }
 };
@@ -119,8 +130,8 @@ struct ProductPlace {
 
   __device__ explicit ProductPlace(const ProductShape& shape) {
     const int64_t block = blockIdx.x, columns = shape.column_tiles(), rows = shape.row_tiles();
-    n0 = static_cast<int>(block % columns) * shape.tile;
-    m0 = static_cast<int>(block / columns % rows) * shape.tile;
+    n0 = static_cast<int>(block % columns) * shape.tile_columns;
+    m0 = static_cast<int>(block / columns % rows) * shape.tile_rows;
     split = static_cast<int>(block / columns / rows);
     k_begin = split * shape.k_per_split;
     k_end = split + 1 < shape.splits ? k_begin + shape.k_per_split : shape.K;

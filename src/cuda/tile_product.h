@@ -11,6 +11,7 @@
 
 #include <type_traits>
 
+#include "cuda/capability.h"
 #include "cuda/tensor_core_product.h"
 #include "cuda/tile_loader.h"
 #include "tensor/precision.h"
@@ -60,7 +61,8 @@ bool on_tensor_cores() {
 
 template <class T>
 ProductShape product_shape(int64_t M, int64_t N, int64_t K) {
-  return ProductShape(M, N, K, on_tensor_cores<T>() ? kTensorCoreTile : kTile);
+  const int tile = on_tensor_cores<T>() ? kTensorCoreTile : kTile;
+  return ProductShape(M, N, K, tile, tile, kDepth);
 }
 
 // c = a·b, written where output says. Requires: shape is product_shape's.
@@ -68,19 +70,22 @@ template <class T, class A, class B, class Output>
 void tile_product_to(const A& a, const B& b, const Output& output, const ProductShape& shape) {
   if constexpr (std::is_same_v<T, float>) {
     if (on_tensor_cores<T>()) {
-      require_tensor_cores();
-      return launch(tensor_core_product_kernel<A, B, Output>, shape.grid(), a, b, output, shape);
+      require_tensor_cores(Precision::tf32);
+      return launch(tensor_core_product_kernel<A, B, Output>, blocks_of(kThreads, shape.blocks()),
+                    a, b, output, shape);
     }
   }
-  launch(tile_product_kernel<T, A, B, Output>, shape.grid(), a, b, output, shape);
+  launch(tile_product_kernel<T, A, B, Output>, blocks_of(kThreads, shape.blocks()), a, b, output,
+         shape);
 }
 
 // c[m·N + n], or one such matrix for each split
 template <class T>
 struct MatrixOutput {
+  using Element = T;
   T* c;
   int64_t M, N;
-  __device__ T* row(int split, int m) const { return c + (split * M + m) * N; }
+  __host__ __device__ T* row(int split, int m) const { return c + (split * M + m) * N; }
 };
 
 // c = a·b, written as a dense matrix [M, N]
@@ -94,18 +99,23 @@ void tile_product(const A& a, const B& b, int64_t M, int64_t N, int64_t K, T* c)
   add_parts(M * N, shape.splits, parts.data(), c);
 }
 
-// A matrix in memory: element (i, k) is at i·outer_stride + k·inner_stride, one of which is 1.
-template <class T, bool inner_is_contiguous>
+// A matrix in memory: element (i, k) is at i·outer_stride + k·inner_stride, one of which is 1. With
+// whole_pieces the other is a multiple of 16 bytes, and so is the matrix's address.
+template <class T, bool inner_is_contiguous, bool whole_pieces = false>
 struct MatrixOperand {
   using Outer = int64_t;
   using Inner = int64_t;
-  static constexpr bool kInnerIsContiguous = inner_is_contiguous;
+  static constexpr bool kInnerIsContiguous = inner_is_contiguous, kWholePieces = whole_pieces;
 
   const T* data;
   int64_t stride;  // the other one
 
   __device__ Outer outer(int i) const { return inner_is_contiguous ? i * stride : i; }
   __device__ Inner inner(int k) const { return inner_is_contiguous ? k : k * stride; }
+  __device__ void advance(Inner& k, int steps) const {
+    k += inner_is_contiguous ? steps : steps * stride;
+  }
+  __device__ Source<T> at(Outer i, Inner k) const { return {data + i + k, true}; }
   __device__ T load(Outer i, Inner k) const { return data[i + k]; }
 };
 

@@ -183,6 +183,9 @@ std::common_type_t<A, B> min(A a, B b) {
 inline unsigned __float_as_uint(float x) {
   return std::bit_cast<unsigned>(x);
 }
+inline float __uint_as_float(unsigned bits) {
+  return std::bit_cast<float>(bits);
+}
 
 }  // namespace cuda_emulated
 }  // namespace mocograd

@@ -1,0 +1,121 @@
+// conv2d by pipelined products on the tensor cores (pipelined_product.h, and with wgmma
+// warpgroup_product.h), the table of conv2d.cu again:
+//
+//                     A                                       B                          C
+//   forward           pixels × taps of x, along k             w, along k [OC, KH·KW·C]   y  [pixels, OC]
+//   data gradient     pixels × taps of dy, along k            w's taps, flipped          dx [pixels, C]
+//   weight gradient   taps × pixels of x, across k            dy, across k [pixels, OC]  dw [KH·KW·C, OC]
+//
+// Eight channels of a pixel in bf16 are one piece of 16 bytes, which an asynchronous copy brings from
+// where it lies in the image to where the tensor cores want it; the padding is a copy of no bytes. With
+// 64 channels one step of K is one tap.
+//
+// The weights, f32 and few, are first rounded to x's type and written along k (staged_operand.h), so that
+// forward pass and data gradient are one kernel.
+//
+// Where C has few tiles, blocks share K, as in conv2d.cu: their parts are f32 and are added in order.
+#include "cuda/conv2d_tensor_cores.h"
+
+#include "cuda/conv2d_operands.h"
+#include "cuda/staged_operand.h"
+#include "cuda/tile_product.h"
+#include "cuda/warpgroup_product.h"
+
+namespace mocograd::MOCO_CUDA {
+namespace {
+
+constexpr int kMultiprocessors = 132;  // of an H100
+
+// output = a·b, with a second pass where blocks share K.
+template <class T, class Tile, class A, class B, class Output>
+void product(const A& a, const B& b, const Output& output, int64_t M, int64_t N, int64_t K,
+             bool may_share) {
+  ProductShape shape = pipelined_shape<T, Tile>(M, N, K);
+  if (may_share) shape.share_k(kMultiprocessors * Tile::kBlocks);
+  if (shape.splits == 1) return pipelined_product_to<T, Tile>(a, b, output, shape);
+  const Scratch<float> parts(M * N * shape.splits);
+  pipelined_product_to<T, Tile>(a, b, MatrixOutput<float>{parts.data(), M, N}, shape);
+  add_parts(M * N, shape.splits, parts.data(), output.row(0, 0));
+}
+
+// Forward pass, or one class of the data gradient.    weights: element (column of C, k), f32
+template <class T, class Weights>
+void correlate(const Correlation<T>& in, const Weights& weights, const PixelOutput<T>& output,
+               int64_t M, int64_t N, int64_t K) {
+  const int64_t ld = ceil_div(K, kPiece<T>) * kPiece<T>;
+  const Scratch<T> staged(N * ld);
+  stage(weights, N, K, ld, staged.data());
+  const MatrixOperand<T, true, true> b{staged.data(), ld};
+  const auto by_tiles_of = [&](auto tile, const auto& a) {
+    product<T, decltype(tile)>(a, b, output, M, N, K, output.stride == 1);
+  };
+  const PixelsByTaps<T, true> whole{in};
+  if constexpr (sizeof(T) == 2) {
+    const PixelsByTaps<T> single{in};
+    if (in.C % kPiece<T> != 0 && N <= SlimTile::kColumns) return by_tiles_of(SlimTile(), single);
+    if (in.C % kPiece<T> != 0) return by_tiles_of(NarrowTile(), single);
+    if (N <= SlimTile::kColumns) return by_tiles_of(SlimTile(), whole);
+    if (use_wgmma() && N <= 64) return by_tiles_of(WarpgroupTile<64>(), whole);
+    if (use_wgmma()) return by_tiles_of(WarpgroupTile<128>(), whole);
+  }
+  if (N <= NarrowTile::kColumns) return by_tiles_of(NarrowTile(), whole);
+  by_tiles_of(WideTile(), whole);
+}
+
+template <class F>
+void with_storage_type(DType dtype, const F& f) {
+  require_tensor_cores(dtype == DType::bf16 ? Precision::bf16 : Precision::tf32);
+  if (dtype == DType::bf16)
+    f(BFloat16());
+  else
+    f(float());
+}
+
+}  // namespace
+
+bool pipelined_conv2d(const Tensor& image) {
+  if (image.dtype() == DType::bf16) return true;
+  return image.dtype() == DType::f32 && on_tensor_cores<float>() &&
+         image.dim(3) % kPiece<float> == 0;
+}
+
+void tensor_core_conv2d_forward(const Tensor& x, const Tensor& w, Conv2dConfig config,
+                                const Tensor& y) {
+  with_storage_type(x.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    const int64_t OC = w.dim(3), K = w.numel() / OC;
+    correlate<T>(forward_correlation<T>(x, w.dim(1), config, y),
+                 MatrixOperand<float, false>{w.raw<float>(), OC}, all_pixels<T>(y, y.raw<T>()),
+                 y.numel() / OC, OC, K);
+  });
+}
+
+void tensor_core_conv2d_backward_data(const Tensor& dy, const Tensor& w, Conv2dConfig config,
+                                      const Tensor& dx) {
+  with_storage_type(dx.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    for_each_class<T, float>(dy, w, config, dx, [](const DataGradientClass<T, float>& part) {
+      correlate<T>(part.dy, part.w, part.dx, part.M, part.N, part.K);
+    });
+  });
+}
+
+void tensor_core_conv2d_backward_weight(const Tensor& x, const Tensor& dy, Conv2dConfig config,
+                                        const Tensor& dw) {
+  require_tensor_cores(Precision::bf16);
+  using T = BFloat16;
+  const Correlation<T> in = forward_correlation<T>(x, dw.dim(1), config, dy);
+  const int64_t OC = dw.dim(3), M = dw.numel() / OC, K = dy.numel() / OC;
+  const MatrixOutput<float> output{dw.raw<float>(), M, OC};
+  const bool x_whole = in.C % kPiece<T> == 0, dy_whole = OC % kPiece<T> == 0;
+  const MatrixOperand<T, false, true> whole{dy.raw<T>(), OC};
+  const MatrixOperand<T, false> single{dy.raw<T>(), OC};
+  if (x_whole && dy_whole && OC > NarrowTile::kColumns)
+    return product<T, WideTile>(TapsByPixels<T, true>{in}, whole, output, M, OC, K, true);
+  if (x_whole && dy_whole)
+    return product<T, NarrowTile>(TapsByPixels<T, true>{in}, whole, output, M, OC, K, true);
+  if (dy_whole) return product<T, NarrowTile>(TapsByPixels<T>{in}, whole, output, M, OC, K, true);
+  product<T, NarrowTile>(TapsByPixels<T>{in}, single, output, M, OC, K, true);
+}
+
+}  // namespace mocograd::MOCO_CUDA

@@ -1,0 +1,230 @@
+// C = A·B on the tensor cores, fed by a pipeline: bf16, or f32 rounded to tf32; sums in fp32.
+//   C_mn = Σ_k A_mk B_kn                                      m < M, n < N, k < K
+//
+// A block computes a tile of C, each of its four warps a part of it, whose sums stay in registers. K
+// passes in steps of 128 bytes: while the warps multiply one step's tiles of A and B, the next two
+// steps are on their way into shared memory (staged_tile.h). One barrier a step says both that the
+// step's pieces have come and that everybody is done with the tiles that are overwritten next.
+//
+// A step is four parts, of 16 numbers of K in bf16, 8 in tf32. A warp loads the fragments of one part
+// while the tensor cores work on the part before. A tile of 64×64 for a warp keeps shared memory from
+// being what they wait for: 4 KiB of fragments for 64·64·16 products of bf16.
+//
+// Along K, ldmatrix delivers what mma takes in both types, because a fragment holds 32 bits of two bf16
+// or of one tf32. Across K it transposes, which it can do for 16 bits only: bf16.
+//
+// The sums leave by way of shared memory, so that whole pieces of C's rows are written.
+#pragma once
+
+#include "cuda/mma.h"
+#include "cuda/staged_tile.h"
+#include "cuda/tile_loader.h"
+
+namespace mocograd::MOCO_CUDA {
+
+// A warp's part of the block's tile.
+template <class T, class Tile, bool a_along_k, bool b_along_k>
+class WarpProduct {
+ public:
+  __device__ WarpProduct()
+      : m_(threadIdx.x / 32 / (Tile::kColumns / Tile::kWarpColumns) * Tile::kWarpRows),
+        n_(threadIdx.x / 32 % (Tile::kColumns / Tile::kWarpColumns) * Tile::kWarpColumns),
+        lane_(threadIdx.x % 32) {}
+
+  // One step's tiles: begin is called as soon as they are there, end after the copies for a later step
+  // have begun; the tiles are free after it.
+  __device__ void begin(const unsigned char* /*a*/, const unsigned char* /*b*/) {}
+  __device__ void end(const unsigned char* a, const unsigned char* b) {
+    Fragments fragments[2];
+    load(a, b, 0, fragments[0]);
+#pragma unroll
+    for (int part = 0; part < kParts; ++part) {
+      if (part + 1 < kParts) load(a, b, part + 1, fragments[(part + 1) % 2]);
+      multiply(fragments[part % 2]);
+    }
+  }
+
+  // Calls f(m, n, sum_mn, sum_m,n+1) for each pair of this lane's, with m and n within the tile.
+  template <class F>
+  __device__ void for_each_pair(const F& f) const {
+#pragma unroll
+    for (int i = 0; i < kRowTiles; ++i)
+#pragma unroll
+      for (int j = 0; j < kColumnTiles; ++j)
+#pragma unroll
+        for (int half = 0; half < 2; ++half)
+          f(m_ + 16 * i + lane_ / 4 + 8 * half, n_ + 8 * j + lane_ % 4 * 2, sum_[i][j][2 * half],
+            sum_[i][j][2 * half + 1]);
+  }
+
+ private:
+  static constexpr int kRowTiles = Tile::kWarpRows / 16, kColumnTiles = Tile::kWarpColumns / 8;
+  static constexpr int kPart = 2 * kPiece<T>, kParts = kStep<T> / kPart;
+  static_assert(sizeof(T) == 2 || (a_along_k && b_along_k), "ldmatrix transposes 16 bits only");
+  struct Fragments {
+    uint32_t a[kRowTiles][4], b[kColumnTiles][2];
+  };
+
+  // Each of an ldmatrix's four matrices is 8 rows (columns) of C by one piece of K. Of a tile of A:
+  // the upper and the lower 8 rows with the part's first piece, then with its second. Of two tiles of
+  // B: the first 8 columns with both pieces, then the next 8.
+  __device__ void load(const unsigned char* a, const unsigned char* b, int part,
+                       Fragments& fragments) const {
+    const int line = lane_ % 8, first = lane_ / 8 % 2, second = lane_ / 16;
+    const int k = part * kPart;
+#pragma unroll
+    for (int i = 0; i < kRowTiles; ++i) {
+      const int m = m_ + 16 * i + 8 * first, piece = k + second * kPiece<T>;
+      const uint32_t place = a_along_k ? place_in_tile<T, true>(m + line, piece)
+                                       : place_in_tile<T, false>(m, piece + line);
+      ldmatrix_x4<!a_along_k>(fragments.a[i], a + place);
+      if constexpr (sizeof(T) == 4)
+        for (uint32_t& bits : fragments.a[i]) bits = to_tf32(__uint_as_float(bits));
+    }
+#pragma unroll
+    for (int j = 0; j < kColumnTiles; j += 2) {
+      const int n = n_ + 8 * j + 8 * second, piece = k + first * kPiece<T>;
+      const uint32_t place = b_along_k ? place_in_tile<T, true>(n + line, piece)
+                                       : place_in_tile<T, false>(n, piece + line);
+      uint32_t two[4];
+      ldmatrix_x4<!b_along_k>(two, b + place);
+      if constexpr (sizeof(T) == 4)
+        for (uint32_t& bits : two) bits = to_tf32(__uint_as_float(bits));
+      fragments.b[j][0] = two[0], fragments.b[j][1] = two[1];
+      fragments.b[j + 1][0] = two[2], fragments.b[j + 1][1] = two[3];
+    }
+  }
+
+  __device__ void multiply(const Fragments& fragments) {
+#pragma unroll
+    for (int i = 0; i < kRowTiles; ++i)
+#pragma unroll
+      for (int j = 0; j < kColumnTiles; ++j) {
+        if constexpr (sizeof(T) == 2)
+          mma_m16n8k16_bf16(sum_[i][j], fragments.a[i], fragments.b[j]);
+        else
+          mma_m16n8k8_tf32(sum_[i][j], fragments.a[i], fragments.b[j]);
+      }
+  }
+
+  const int m_, n_, lane_;
+  float sum_[kRowTiles][kColumnTiles][4] = {};
+};
+
+// How C is cut into tiles of a block, and of a warp. kStages: steps in shared memory at a time; kBlocks:
+// how many blocks then fit into a multiprocessor of an H100.
+template <int tile_rows, int tile_columns, int warp_rows, int warp_columns>
+struct WarpTile {
+  static constexpr int kRows = tile_rows, kColumns = tile_columns;
+  static constexpr int kWarpRows = warp_rows, kWarpColumns = warp_columns;
+  static constexpr int kThreads = 32 * (tile_rows / warp_rows) * (tile_columns / warp_columns);
+  static constexpr int kBlocks = tile_columns > 64 ? 2 : 3;
+  static constexpr bool kWgmma = false;
+  static constexpr int kStages = 3, kStageBytes = tile_bytes(tile_rows + tile_columns);
+  template <class T, bool a_along_k, bool b_along_k>
+  using Product = WarpProduct<T, WarpTile, a_along_k, b_along_k>;
+};
+using WideTile = WarpTile<128, 128, 64, 64>;
+using NarrowTile = WarpTile<128, 64, 64, 32>;  // for 64 columns and fewer
+using SlimTile = WarpTile<128, 32, 32, 32>;    // for 32 columns and fewer of a B along k
+
+// ---- how the sums leave ----------------------------------------------------------------------------
+
+template <class T>
+struct alignas(2 * sizeof(T)) Pair {
+  T first, second;
+};
+__device__ inline Pair<float> pair_of(float x, float y, float /*as*/) {
+  return {x, y};
+}
+__device__ inline Pair<BFloat16> pair_of(float x, float y, BFloat16 /*as*/) {
+  return __builtin_bit_cast(Pair<BFloat16>, pack_bf16(x, y));
+}
+
+// A tile of C in shared memory. One piece more in a row than there need be, so that the pairs that a
+// warp writes at once are in different banks.
+template <class T, class Tile>
+struct OutputTile {
+  static constexpr int kPitch = Tile::kColumns + kPiece<T>;
+  static constexpr int kBytes = Tile::kRows * kPitch * static_cast<int>(sizeof(T));
+  T* element;
+
+  __device__ void set(int m, int n, float x, float y) const {
+    *reinterpret_cast<Pair<T>*>(element + m * kPitch + n) = pair_of(x, y, T(0));
+  }
+
+  // Copies what is inside of C to where output.row says. All threads of the block.
+  template <class Output>
+  __device__ void write(const Output& output, const ProductPlace& at,
+                        const ProductShape& shape) const {
+    constexpr int kPiecesInARow = Tile::kColumns / kPiece<T>;
+    const bool whole_pieces = shape.N % kPiece<T> == 0;
+    for (int i = threadIdx.x; i < Tile::kRows * kPiecesInARow; i += Tile::kThreads) {
+      const int m = i / kPiecesInARow, n = i % kPiecesInARow * kPiece<T>;
+      if (at.m0 + m >= shape.M || at.n0 + n >= shape.N) continue;
+      const T* const from = element + m * kPitch + n;
+      T* const to = output.row(at.split, at.m0 + m) + at.n0 + n;
+      if (whole_pieces)
+        *reinterpret_cast<Piece<T>*>(to) = *reinterpret_cast<const Piece<T>*>(from);
+      else
+        for (int j = 0; j < kPiece<T> && at.n0 + n + j < shape.N; ++j) to[j] = from[j];
+    }
+  }
+};
+
+// ---- the kernel ------------------------------------------------------------------------------------
+
+// output.row(split, m): where C_m0 is written, or its part, as Output::Element.
+template <class T, class Tile, class A, class B, class Output>
+__global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks)
+    pipelined_product_kernel(A a, B b, Output output, ProductShape shape) {
+  constexpr int kStages = Tile::kStages;
+  unsigned char* const stages = shared_memory<unsigned char>();
+  const auto a_tile = [=](int step) { return stages + step % kStages * Tile::kStageBytes; };
+  const auto b_tile = [=](int step) { return a_tile(step) + tile_bytes(Tile::kRows); };
+  const ProductPlace at(shape);
+  const int steps = (at.k_end - at.k_begin + kStep<T> - 1) / kStep<T>;
+  PieceLoader<T, A, Tile::kRows, Tile::kThreads> a_loader(a, at.m0, shape.M, at.k_begin, at.k_end);
+  PieceLoader<T, B, Tile::kColumns, Tile::kThreads> b_loader(b, at.n0, shape.N, at.k_begin,
+                                                             at.k_end);
+  const auto begin_copy = [&](int step) {
+    if (step < steps) {
+      a_loader.begin_copy(a_tile(step));
+      b_loader.begin_copy(b_tile(step));
+    }
+    async_copy_commit();
+  };
+  for (int step = 0; step < kStages - 1; ++step) begin_copy(step);
+  typename Tile::template Product<T, A::kInnerIsContiguous, B::kInnerIsContiguous> product;
+  for (int step = 0; step < steps; ++step) {
+    async_copy_wait<kStages - 2>();
+    if constexpr (Tile::kWgmma) fence_before_wgmma();
+    __syncthreads();  // the others' pieces are there too, and they are done with the step before
+    product.begin(a_tile(step), b_tile(step));
+    begin_copy(step + kStages - 1);
+    product.end(a_tile(step), b_tile(step));
+  }
+  async_copy_wait<0>();
+  __syncthreads();
+  using Element = typename Output::Element;
+  const OutputTile<Element, Tile> tile{reinterpret_cast<Element*>(stages)};
+  static_assert(tile.kBytes <= kStages * Tile::kStageBytes);
+  product.for_each_pair([&](int m, int n, float x, float y) { tile.set(m, n, x, y); });
+  __syncthreads();
+  tile.write(output, at, shape);
+}
+
+// c = a·b, written where output says.
+template <class T, class Tile, class A, class B, class Output>
+void pipelined_product_to(const A& a, const B& b, const Output& output, const ProductShape& shape) {
+  Grid grid = blocks_of(Tile::kThreads, shape.blocks());
+  grid.dynamic_shared_bytes = Tile::kStages * Tile::kStageBytes;
+  launch(pipelined_product_kernel<T, Tile, A, B, Output>, grid, a, b, output, shape);
+}
+
+template <class T, class Tile>
+ProductShape pipelined_shape(int64_t M, int64_t N, int64_t K) {
+  return ProductShape(M, N, K, Tile::kRows, Tile::kColumns, kStep<T>);
+}
+
+}  // namespace mocograd::MOCO_CUDA
