@@ -1,6 +1,7 @@
-// conv2d: forward, data gradient and weight gradient, all as tiles of the micro-kernel
+// conv2d: forward and data gradient, as tiles of the micro-kernel; conv2d_weight.cpp has the weight
+// gradient
 //
-// Correlation (forward and data gradient). Seen from one output pixel, the input that it reads is
+// Correlation. Seen from one output pixel, the input that it reads is
 // KH runs of KW·C consecutive numbers, one image row apart: exactly the row of A that
 // micro_kernel.h wants, so nothing is gathered into a matrix. Only the zeros of the padding must be
 // there: a block of the input, some images or a band of rows of one, is copied with its border into
@@ -9,10 +10,6 @@
 //
 // Data gradient. dx is a correlation of dy with the flipped taps: one of stride 1 for each of the s²
 // classes into which the pixels of dx fall with stride s (tensor/parity_class.h).
-//
-// Weight gradient. dw[kh][(kw,c)][oc] = Σ_pixels x[pixel's run kh][(kw,c)] · dy[pixel][oc]: an
-// outer product for each pixel, summed in registers over a block of pixels. Threads share the tiles
-// of dw, not the pixels, so that no sums of threads have to be added.
 //
 // Where it pays (winograd.h), 3×3 convolutions are computed by Winograd's algorithm instead.
 #include "cpu/cpu_backend.h"
@@ -25,7 +22,7 @@ namespace mocograd::MOCO_ISA {
 namespace {
 
 constexpr int64_t kBlockBytes = 192 << 10;  // input with its border; leaves L2 room for the panel
-enum ScratchSlot { kPanelSlot, kInputSlot = 2, kPointerSlot, kGradientSlot };
+enum ScratchSlot { kPanelSlot, kInputSlot = 2, kPointerSlot };
 
 // Output pixel (i, j) of an image reads KH rows of x from top + i·stride on, and KW columns from
 // left + j·stride on.
