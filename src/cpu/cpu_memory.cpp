@@ -3,13 +3,13 @@
 // Under AddressSanitizer nothing is kept, so that it sees every use after free.
 #include "cpu/cpu_memory.h"
 
-#include <sys/mman.h>
-
 #include <cstdlib>
 #include <cstring>
 #include <map>
 #include <mutex>
 #include <vector>
+
+#include "cpu/system_memory.h"
 
 namespace mocograd {
 namespace {
@@ -19,8 +19,6 @@ constexpr bool kKeepFreedBlocks = false;
 #else
 constexpr bool kKeepFreedBlocks = true;
 #endif
-
-constexpr size_t kHugePage = size_t{2} << 20;
 
 // Blocks are rounded up so that nearly equal sizes share: to 64 bytes, to 2 MiB (a huge page) from
 // there.
@@ -64,13 +62,6 @@ BlockCache& cache() {
   return *instance;
 }
 
-void* aligned_block(size_t size) {
-  if (size < kHugePage) return std::aligned_alloc(64, size);
-  void* const block = std::aligned_alloc(kHugePage, size);
-  if (block) madvise(block, size, MADV_HUGEPAGE);  // a wish: refused, it is only slower
-  return block;
-}
-
 }  // namespace
 
 CpuMemory::~CpuMemory() = default;
@@ -78,10 +69,10 @@ CpuMemory::~CpuMemory() = default;
 std::shared_ptr<void> CpuMemory::allocate(size_t bytes) {
   const size_t size = rounded(bytes);
   void* block = kKeepFreedBlocks ? cache().take(size) : nullptr;
-  if (!block) block = aligned_block(size);
+  if (!block) block = take_from_system(size);
   if (!block) {
     cache().release_all();
-    block = aligned_block(size);
+    block = take_from_system(size);
   }
   MOCO_CHECK(block, "memory: cannot allocate ", bytes, " bytes");
   return std::shared_ptr<void>(block, [size](void* p) {

@@ -44,6 +44,9 @@ class ViewLoader {
   using Order = std::shared_ptr<const std::vector<int64_t>>;
 
   void work();
+  // One, and another with every batch taken: the first steps, which the user waits for, do not share
+  // the processors with batches that nobody needs yet.
+  int64_t batches_ahead() const;
   ViewBatch make_batch(int64_t step);
   Order order_of(int64_t epoch);  // drawn when first asked for
 
@@ -51,6 +54,7 @@ class ViewLoader {
   const int64_t image_size_, batch_;
   const ViewSettings settings_;
   const int64_t prefetched_;  // batches at most ahead of the consumer
+  const int64_t first_step_;
 
   std::mutex order_mutex_;
   std::map<int64_t, Order> orders_;  // of the last two epochs: batches ahead may be of the next
