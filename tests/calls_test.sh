@@ -87,8 +87,8 @@ else
 fi
 check 'tf32 on the CPU' call 2 '--precision tf32: the CPU' \
   pretrain --data shapes --out "$out" --device cpu --precision tf32
-check 'bf16' call 2 '--precision bf16: there are kernels for' \
-  pretrain --data shapes --out "$out" --device cpu --precision bf16
+check 'bf16 of f64' call 2 '--dtype f64: with --precision bf16' \
+  step --init x --views x --dump x --dtype f64 --precision bf16
 check 'eval knn --k 0' call 2 'an integer >= 1' eval knn --checkpoint x --data shapes --k 0
 check 'a checkpoint that is missing' call 1 'none.safetensors' \
   eval knn --checkpoint "$scratch/none.safetensors" --data shapes

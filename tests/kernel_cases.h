@@ -20,8 +20,8 @@
 #include "cpu/instruction_set.h"
 #include "cpu/parallel.h"
 #include "cuda/emulator/scheduler.h"
-#include "cuda/precision.h"
 #include "tensor/backend.h"
+#include "tensor/precision.h"
 #include "tensor/random.h"
 
 namespace mocograd {

@@ -1,53 +1,81 @@
-// A training step takes its memory from the system once: what the second step still needed is
-// there for all that follow.
-#include "cpu/parallel.h"
-#include "cpu/system_memory.h"
-#include "tiny_step.h"
-
+// The CPU's memory: blocks are reused, and a training step takes no new ones once it has been made.
 #include <gtest/gtest.h>
+
+#include <cstring>
+
+#include "cpu/block_arena.h"
+#include "cpu/cpu_memory.h"
+#include "cpu/parallel.h"
+#include "cpu/scratch.h"
+#include "tiny_step.h"
 
 namespace mocograd {
 namespace {
 
-class MemoryTest : public testing::Test {
- protected:
-  // On one thread: which of several runs a task, and needs scratch memory for it, is chance.
-  MemoryTest() { set_num_threads(1); }
-  ~MemoryTest() override { set_num_threads(threads_); }
+constexpr size_t kUnit = BlockArena::kUnit;
 
-  static void expect_nothing_taken(Moco& moco, Sgd& optimizer, const ViewPair& views) {
-#if defined(__SANITIZE_ADDRESS__)
-    GTEST_SKIP() << "under AddressSanitizer freed blocks are not kept";
-#endif
-    for (int step = 1; step <= 2; ++step) moco.train_step(views, optimizer, 0.1);
-    const int64_t after_two = blocks_from_system();
-    for (int step = 3; step <= 5; ++step) moco.train_step(views, optimizer, 0.1);
-    EXPECT_EQ(after_two, blocks_from_system()) << "blocks taken by steps 3 to 5";
+char* take(BlockArena& arena, size_t units) {
+  char* const block = static_cast<char*>(arena.take(units * kUnit));
+  if (block) std::memset(block, 1, units * kUnit);
+  return block;
+}
+
+TEST(BlockArenaTest, FreeNeighboursBecomeOneBlock) {
+  for (const auto& order : {std::vector<int>{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {2, 1, 0}}) {
+    BlockArena arena;
+    char* const blocks[] = {take(arena, 1), take(arena, 2), take(arena, 1)};
+    take(arena, 1);  // what follows stays in use
+    for (int i : order) arena.put(blocks[i], (i == 1 ? 2 : 1) * kUnit);
+    EXPECT_EQ(take(arena, 4), blocks[0]);
+    EXPECT_EQ(arena.bytes_used(), 5 * kUnit);
   }
-
- private:
-  const int threads_ = num_threads();
-};
-
-TEST_F(MemoryTest, StepsAfterTheSecondTakeNoMemoryFromTheSystem) {
-  TinyStep step;
-  expect_nothing_taken(step.moco, step.optimizer, step.views);
 }
 
-TEST_F(MemoryTest, NorDoTheySymmetrically) {
-  TinyStep step(DType::f32, true);
-  expect_nothing_taken(step.moco, step.optimizer, step.views);
+TEST(BlockArenaTest, TheLowestPlaceThatFitsIsTaken) {
+  BlockArena arena;
+  char* const first = take(arena, 1);
+  char* const second = take(arena, 3);
+  EXPECT_EQ(second, first + kUnit);
+  char* const third = take(arena, 1);
+  arena.put(first, kUnit);
+  arena.put(second, 3 * kUnit);
+  EXPECT_EQ(take(arena, 2), first);
+  EXPECT_EQ(take(arena, 3), third + kUnit);
+  EXPECT_EQ(take(arena, 2), first + 2 * kUnit);
 }
 
-// As wide as resnet20 is, so that Winograd's convolutions take part.
-TEST_F(MemoryTest, NorWhereTheConvolutionsAreWinograds) {
-  Moco moco({.encoder = {.arch = "resnet20", .dim = 16, .splits = 2}, .queue_size = 64}, 1);
+TEST(BlockArenaTest, ABlockMayBeLargerThanARegion) {
+  BlockArena arena;
+  void* const large = arena.take(size_t{6} << 30);  // addresses: nothing of it is touched
+  if (!large) GTEST_SKIP() << "no 6 GiB of addresses";
+  char* const small = take(arena, 1);
+  arena.put(large, size_t{6} << 30);
+  arena.put(small, kUnit);
+  EXPECT_NE(take(arena, 1), nullptr);
+}
+
+TEST(CpuMemoryTest, ATrainingStepTakesNothingFromTheSystemAfterTheSecond) {
+#if defined(__SANITIZE_ADDRESS__)
+  GTEST_SKIP() << "under AddressSanitizer no block is kept";
+#endif
+  MocoConfig config = tiny_config({}, 2);
+  config.encoder.width = 32;  // the first stage's activations are large blocks
+  Moco moco(config, 3);
   Sgd optimizer(moco.encoder_q(), {});
-  const ViewPair views{random_tensor({16, 16, 16, 3}, 0, DType::f32),
-                       random_tensor({16, 16, 16, 3}, 1, DType::f32),
+  const ViewPair views{random_tensor({32, 32, 32, 3}, 1, DType::f32),
+                       random_tensor({32, 32, 32, 3}, 2, DType::f32),
                        {},
                        {}};
-  expect_nothing_taken(moco, optimizer, views);
+  const auto step = [&] { moco.train_step(views, optimizer, 0.1); };
+  const int threads = num_threads();
+  set_num_threads(1);  // which of several runs a task, and needs scratch memory for it, is chance
+  step();
+  step();
+  const size_t before = CpuMemory::bytes_used(), scratch_before = scratch_bytes_taken();
+  for (int i = 0; i < 3; ++i) step();
+  set_num_threads(threads);
+  EXPECT_EQ(CpuMemory::bytes_used(), before);
+  EXPECT_EQ(scratch_bytes_taken(), scratch_before);
 }
 
 }  // namespace

@@ -184,14 +184,14 @@ TEST_P(NanGuard, NamesTheOperationThatWasTheFirst) {
 }
 
 TEST_P(NanGuard, ComputesFusedWhatDoesNotComeBackUnfused) {
-  Injector injector({Phase::forward, "encoder_q.layer2.1.bn1", "batch_norm_relu", 0, ""},
+  Injector injector({Phase::forward, "encoder_q.layer2.1.bn1", "batch_norm_relu_conv2d", 0, ""},
                     GetParam());
   const ObserverScope scope(injector);
   const Error error = failed_step();
-  EXPECT_NE(std::string(error.what()).find("encoder_q.layer2.1.bn1.batch_norm_relu (forward)"),
+  EXPECT_NE(std::string(error.what()).find("encoder_q.layer2.1.bn1.batch_norm_relu_conv2d (forward)"),
             std::string::npos)
       << error.what();
-  expect_identical_replay("encoder_q.layer2.1.bn1.batch_norm_relu");
+  expect_identical_replay("encoder_q.layer2.1.bn1.batch_norm_relu_conv2d");
 }
 
 TEST_P(NanGuard, NamesAParameterAndTheOptimizerThatWroteIt) {

@@ -41,6 +41,16 @@ check 'for the same run' same "$whole" "$out"
 check 'nothing is left to do' resume "$whole"
 check 'and nothing was changed' same "$whole" "$out"
 
+out=$scratch/bf16
+pretrain --precision bf16 --out "$out" >/dev/null 2>&1
+check 'bf16: the checkpoint says so' sh -c '"$1" inspect "$2" | grep "^kernels.*bf16"' - \
+  "$moco" "$out/checkpoint.safetensors"
+out=$scratch/bf16-split
+pretrain --precision bf16 --out "$out" --max-steps 7 >/dev/null 2>&1
+resume "$out" --precision bf16 --threads 2 >/dev/null 2>&1
+check 'bf16: stopped after 7 steps' same "$scratch/bf16" "$out"
+check 'bf16: not the numbers of fp32' test "$(events "$whole")" != "$(events "$scratch/bf16")"
+
 # ---- refused ----------------------------------------------------------------------------------------
 
 check 'another flag' call 2 '--lr was 0.06, now 0.5' pretrain --resume --out "$whole" --lr 0.5

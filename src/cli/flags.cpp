@@ -9,9 +9,9 @@
 #include "cpu/conv_algorithm.h"
 #include "cpu/instruction_set.h"
 #include "cpu/parallel.h"
-#include "cuda/precision.h"
 #include "nn/schedule.h"
 #include "tensor/error.h"
+#include "tensor/precision.h"
 
 namespace mocograd {
 namespace {
@@ -113,7 +113,9 @@ void add_compute_flags(CLI::App& command, ComputeFlags& flags) {
   command.add_option("--threads", flags.threads, "compute threads (default: all cores)")
       ->check(integer_in(1, 1024));
   add_device_flag(command, flags);
-  command.add_option("--precision", flags.precision, "of the products of f32 matrices")
+  command
+      .add_option("--precision", flags.precision,
+                  "tf32: products on a GPU's tensor cores; bf16: activations stored in bf16")
       ->check(CLI::IsMember({"fp32", "tf32", "bf16"}))
       ->capture_default_str();
   command.add_option("--conv", flags.conv, "3x3 convolutions: Winograd where it pays, or never")
@@ -124,11 +126,13 @@ void add_compute_flags(CLI::App& command, ComputeFlags& flags) {
 void apply(const ComputeFlags& flags) {
   const std::string problem = device_problem(device_of(flags));
   if (!problem.empty()) throw Error("--device " + flags.device + ": " + problem);
-  if (flags.precision == "bf16")
-    throw UsageError("--precision bf16: there are kernels for fp32 and, on a GPU, tf32");
-  if (flags.precision == "tf32" && device_of(flags) == Device::cpu)
-    throw UsageError("--precision tf32: the CPU computes in fp32");
-  set_precision(flags.precision == "tf32" ? Precision::tf32 : Precision::fp32);
+  const bool on_cpu = device_of(flags) == Device::cpu;
+  if (flags.precision == "tf32" && on_cpu)
+    throw UsageError("--precision tf32: the CPU computes in fp32 and bf16");
+  if (flags.precision == "bf16" && !on_cpu)
+    throw UsageError("--precision bf16: the GPU computes in fp32 and tf32");
+  for (Precision precision : {Precision::fp32, Precision::tf32, Precision::bf16})
+    if (flags.precision == name_of(precision)) set_precision(precision);
   if (flags.threads > 0) set_num_threads(flags.threads);
   set_conv_algorithm(flags.conv == "direct" ? ConvAlgorithm::direct : ConvAlgorithm::automatic);
 }
@@ -142,10 +146,11 @@ Device device_of(const ComputeFlags& flags) {
 }
 
 std::string kernels_on(Device device) {
-  if (device != Device::cpu)
-    return std::string(name_of(device)) + (precision() == Precision::tf32 ? ", tf32" : "");
-  const bool direct = conv_algorithm() == ConvAlgorithm::direct;
-  return std::string(name_of(instruction_set())) + (direct ? ", direct convolution" : "");
+  const bool on_cpu = device == Device::cpu;
+  std::string kernels = on_cpu ? name_of(instruction_set()) : name_of(device);
+  if (precision() != Precision::fp32) kernels += std::string(", ") + name_of(precision());
+  if (on_cpu && conv_algorithm() == ConvAlgorithm::direct) kernels += ", direct convolution";
+  return kernels;
 }
 
 void add_on_bad_image_flag(CLI::App& command, std::string& on_bad_image) {

@@ -75,8 +75,8 @@ MOCO_ALWAYS_INLINE double inverse_deviation(T var, double eps) {
 }
 
 // Of a chunk x, [pixels, C]: partial = [m, Σ(x − m), Σ(x − m)²], m the chunk's mean as rounded.
-template <class T>
-void chunk_statistics(const T* x, int64_t pixels, const Partition<T>& part, T* partial) {
+template <class Stored, class T>
+void chunk_statistics(const Stored* x, int64_t pixels, const Partition<T>& part, T* partial) {
   const int64_t C = part.C, period = part.period, elements = pixels * C;
   T* const sums = scratch_of<T>(1, 3 * period);
   T* const center = sums + 2 * period;
@@ -144,9 +144,9 @@ void forward_coefficients(const T* mean, const T* var, const T* gamma, const T* 
 
 // y = (x − mean)·factor + beta (+ residual), max(0, ·) with relu, over one chunk.
 // coefficients: mean, factor and beta, a folded row each.
-template <bool relu, bool add, class T>
-void normalize(const T* x, const T* residual, int64_t elements, int64_t period,
-               const T* coefficients, T* y) {
+template <bool relu, bool add, class Stored, class T>
+void normalize(const Stored* x, const Stored* residual, int64_t elements, int64_t period,
+               const T* coefficients, Stored* y) {
   walk_columns<kStreamed, T>(elements, period, [=](auto access, int64_t i, int rows, int64_t j) {
     using V = typename decltype(access)::V;
     const V mean = access.load(coefficients + j), factor = access.load(coefficients + period + j),
@@ -161,9 +161,9 @@ void normalize(const T* x, const T* residual, int64_t elements, int64_t period,
 }
 
 // Over one chunk: sums = [Σdz, Σdz·(x − mean)], a folded row each.
-template <bool relu, class T>
-void gradient_sums(const T* dy, const T* x, const T* y, int64_t elements, int64_t period,
-                   const T* mean, T* sums) {
+template <bool relu, class Stored, class T>
+void gradient_sums(const Stored* dy, const Stored* x, const Stored* y, int64_t elements,
+                   int64_t period, const T* mean, T* sums) {
   sum_columns<2, kStreamed>(elements, period, sums,
                             [=](auto access, int64_t i, int64_t j, auto* s) {
                               using V = typename decltype(access)::V;
@@ -196,9 +196,9 @@ void gradient_coefficients(const double* total, const T* var, const T* gamma,
 
 // dx = a·dz + (b·(x − mean) + c) and dresidual = dz, where it is asked for, over one chunk.
 // coefficients: mean, a, b and c, a folded row each.
-template <bool relu, class T>
-void gradient(const T* dy, const T* x, const T* y, int64_t elements, int64_t period,
-              const T* coefficients, T* dx, T* dresidual) {
+template <bool relu, class Stored, class T>
+void gradient(const Stored* dy, const Stored* x, const Stored* y, int64_t elements, int64_t period,
+              const T* coefficients, Stored* dx, Stored* dresidual) {
   const auto walk = [=](auto with_residual) {
     walk_columns<kStreamed, T>(elements, period, [=](auto access, int64_t i, int rows, int64_t j) {
       using V = typename decltype(access)::V;
@@ -234,13 +234,14 @@ void combine_gradient_sums(const T* partials, const Partition<T>& part, double* 
 void CpuBackend::batch_norm_forward(const Tensor& x, const Tensor& gamma, const Tensor& beta,
                                     const Tensor& residual, const BatchNormConfig& config,
                                     const Tensor& mean, const Tensor& var, const Tensor& y) {
-  with_float_type(x.dtype(), [&](auto zero) {
-    using T = decltype(zero);
-    const Partition<T> part(x, gamma.numel(), config.batch_statistics ? mean.dim(0) : 1);
+  with_activation_type(x.dtype(), [&](auto zero) {
+    using Stored = decltype(zero);
+    using T = Arithmetic<Stored>;
+    const Partition<T> part(x, gamma.numel(), mean.numel() / gamma.numel());
     const int64_t C = part.C, period = part.period;
-    const T* const in = x.raw<T>();
-    const T* const shortcut = residual.defined() ? residual.raw<T>() : nullptr;
-    T* const out = y.raw<T>();
+    const Stored* const in = x.raw<Stored>();
+    const Stored* const shortcut = residual.defined() ? residual.raw<Stored>() : nullptr;
+    Stored* const out = y.raw<Stored>();
     part.for_each_group([&](int64_t g) {
       T *const group_mean = mean.raw<T>() + g * C, *const group_var = var.raw<T>() + g * C;
       if (config.batch_statistics) {
@@ -253,9 +254,10 @@ void CpuBackend::batch_norm_forward(const Tensor& x, const Tensor& gamma, const 
       T* const coefficients = scratch_of<T>(2, 3 * period);
       forward_coefficients(group_mean, group_var, gamma.raw<T>(), beta.raw<T>(), config.eps, part,
                            coefficients);
-      const auto apply = config.relu
-                             ? (shortcut ? normalize<true, true, T> : normalize<true, false, T>)
-                             : (shortcut ? normalize<false, true, T> : normalize<false, false, T>);
+      const auto apply =
+          config.relu
+              ? (shortcut ? normalize<true, true, Stored, T> : normalize<true, false, Stored, T>)
+              : (shortcut ? normalize<false, true, Stored, T> : normalize<false, false, Stored, T>);
       part.for_each_chunk_backwards(g, [&](int64_t first, int64_t k) {
         apply(in + first, shortcut ? shortcut + first : nullptr, part.pixels_of(k) * C, period,
               coefficients, out + first);
@@ -269,13 +271,14 @@ void CpuBackend::batch_norm_backward(const Tensor& dy, const Tensor& x, const Te
                                      const Tensor& mean, const Tensor& var, const Tensor& dx,
                                      const Tensor& dgamma, const Tensor& dbeta,
                                      const Tensor& dresidual) {
-  with_float_type(x.dtype(), [&](auto zero) {
-    using T = decltype(zero);
-    const Partition<T> part(x, gamma.numel(), config.batch_statistics ? mean.dim(0) : 1);
+  with_activation_type(x.dtype(), [&](auto zero) {
+    using Stored = decltype(zero);
+    using T = Arithmetic<Stored>;
+    const Partition<T> part(x, gamma.numel(), mean.numel() / gamma.numel());
     const int64_t C = part.C, S = part.S, period = part.period;
-    const T *const dout = dy.raw<T>(), *const in = x.raw<T>();
-    const T* const out = config.relu ? y.raw<T>() : nullptr;
-    T* const dshortcut = dresidual.defined() ? dresidual.raw<T>() : nullptr;
+    const Stored *const dout = dy.raw<Stored>(), *const in = x.raw<Stored>();
+    const Stored* const out = config.relu ? y.raw<Stored>() : nullptr;
+    Stored* const dshortcut = dresidual.defined() ? dresidual.raw<Stored>() : nullptr;
     double* const totals = scratch_of<double>(3, S * 2 * C);  // Σdz, Σdz·(x − mean) of each group
     part.for_each_group([&](int64_t g) {
       const T *const group_mean = mean.raw<T>() + g * C, *const group_var = var.raw<T>() + g * C;
@@ -283,7 +286,8 @@ void CpuBackend::batch_norm_backward(const Tensor& dy, const Tensor& x, const Te
       for (int64_t c = 0; c < C; ++c) coefficients[c] = group_mean[c];
       repeat_folds(coefficients, part.fold, C);
       T* const partials = scratch_of<T>(0, part.chunks * 2 * C);
-      const auto sum = config.relu ? gradient_sums<true, T> : gradient_sums<false, T>;
+      const auto sum =
+          config.relu ? gradient_sums<true, Stored, T> : gradient_sums<false, Stored, T>;
       part.for_each_chunk(g, [&](int64_t first, int64_t k) {
         T* const sums = scratch_of<T>(1, 2 * period);
         sum(dout + first, in + first, out ? out + first : nullptr, part.pixels_of(k) * C, period,
@@ -294,10 +298,10 @@ void CpuBackend::batch_norm_backward(const Tensor& dy, const Tensor& x, const Te
       double* const total = totals + g * 2 * C;
       combine_gradient_sums(partials, part, total);
       gradient_coefficients(total, group_var, gamma.raw<T>(), config, part, coefficients);
-      const auto apply = config.relu ? gradient<true, T> : gradient<false, T>;
+      const auto apply = config.relu ? gradient<true, Stored, T> : gradient<false, Stored, T>;
       part.for_each_chunk_backwards(g, [&](int64_t first, int64_t k) {
         apply(dout + first, in + first, out ? out + first : nullptr, part.pixels_of(k) * C, period,
-              coefficients, dx.raw<T>() + first, dshortcut ? dshortcut + first : nullptr);
+              coefficients, dx.raw<Stored>() + first, dshortcut ? dshortcut + first : nullptr);
       });
     });
     for (int64_t c = 0; c < C; ++c) {

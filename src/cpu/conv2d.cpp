@@ -22,13 +22,13 @@ namespace mocograd::MOCO_ISA {
 namespace {
 
 constexpr int64_t kBlockBytes = 192 << 10;  // input with its border; leaves L2 room for the panel
-enum ScratchSlot { kPanelSlot, kInputSlot = 2, kPointerSlot };
+enum ScratchSlot { kPanelSlot, kInputSlot = 2, kPointerSlot, kOutputPointerSlot };
 
 // Output pixel (i, j) of an image reads KH rows of x from top + i·stride on, and KW columns from
 // left + j·stride on.
-template <class T>
+template <class Stored>
 struct Correlation {
-  const T* x;
+  const Stored* x;
   int64_t N, H, W, C;
   int64_t KH, KW, stride, top, left;
   int64_t OH, OW;
@@ -52,10 +52,10 @@ struct Blocks {
   int64_t images, bands, rows;  // a block: `images` images, or `rows` rows of one
   int64_t N, OH, count;
 
-  template <class T>
-  MOCO_ALWAYS_INLINE explicit Blocks(const Correlation<T>& in) : N(in.N), OH(in.OH) {
+  template <class Stored>
+  MOCO_ALWAYS_INLINE explicit Blocks(const Correlation<Stored>& in) : N(in.N), OH(in.OH) {
     const int64_t row_bytes =
-        larger(1, in.input_columns() * in.C) * static_cast<int64_t>(sizeof(T));
+        larger(1, in.input_columns() * in.C) * static_cast<int64_t>(sizeof(Arithmetic<Stored>));
     const int64_t image_bytes = larger(1, in.input_rows(in.OH)) * row_bytes;
     images = larger(1, smaller(N, kBlockBytes / image_bytes));
     bands = images > 1 ? 1 : smaller(OH, ceil_div(image_bytes, kBlockBytes));
@@ -79,8 +79,8 @@ struct BlockInput {
 };
 
 // Copies the block's input with its border of zeros into this thread's scratch memory.
-template <class T>
-BlockInput<T> copy_with_border(const Correlation<T>& in, const Block& block) {
+template <class Stored, class T = Arithmetic<Stored>>
+BlockInput<T> copy_with_border(const Correlation<Stored>& in, const Block& block) {
   const int64_t rows = in.input_rows(block.rows), columns = in.input_columns();
   const int64_t row_numel = columns * in.C;
   T* copy = static_cast<T*>(
@@ -95,11 +95,11 @@ BlockInput<T> copy_with_border(const Correlation<T>& in, const Block& block) {
         __builtin_memset(target, 0, static_cast<size_t>(row_numel) * sizeof(T));
         continue;
       }
-      const T* source = in.x + (((block.image + m) * in.H + h) * in.W + in.left + before) * in.C;
+      const Stored* source =
+          in.x + (((block.image + m) * in.H + h) * in.W + in.left + before) * in.C;
       const int64_t end = before + inside;
       __builtin_memset(target, 0, static_cast<size_t>(before * in.C) * sizeof(T));
-      __builtin_memcpy(target + before * in.C, source,
-                       static_cast<size_t>(inside * in.C) * sizeof(T));
+      copy_numbers(source, inside * in.C, target + before * in.C);
       __builtin_memset(target + end * in.C, 0,
                        static_cast<size_t>((columns - end) * in.C) * sizeof(T));
     }
@@ -107,39 +107,45 @@ BlockInput<T> copy_with_border(const Correlation<T>& in, const Block& block) {
   return {copy, rows * row_numel, row_numel};
 }
 
-template <class T>
-MOCO_ALWAYS_INLINE BlockInput<T> input_of(const Correlation<T>& in, const Block& block) {
-  if (in.KH == 0 || in.KW == 0) return {in.x, 0, 0};  // nothing is read
-  if (in.needs_border()) return copy_with_border(in, block);
-  const int64_t row = block.row * in.stride + in.top;
-  return {in.x + ((block.image * in.H + row) * in.W + in.left) * in.C, in.H * in.W * in.C,
-          in.W * in.C};
+template <class Stored, class T = Arithmetic<Stored>>
+MOCO_ALWAYS_INLINE BlockInput<T> input_of(const Correlation<Stored>& in, const Block& block) {
+  if (in.KH == 0 || in.KW == 0) return {nullptr, 0, 0};  // nothing is read
+  if constexpr (sizeof(Stored) == sizeof(T)) {
+    if (!in.needs_border()) {
+      const int64_t row = block.row * in.stride + in.top;
+      return {in.x + ((block.image * in.H + row) * in.W + in.left) * in.C, in.H * in.W * in.C,
+              in.W * in.C};
+    }
+  }
+  return copy_with_border(in, block);
 }
 
 // Where output pixel (n, i, j) is written: y + n·image_stride + i·row_stride + j·column_stride.
-template <class T>
+template <class Stored>
 struct OutputGrid {
-  T* y;
+  Stored* y;
   int64_t image_stride, row_stride, column_stride;
 };
 
 // y = correlation of `in` with the packed taps, b: [KH·KW·C, OC].
-template <class T>
-void correlate(const Correlation<T>& in, const PackedPanels<T>& b, const OutputGrid<T>& out) {
+template <class Stored, class T = Arithmetic<Stored>>
+void correlate(const Correlation<Stored>& in, const PackedPanels<T>& b,
+               const OutputGrid<Stored>& out) {
   if (in.OH <= 0 || in.OW <= 0) return;
   const Blocks blocks(in);
   parallel_tasks(blocks.count, [&](int64_t index) {
     const Block block = blocks.at(index);
     const BlockInput<T> input = input_of(in, block);
     const int64_t pixels = block.images * block.rows * in.OW;
-    const T** a =
-        static_cast<const T**>(scratch(kPointerSlot, static_cast<size_t>(2 * pixels) * sizeof(T*)));
-    T** c = const_cast<T**>(a) + pixels;
+    const size_t bytes = static_cast<size_t>(pixels) * sizeof(T*);
+    const T** a = static_cast<const T**>(scratch(kPointerSlot, bytes));
+    Stored** c = static_cast<Stored**>(scratch(kOutputPointerSlot, bytes));
     int64_t pixel = 0;
     for (int64_t m = 0; m < block.images; ++m) {
       for (int64_t i = 0; i < block.rows; ++i) {
         const T* a_row = input.origin + m * input.image_stride + i * in.stride * input.row_stride;
-        T* c_row = out.y + (block.image + m) * out.image_stride + (block.row + i) * out.row_stride;
+        Stored* c_row =
+            out.y + (block.image + m) * out.image_stride + (block.row + i) * out.row_stride;
         for (int64_t j = 0; j < in.OW; ++j, ++pixel) {
           a[pixel] = a_row + j * in.stride * in.C;
           c[pixel] = c_row + j * out.column_stride;
@@ -147,31 +153,34 @@ void correlate(const Correlation<T>& in, const PackedPanels<T>& b, const OutputG
       }
     }
     for (int64_t panel = 0; panel < b.panels(); ++panel)
-      multiply_panel<T>({a, c, in.KH, in.KW * in.C, input.row_stride}, pixels, b, panel);
+      multiply_panel(TileRows<T, Stored>{a, c, in.KH, in.KW * in.C, input.row_stride}, pixels, b,
+                     panel);
   });
 }
 
-template <class T>
-Correlation<T> forward_correlation(const Tensor& x, int64_t KH, int64_t KW, Conv2dConfig config,
-                                   const Tensor& y) {
-  return {x.raw<T>(), x.dim(0),      x.dim(1),        x.dim(2),        x.dim(3), KH,
-          KW,         config.stride, -config.padding, -config.padding, y.dim(1), y.dim(2)};
+template <class Stored>
+Correlation<Stored> forward_correlation(const Tensor& x, int64_t KH, int64_t KW,
+                                        Conv2dConfig config, const Tensor& y) {
+  return {x.raw<Stored>(), x.dim(0),        x.dim(1),        x.dim(2), x.dim(3), KH, KW,
+          config.stride,   -config.padding, -config.padding, y.dim(1), y.dim(2)};
 }
 
-template <class T>
+template <class Stored>
 void forward(const Tensor& x, const Tensor& w, Conv2dConfig config, const Tensor& y) {
+  using T = Arithmetic<Stored>;
   const int64_t OC = w.dim(3), depth = w.dim(0) * w.dim(1) * w.dim(2);
   const T* taps = w.raw<T>();
   const PackedPanels<T> panels = pack_panels<T>(
       kPanelSlot, depth, OC, [&](int64_t first, int64_t count, T* target, int64_t width) {
         copy_rows(taps + first, OC, depth, count, target, width);
       });
-  correlate<T>(forward_correlation<T>(x, w.dim(0), w.dim(1), config, y), panels,
-               {y.raw<T>(), y.dim(1) * y.dim(2) * OC, y.dim(2) * OC, OC});
+  correlate<Stored>(forward_correlation<Stored>(x, w.dim(0), w.dim(1), config, y), panels,
+                    {y.raw<Stored>(), y.dim(1) * y.dim(2) * OC, y.dim(2) * OC, OC});
 }
 
-template <class T>
+template <class Stored>
 void backward_data(const Tensor& dy, const Tensor& w, Conv2dConfig config, const Tensor& dx) {
+  using T = Arithmetic<Stored>;
   const int64_t s = config.stride, KW = w.dim(1), C = w.dim(2), OC = w.dim(3);
   const int64_t H = dx.dim(1), W = dx.dim(2);
   const T* taps = w.raw<T>();
@@ -191,13 +200,13 @@ void backward_data(const Tensor& dy, const Tensor& w, Conv2dConfig config, const
                            }
                          }
                        });
-    const Correlation<T> in{
-        dy.raw<T>(),    dy.dim(0),       dy.dim(1), dy.dim(2),       OC,
-        vertical.taps,  horizontal.taps, 1,         vertical.offset, horizontal.offset,
-        vertical.count, horizontal.count};
-    correlate<T>(
-        in, panels,
-        {dx.raw<T>() + (vertical.first * W + horizontal.first) * C, H * W * C, s * W * C, s * C});
+    const Correlation<Stored> in{
+        dy.raw<Stored>(), dy.dim(0),       dy.dim(1), dy.dim(2),       OC,
+        vertical.taps,    horizontal.taps, 1,         vertical.offset, horizontal.offset,
+        vertical.count,   horizontal.count};
+    correlate<Stored>(in, panels,
+                      {dx.raw<Stored>() + (vertical.first * W + horizontal.first) * C, H * W * C,
+                       s * W * C, s * C});
   }
 }
 
@@ -206,13 +215,14 @@ void backward_data(const Tensor& dy, const Tensor& w, Conv2dConfig config, const
 void CpuBackend::conv2d_forward(const Tensor& x, const Tensor& w, Conv2dConfig config,
                                 const Tensor& y) {
   if (winograd_pays(x, w, config)) return winograd_forward(x, w, y);
-  with_float_type(x.dtype(), [&](auto type) { forward<decltype(type)>(x, w, config, y); });
+  with_activation_type(x.dtype(), [&](auto zero) { forward<decltype(zero)>(x, w, config, y); });
 }
 
 void CpuBackend::conv2d_backward_data(const Tensor& dy, const Tensor& w, Conv2dConfig config,
                                       const Tensor& dx) {
   if (winograd_pays(dx, w, config)) return winograd_backward_data(dy, w, dx);
-  with_float_type(dy.dtype(), [&](auto type) { backward_data<decltype(type)>(dy, w, config, dx); });
+  with_activation_type(dy.dtype(),
+                       [&](auto zero) { backward_data<decltype(zero)>(dy, w, config, dx); });
 }
 
 }  // namespace mocograd::MOCO_ISA

@@ -5,7 +5,7 @@
 // A pixel of y adds the outer product of its patch, the numbers of x that it was computed from, and
 // its dy. For some rows of pixels at a time what the patches need is copied, with its border of
 // zeros, and dy is put into panels. Both stay in the caches while every tile of weights sums over
-// these pixels in registers.
+// these pixels in registers. Numbers that are stored as bf16 become f32 as they are copied.
 //
 // The work is cut into tasks that share nothing: a block of weights and a part of the pixels. Where
 // several parts have sums of the same weights, these are added in the end in the order of the
@@ -29,9 +29,9 @@ constexpr int64_t kImageChannels = 3;
 
 enum ScratchSlot { kSumSlot, kPatchSlot, kGradientSlot };
 
-template <class T>
+template <class Stored>
 struct WeightGradient {
-  const T *x, *end_of_x, *dy;
+  const Stored *x, *end_of_x, *dy;
   int64_t H, W, C, KH, KW, stride, padding;
   int64_t rows_of_y, OH, OW, OC;
 
@@ -65,7 +65,8 @@ struct PatchLayout {
   bool by_columns;
   int64_t row_stride, step;
 
-  MOCO_ALWAYS_INLINE PatchLayout(const WeightGradient<T>& job, int64_t rows) {
+  template <class Stored>
+  MOCO_ALWAYS_INLINE PatchLayout(const WeightGradient<Stored>& job, int64_t rows) {
     constexpr int64_t L = kLanes<T>, beyond = L > kTailRows ? L : kTailRows;
     by_columns = job.by_columns();
     step = by_columns ? job.stride * job.KH * job.C : (ceil_div(rows + beyond, L) | 1) * L;
@@ -76,9 +77,9 @@ struct PatchLayout {
 // Copies `count` numbers of one row of an image for each pixel of a row of y: pixel j's from
 // row[offset + j·distance] on, zeros where that is outside of [0, row_numel). Those inside of the
 // image are copied by whole vectors, which may write beyond them.
-template <class T>
-void copy_runs(const WeightGradient<T>& job, const T* row, int64_t row_numel, int64_t offset,
-               int64_t count, T* target, int64_t step) {
+template <class Stored, class T>
+void copy_runs(const WeightGradient<Stored>& job, const Stored* row, int64_t row_numel,
+               int64_t offset, int64_t count, T* target, int64_t step) {
   constexpr int64_t L = kLanes<T>;
   const int64_t distance = job.stride * job.C, rounded = ceil_div(count, L) * L;
   const int64_t last = smaller(row_numel - count, job.end_of_x - row - rounded);
@@ -89,7 +90,7 @@ void copy_runs(const WeightGradient<T>& job, const T* row, int64_t row_numel, in
     for (; j < stop; ++j) {
       for (int64_t k = 0; k < count; ++k) {
         const int64_t at = offset + j * distance + k;
-        target[j * step + k] = at >= 0 && at < row_numel ? row[at] : 0;
+        target[j * step + k] = at >= 0 && at < row_numel ? static_cast<T>(row[at]) : 0;
       }
     }
   };
@@ -102,8 +103,8 @@ void copy_runs(const WeightGradient<T>& job, const T* row, int64_t row_numel, in
 }
 
 // The columns of x that row i of an image of y needs.
-template <class T>
-void copy_columns(const WeightGradient<T>& job, const T* image, int64_t i, T* target) {
+template <class Stored, class T>
+void copy_columns(const WeightGradient<Stored>& job, const Stored* image, int64_t i, T* target) {
   constexpr int64_t C = kImageChannels;
   const int64_t columns = (job.OW - 1) * job.stride + job.KW, apart = job.KH * C;
   for (int64_t kh = 0; kh < job.KH; ++kh, target += C) {
@@ -116,7 +117,7 @@ void copy_columns(const WeightGradient<T>& job, const T* image, int64_t i, T* ta
       }
     };
     clear(0, before);
-    const T* source = image + h * job.W * C;
+    const Stored* source = image + h * job.W * C;
     T* column = target + before * apart;
     for (int64_t q = before; q < end; ++q, source += C, column += apart) {
       for (int64_t c = 0; c < C; ++c) column[c] = source[c];
@@ -126,14 +127,14 @@ void copy_columns(const WeightGradient<T>& job, const T* image, int64_t i, T* ta
 }
 
 // The patches of a chunk, in this thread's scratch memory.
-template <class T>
-const T* copy_patches(const WeightGradient<T>& job, const PatchLayout<T>& layout,
+template <class Stored, class T = Arithmetic<Stored>>
+const T* copy_patches(const WeightGradient<Stored>& job, const PatchLayout<T>& layout,
                       const Share& share, const Chunk& chunk) {
   const int64_t numel = (chunk.end - chunk.begin) * layout.row_stride + 2 * kTileRows;
   T* const patches = static_cast<T*>(scratch(kPatchSlot, static_cast<size_t>(numel) * sizeof(T)));
   T* target = patches;
   for (int64_t row = chunk.begin; row < chunk.end; ++row, target += layout.row_stride) {
-    const T* const image = job.x + row / job.OH * job.H * job.W * job.C;
+    const Stored* const image = job.x + row / job.OH * job.H * job.W * job.C;
     const int64_t i = row % job.OH, run = job.KW * job.C;
     if (layout.by_columns) {
       copy_columns(job, image, i, target);
@@ -161,9 +162,12 @@ struct Gradients {
 
 // The columns of `shape` in panels, padded with zeros; where they are few and whole vectors, dy
 // itself.
-template <class T>
-Gradients<T> gradients_of(const T* dy, int64_t OC, int64_t pixels, const PackedPanels<T>& shape) {
-  if (OC <= kInPlaceColumns && shape.columns % kLanes<T> == 0) return {dy, OC, kTileColumns<T>};
+template <class Stored, class T = Arithmetic<Stored>>
+Gradients<T> gradients_of(const Stored* dy, int64_t OC, int64_t pixels,
+                          const PackedPanels<T>& shape) {
+  if constexpr (sizeof(Stored) == sizeof(T)) {
+    if (OC <= kInPlaceColumns && shape.columns % kLanes<T> == 0) return {dy, OC, kTileColumns<T>};
+  }
   T* const packed = static_cast<T*>(scratch(
       kGradientSlot, static_cast<size_t>(pixels * shape.panels() * kTileColumns<T>) * sizeof(T)));
   const int64_t panel_stride = kTileColumns<T> * pixels;
@@ -220,8 +224,8 @@ void outer_rows(TilePixels<T> of, int64_t rows, T* dw, int64_t ldw, int64_t colu
 }
 
 // Overwrites the share's weights in dw with the sum over the chunk, or adds it to them.
-template <class T, Store mode>
-void add_chunk(const WeightGradient<T>& job, const Share& share, const Chunk& chunk, T* dw) {
+template <Store mode, class Stored, class T>
+void add_chunk(const WeightGradient<Stored>& job, const Share& share, const Chunk& chunk, T* dw) {
   const PatchLayout<T> layout(job, share.rows);
   const int64_t rows_of_y = chunk.end - chunk.begin, pixels = rows_of_y * job.OW;
   const PackedPanels<T> shape{nullptr, 0, share.columns};  // only for the panels' widths
@@ -251,8 +255,8 @@ void add_chunk(const WeightGradient<T>& job, const Share& share, const Chunk& ch
 // ---- dw ----------------------------------------------------------------------------------------
 
 // dw = Σ sums[part], in this order; rows of dw that came by columns are put into theirs.
-template <class T>
-void add_sums(const WeightGradient<T>& job, const T* sums, int64_t parts, T* dw) {
+template <class Stored, class T>
+void add_sums(const WeightGradient<Stored>& job, const T* sums, int64_t parts, T* dw) {
   const int64_t numel = job.rows() * job.OC;
   for_each_row(job.rows(), job.OC, [=](int64_t row) {
     const int64_t kw = row / (job.KH * job.C), kh = row / job.C % job.KH;
@@ -266,8 +270,8 @@ void add_sums(const WeightGradient<T>& job, const T* sums, int64_t parts, T* dw)
   });
 }
 
-template <class T>
-void backward_weight(const WeightGradient<T>& job, T* dw) {
+template <class Stored, class T = Arithmetic<Stored>>
+void backward_weight(const WeightGradient<Stored>& job, T* dw) {
   const int64_t numel = job.rows() * job.OC;
   const int64_t even_rows = ceil_div(job.rows(), ceil_div(job.rows(), kBlockRows));
   const int64_t block_rows = ceil_div(even_rows, kTileRows) * kTileRows;
@@ -287,9 +291,9 @@ void backward_weight(const WeightGradient<T>& job, T* dw) {
                       smaller(kBlockColumns, job.OC - column)};
     const int64_t begin = job.rows_of_y * part / parts, end = job.rows_of_y * (part + 1) / parts;
     T* const sum = sums + part * numel;
-    add_chunk<T, Store::overwrite>(job, share, {begin, smaller(begin + chunk_rows, end)}, sum);
+    add_chunk<Store::overwrite>(job, share, {begin, smaller(begin + chunk_rows, end)}, sum);
     for (int64_t y_row = begin + chunk_rows; y_row < end; y_row += chunk_rows)
-      add_chunk<T, Store::accumulate>(job, share, {y_row, smaller(y_row + chunk_rows, end)}, sum);
+      add_chunk<Store::accumulate>(job, share, {y_row, smaller(y_row + chunk_rows, end)}, sum);
   });
   if (!in_place) add_sums(job, sums, parts, dw);
 }
@@ -299,23 +303,23 @@ void backward_weight(const WeightGradient<T>& job, T* dw) {
 void CpuBackend::conv2d_backward_weight(const Tensor& x, const Tensor& dy, Conv2dConfig config,
                                         const Tensor& dw) {
   if (winograd_pays(x, dw, config)) return winograd_backward_weight(x, dy, dw);
-  with_float_type(x.dtype(), [&](auto type) {
-    using T = decltype(type);
-    const WeightGradient<T> job{x.raw<T>(),
-                                x.raw<T>() + x.numel(),
-                                dy.raw<T>(),
-                                x.dim(1),
-                                x.dim(2),
-                                x.dim(3),
-                                dw.dim(0),
-                                dw.dim(1),
-                                config.stride,
-                                config.padding,
-                                dy.dim(0) * dy.dim(1),
-                                dy.dim(1),
-                                dy.dim(2),
-                                dy.dim(3)};
-    if (dw.numel() > 0) backward_weight(job, dw.raw<T>());
+  with_activation_type(x.dtype(), [&](auto zero) {
+    using Stored = decltype(zero);
+    const WeightGradient<Stored> job{x.raw<Stored>(),
+                                     x.raw<Stored>() + x.numel(),
+                                     dy.raw<Stored>(),
+                                     x.dim(1),
+                                     x.dim(2),
+                                     x.dim(3),
+                                     dw.dim(0),
+                                     dw.dim(1),
+                                     config.stride,
+                                     config.padding,
+                                     dy.dim(0) * dy.dim(1),
+                                     dy.dim(1),
+                                     dy.dim(2),
+                                     dy.dim(3)};
+    if (dw.numel() > 0) backward_weight(job, dw.raw<Arithmetic<Stored>>());
   });
 }
 

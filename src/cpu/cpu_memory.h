@@ -10,6 +10,9 @@ class CpuMemory : public Backend {
   ~CpuMemory() override;
   std::shared_ptr<void> allocate(size_t bytes) final;
   void copy(const Tensor& x, const Tensor& y) final;
+
+  // Of the system's memory, those that were ever handed out, each counted once.
+  static size_t bytes_used();
 };
 
 }  // namespace mocograd

@@ -66,7 +66,7 @@ void product(const Tensor& a, bool transpose_a, const Tensor& b, bool transpose_
     }
     const int64_t first = task % groups * per_task;
     for (int64_t panel = first; panel < smaller(panels.panels(), first + per_task); ++panel)
-      multiply_panel<T>({a_row, c_row, 1, K, 0}, count, panels, panel);
+      multiply_panel(TileRows<T>{a_row, c_row, 1, K, 0}, count, panels, panel);
   });
 }
 

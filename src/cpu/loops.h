@@ -42,18 +42,31 @@ MOCO_ALWAYS_INLINE void for_each_row(int64_t rows, int64_t columns, const F& f) 
   });
 }
 
-// How a formula that is written once reads and writes a vector, or one element at a row's end.
+// How a formula that is written once reads and writes a vector, or one element at a row's end, of
+// numbers that are computed as T and stored as S: T itself, or BFloat16.
 template <class T>
 struct WideAccess {
   using V = Vec<T>;
-  MOCO_ALWAYS_INLINE static V load(const T* p) { return MOCO_ISA::load(p); }
-  MOCO_ALWAYS_INLINE static void store(T* p, V v) { MOCO_ISA::store(p, v); }
+  template <class S>
+  MOCO_ALWAYS_INLINE static V load(const S* p) {
+    return MOCO_ISA::load(p);
+  }
+  template <class S>
+  MOCO_ALWAYS_INLINE static void store(S* p, V v) {
+    MOCO_ISA::store(p, v);
+  }
 };
 template <class T>
 struct NarrowAccess {
   using V = T;
-  MOCO_ALWAYS_INLINE static V load(const T* p) { return *p; }
-  MOCO_ALWAYS_INLINE static void store(T* p, V v) { *p = v; }
+  template <class S>
+  MOCO_ALWAYS_INLINE static V load(const S* p) {
+    return *p;
+  }
+  template <class S>
+  MOCO_ALWAYS_INLINE static void store(S* p, V v) {
+    *p = static_cast<S>(v);
+  }
 };
 
 // f(access, j) for each vector of columns, then for each column that is left.

@@ -65,11 +65,11 @@ struct Accumulators {
   MOCO_ALWAYS_INLINE void store_to(const Row& row) const {
 #pragma GCC unroll 16
     for (int i = 0; i < MR; ++i) {
-      T* const c = row(i);
+      auto* const c = row(i);
 #pragma GCC unroll 2
       for (int j = 0; j < NV; ++j) {
-        T* const target = c + j * kLanes<T>;
-        store<T>(target, mode == Store::accumulate ? load(target) + sum[i][j] : sum[i][j]);
+        auto* const target = c + j * kLanes<T>;
+        store(target, mode == Store::accumulate ? load(target) + sum[i][j] : sum[i][j]);
       }
     }
   }
@@ -77,28 +77,30 @@ struct Accumulators {
 
 // The edge of a matrix, where only `rows` rows and the first `columns` numbers of each belong to it:
 // tile(c, stride) is run on a whole tile in place of them, whose row(i) are copied.
-template <class T, int MR, int NV, class Row, class Tile>
+template <class Stored, int MR, int NV, class Row, class Tile>
 MOCO_ALWAYS_INLINE void on_whole_tile(const Row& row, int64_t rows, int64_t columns,
                                       const Tile& tile) {
-  constexpr int64_t width = NV * kLanes<T>;
-  const size_t bytes = static_cast<size_t>(columns) * sizeof(T);
-  T copy[MR * width] = {};
+  constexpr int64_t width = NV * kLanes<Stored>;
+  const size_t bytes = static_cast<size_t>(columns) * sizeof(Stored);
+  Stored copy[MR * width] = {};
   for (int i = 0; i < rows; ++i) __builtin_memcpy(copy + i * width, row(i), bytes);
   tile(copy, width);
   for (int i = 0; i < rows; ++i) __builtin_memcpy(row(i), copy + i * width, bytes);
 }
 
-// Rows of A and where their results go. The pointers are one for each row.
-template <class T>
+// Rows of A and where their results go, which may be rounded to bf16 there. The pointers are one for
+// each row.
+template <class T, class Stored = T>
 struct TileRows {
   const T* const* a;
-  T* const* c;  // the first column of C; a panel adds its own
+  Stored* const* c;  // the first column of C; a panel adds its own
   int64_t runs, run_length, run_stride;
 };
 
 // One tile: rows.a[0 … MR), a panel of NV vectors, into rows.c[i] + column.
-template <class T, int MR, int NV>
-[[gnu::noinline]] void multiply_tile(const TileRows<T>& rows, const T* panel, int64_t column) {
+template <class T, int MR, int NV, class Stored>
+[[gnu::noinline]] void multiply_tile(const TileRows<T, Stored>& rows, const T* panel,
+                                     int64_t column) {
   Accumulators<T, MR, NV> c;
   for (int64_t run = 0; run < rows.runs; ++run) {
     const T* a[MR];
@@ -112,29 +114,29 @@ template <class T, int MR, int NV>
 }
 
 // The same, of which only the first `columns` numbers of a row belong to C.
-template <class T, int MR, int NV>
-[[gnu::noinline]] void multiply_edge_tile(const TileRows<T>& rows, const T* panel, int64_t column,
-                                          int64_t columns) {
-  on_whole_tile<T, MR, NV>([&](int i) { return rows.c[i] + column; }, MR, columns,
-                           [&](T* copy, int64_t stride) {
-                             T* c[MR];
-                             for (int i = 0; i < MR; ++i) c[i] = copy + i * stride;
-                             multiply_tile<T, MR, NV>(
-                                 {rows.a, c, rows.runs, rows.run_length, rows.run_stride}, panel,
-                                 0);
-                           });
+template <class T, int MR, int NV, class Stored>
+[[gnu::noinline]] void multiply_edge_tile(const TileRows<T, Stored>& rows, const T* panel,
+                                          int64_t column, int64_t columns) {
+  on_whole_tile<Stored, MR, NV>([&](int i) { return rows.c[i] + column; }, MR, columns,
+                                [&](Stored* copy, int64_t stride) {
+                                  Stored* c[MR];
+                                  for (int i = 0; i < MR; ++i) c[i] = copy + i * stride;
+                                  multiply_tile<T, MR, NV, Stored>(
+                                      {rows.a, c, rows.runs, rows.run_length, rows.run_stride},
+                                      panel, 0);
+                                });
 }
 
-template <class T, int MR, int NV>
-MOCO_ALWAYS_INLINE void multiply_any_tile(const TileRows<T>& rows, const T* panel, int64_t column,
-                                          int64_t columns) {
+template <class T, int MR, int NV, class Stored>
+MOCO_ALWAYS_INLINE void multiply_any_tile(const TileRows<T, Stored>& rows, const T* panel,
+                                          int64_t column, int64_t columns) {
   if (columns == NV * kLanes<T>) return multiply_tile<T, MR, NV>(rows, panel, column);
   multiply_edge_tile<T, MR, NV>(rows, panel, column, columns);
 }
 
 // All tiles of `count` rows with one panel of NV vectors.
-template <class T, int NV>
-MOCO_ALWAYS_INLINE void multiply_rows(TileRows<T> rows, int64_t count, const T* panel,
+template <class T, int NV, class Stored>
+MOCO_ALWAYS_INLINE void multiply_rows(TileRows<T, Stored> rows, int64_t count, const T* panel,
                                       int64_t column, int64_t columns) {
   for (; count >= kTileRows; count -= kTileRows, rows.a += kTileRows, rows.c += kTileRows)
     multiply_any_tile<T, kTileRows, NV>(rows, panel, column, columns);
@@ -146,8 +148,8 @@ MOCO_ALWAYS_INLINE void multiply_rows(TileRows<T> rows, int64_t count, const T* 
 }
 
 // `count` rows with one panel.
-template <class T>
-MOCO_ALWAYS_INLINE void multiply_panel(const TileRows<T>& rows, int64_t count,
+template <class T, class Stored>
+MOCO_ALWAYS_INLINE void multiply_panel(const TileRows<T, Stored>& rows, int64_t count,
                                        const PackedPanels<T>& b, int64_t panel) {
   const int64_t column = panel * kTileColumns<T>, columns = b.columns_of(panel);
   const T* numbers = b.panel(panel);

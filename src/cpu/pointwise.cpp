@@ -42,11 +42,11 @@ void CpuBackend::convert(const Tensor& x, const Tensor& y) {
 
 // y_i = a_i + b_i
 void CpuBackend::add(const Tensor& a, const Tensor& b, const Tensor& y) {
-  with_float_type(y.dtype(), [&](auto zero) {
+  with_activation_type(y.dtype(), [&](auto zero) {
     using T = decltype(zero);
     const T *const left = a.raw<T>(), *const right = b.raw<T>();
     T* const out = y.raw<T>();
-    for_each_element(y.numel(), [=](int64_t i) { out[i] = left[i] + right[i]; });
+    for_each_element(y.numel(), [=](int64_t i) { out[i] = static_cast<T>(left[i] + right[i]); });
   });
 }
 
@@ -73,23 +73,23 @@ void CpuBackend::scale(const Tensor& x, double factor, const Tensor& y) {
 
 // y_i = max(0, x_i). Written so that NaN, which is not below zero, stays.
 void CpuBackend::relu_forward(const Tensor& x, const Tensor& y) {
-  with_float_type(y.dtype(), [&](auto zero) {
+  with_activation_type(y.dtype(), [&](auto zero) {
     using T = decltype(zero);
     const T* const in = x.raw<T>();
     T* const out = y.raw<T>();
-    for_each_element(y.numel(), [=](int64_t i) { out[i] = in[i] < T{0} ? T{0} : in[i]; });
+    for_each_element(y.numel(), [=](int64_t i) { out[i] = in[i] < 0 ? T(0) : in[i]; });
   });
 }
 
 // dx_i = dy_i where y_i > 0, else 0
 void CpuBackend::relu_backward(const Tensor& y, const Tensor& dy, const Tensor& dx) {
-  with_float_type(y.dtype(), [&](auto zero) {
+  with_activation_type(y.dtype(), [&](auto zero) {
     using T = decltype(zero);
     const T *const forward = y.raw<T>(), *const dout = dy.raw<T>();
     T* const din = dx.raw<T>();
     for_each_element(y.numel(), [=](int64_t i) {
       const T gradient = dout[i];
-      din[i] = forward[i] > T{0} ? gradient : T{0};
+      din[i] = forward[i] > 0 ? gradient : T(0);
     });
   });
 }

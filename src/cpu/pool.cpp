@@ -44,7 +44,7 @@ void max_pool_window(const T* image, int64_t H, int64_t W, int64_t C, int64_t h,
 
 // y[n,oh,ow,c] = max over kh, kw of x[n, 2·oh − 1 + kh, 2·ow − 1 + kw, c];  tap = 3·kh + kw
 void CpuBackend::max_pool_forward(const Tensor& x, const Tensor& y, const Tensor& tap) {
-  with_float_type(x.dtype(), [&](auto zero) {
+  with_activation_type(x.dtype(), [&](auto zero) {
     using T = decltype(zero);
     const int64_t H = x.dim(1), W = x.dim(2), C = x.dim(3), OH = y.dim(1), OW = y.dim(2);
     for_each_row(x.dim(0) * OH, OW * C,
@@ -62,16 +62,18 @@ void CpuBackend::max_pool_forward(const Tensor& x, const Tensor& y, const Tensor
 // dx[n,h,w,c] = Σ of dy[n,oh,ow,c] over the windows (at most four) that (h, w) won:
 // h = 2·oh − 1 + kh, w = 2·ow − 1 + kw, tap = 3·kh + kw
 void CpuBackend::max_pool_backward(const Tensor& dy, const Tensor& tap, const Tensor& dx) {
-  with_float_type(dx.dtype(), [&](auto zero) {
+  with_activation_type(dx.dtype(), [&](auto zero) {
     using T = decltype(zero);
+    using A = Arithmetic<T>;
     const int64_t H = dx.dim(1), W = dx.dim(2), C = dx.dim(3), OH = dy.dim(1), OW = dy.dim(2);
     for_each_row(
         dx.dim(0) * H, W * C,
         [=, dout = dy.raw<T>(), taps = tap.raw<uint8_t>(), din = dx.raw<T>()](int64_t row) {
           const int64_t n = row / H, h = row % H;
+          A* const sum = static_cast<A*>(scratch(0, static_cast<size_t>(C) * sizeof(A)));
           for (int64_t w = 0; w < W; ++w) {
             T* const gradient = din + (row * W + w) * C;
-            for (int64_t c = 0; c < C; ++c) gradient[c] = 0;
+            for (int64_t c = 0; c < C; ++c) sum[c] = 0;
             for (int64_t oh = h / 2; oh <= (h + 1) / 2 && oh < OH; ++oh) {
               for (int64_t ow = w / 2; ow <= (w + 1) / 2 && ow < OW; ++ow) {
                 const int64_t window = ((n * OH + oh) * OW + ow) * C;
@@ -80,9 +82,10 @@ void CpuBackend::max_pool_backward(const Tensor& dy, const Tensor& tap, const Te
                 const uint8_t number =
                     static_cast<uint8_t>((h + 1 - 2 * oh) * 3 + (w + 1 - 2 * ow));
 #pragma GCC ivdep
-                for (int64_t c = 0; c < C; ++c) gradient[c] += winner[c] == number ? part[c] : T{0};
+                for (int64_t c = 0; c < C; ++c) sum[c] += winner[c] == number ? A{part[c]} : A{0};
               }
             }
+            for (int64_t c = 0; c < C; ++c) gradient[c] = static_cast<T>(sum[c]);
           }
         });
   });
@@ -90,32 +93,33 @@ void CpuBackend::max_pool_backward(const Tensor& dy, const Tensor& tap, const Te
 
 // y_nc = 1/(H·W) · Σ_hw x_nhwc
 void CpuBackend::global_avg_pool_forward(const Tensor& x, const Tensor& y) {
-  with_float_type(x.dtype(), [&](auto zero) {
+  with_activation_type(x.dtype(), [&](auto zero) {
     using T = decltype(zero);
+    using A = Arithmetic<T>;
     const int64_t C = x.dim(3), elements = x.dim(1) * x.dim(2) * C;  // of one image
-    const int64_t fold = fold_of<T>(C), period = fold * C;
-    const T share = T{1} / static_cast<T>(x.dim(1) * x.dim(2));
+    const int64_t fold = fold_of<A>(C), period = fold * C;
+    const A share = A{1} / static_cast<A>(x.dim(1) * x.dim(2));
     for_each_row(x.dim(0), elements, [=, in = x.raw<T>(), out = y.raw<T>()](int64_t n) {
       const T* const image = in + n * elements;
-      T* const sums = static_cast<T*>(scratch(0, static_cast<size_t>(period) * sizeof(T)));
+      A* const sums = static_cast<A*>(scratch(0, static_cast<size_t>(period) * sizeof(A)));
       sum_columns<1, kStreamed>(
           elements, period, sums,
           [=](auto access, int64_t i, int64_t, auto* s) { s[0] += access.load(image + i); });
-      add_folds(sums, fold, C, out + n * C);
-      for (int64_t c = 0; c < C; ++c) out[n * C + c] *= share;
+      add_folds(sums, fold, C, sums);
+      for (int64_t c = 0; c < C; ++c) out[n * C + c] = static_cast<T>(sums[c] * share);
     });
   });
 }
 
 // dx_nhwc = dy_nc / (H·W)
 void CpuBackend::global_avg_pool_backward(const Tensor& dy, const Tensor& dx) {
-  with_float_type(dx.dtype(), [&](auto zero) {
+  with_activation_type(dx.dtype(), [&](auto zero) {
     using T = decltype(zero);
     const int64_t pixels = dx.dim(1) * dx.dim(2), C = dx.dim(3);
-    const T share = T{1} / static_cast<T>(pixels);
+    const auto share = 1 / static_cast<Arithmetic<T>>(pixels);
     for_each_row(dx.dim(0) * pixels, C, [=, dout = dy.raw<T>(), din = dx.raw<T>()](int64_t pixel) {
       const T* const gradient = dout + pixel / pixels * C;
-      for_each_column<T>(C, [&](auto access, int64_t j) {
+      for_each_column<Arithmetic<T>>(C, [&](auto access, int64_t j) {
         access.store(din + pixel * C + j, access.load(gradient + j) * share);
       });
     });

@@ -32,13 +32,14 @@ constexpr int64_t kRowsAhead = 8;  // of weights that are prefetched
 
 enum ScratchSlot { kSharedSlot, kPatchSlot, kWeightSlot, kProductSlot, kZeroSlot };
 
+template <class Stored>  // of x and y
 struct Convolution {
   TileGrid grid;
-  const float* x;
+  const Stored* x;
   int64_t C;
   const float* w;
   bool flipped;  // w is [3, 3, OC, C] and its taps are in reverse order: the data gradient's
-  float* y;
+  Stored* y;
   int64_t OC;
 
   MOCO_ALWAYS_INLINE int64_t panels() const { return ceil_div(OC, kPanel); }
@@ -88,7 +89,8 @@ MOCO_ALWAYS_INLINE void transform_taps(const float* w, int64_t tap_stride, float
 }
 
 // U of input channels [begin, end) and one panel: [element][c][width].
-void transform_weights(const Convolution& conv, int64_t panel, int64_t begin, int64_t end,
+template <class Stored>
+void transform_weights(const Convolution<Stored>& conv, int64_t panel, int64_t begin, int64_t end,
                        float* u) {
   const int64_t width = conv.width(panel), stride = element_stride((end - begin) * width);
   const int64_t tap_stride = conv.C * conv.OC;
@@ -175,21 +177,25 @@ struct StripedPatches {
   MOCO_ALWAYS_INLINE float* at(int64_t strip) const { return v + begin(strip) * C; }
 
   // Makes one strip of a block that begins with tile `first`.
-  MOCO_ALWAYS_INLINE void transform(const Convolution& conv, int64_t first, int64_t strip) const {
+  template <class Stored>
+  MOCO_ALWAYS_INLINE void transform(const Convolution<Stored>& conv, int64_t first,
+                                    int64_t strip) const {
     transform_patches(conv.grid, conv.x, C, C / kGroup, first + begin(strip),
-                      first + begin(strip + 1), scratch_zeros(kZeroSlot, C), at(strip), stride);
+                      first + begin(strip + 1), scratch_zeros<Stored>(kZeroSlot, C), at(strip),
+                      stride);
   }
 };
 
 // Fetches a panel of y into the cache during the products, a few lines with each step: writing
 // alone would wait for it. As tiles are numbered along the rows, tiles [begin, end) are, but for
 // the ends of the rows, the pixels [16·begin, 16·end).
+template <class Stored>
 class Prefetch {
  public:
   MOCO_ALWAYS_INLINE Prefetch() = default;  // of nothing
   // Of each pixel's OC channels the first `width` from y on, which is in pixel 0, in `steps` steps.
-  MOCO_ALWAYS_INLINE Prefetch(const float* y, int64_t OC, int64_t width, int64_t begin, int64_t end,
-                              int64_t steps)
+  MOCO_ALWAYS_INLINE Prefetch(const Stored* y, int64_t OC, int64_t width, int64_t begin,
+                              int64_t end, int64_t steps)
       : y_(y + kTile * kTile * begin * OC),
         OC_(OC),
         width_(width),
@@ -203,17 +209,17 @@ class Prefetch {
   }
 
  private:
-  static constexpr int64_t kLine = 16;  // numbers in a cache line
+  static constexpr int64_t kLine = 64 / sizeof(Stored);  // numbers in a cache line
 
-  const float* y_ = nullptr;
+  const Stored* y_ = nullptr;
   int64_t OC_ = 0, width_ = 0, pixels_ = 0, per_step_ = 0;
 };
 
 // M of all tiles of `patches` and one panel of NV vectors, summed over the channels [c, c + depth);
 // added to what it was unless c is 0. m: [element][tile][NV vectors]. y is fetched meanwhile.
-template <int NV>
+template <int NV, class Stored>
 void multiply(const StripedPatches& patches, int64_t c, int64_t depth, const float* u, float* m,
-              Prefetch y) {
+              Prefetch<Stored> y) {
   const int64_t u_stride = element_stride(depth * NV * kGroup);
   const int64_t m_stride = element_stride(patches.tiles * NV * kGroup);
   for (int e = 0; e < kProducts; ++e, u += u_stride, m += m_stride) {
@@ -226,8 +232,9 @@ void multiply(const StripedPatches& patches, int64_t c, int64_t depth, const flo
   }
 }
 
+template <class Stored>
 MOCO_ALWAYS_INLINE void multiply(const StripedPatches& patches, int64_t c, int64_t depth,
-                                 const float* u, int64_t width, float* m, Prefetch y) {
+                                 const float* u, int64_t width, float* m, Prefetch<Stored> y) {
   if (width == kPanel) {
     multiply<2>(patches, c, depth, u, m, y);
   } else {
@@ -239,8 +246,8 @@ MOCO_ALWAYS_INLINE void multiply(const StripedPatches& patches, int64_t c, int64
 
 // Aᵀ m A of one tile and group of channels: element e at m + e·stride, pixel (i, j) to
 // y + i·row_stride + j·OC where it is among the `rows` and `columns` of the image; `whole`: all are.
-template <bool whole>
-[[gnu::noinline]] void output_tile(const float* m, int64_t stride, float* y, int64_t row_stride,
+template <bool whole, class Stored>
+[[gnu::noinline]] void output_tile(const float* m, int64_t stride, Stored* y, int64_t row_stride,
                                    int64_t OC, int64_t rows, int64_t columns) {
   Vector half[kTile][kPatch];
 #pragma GCC unroll 6
@@ -263,13 +270,14 @@ template <bool whole>
   }
 }
 
-void transform_outputs(const Convolution& conv, int64_t begin, int64_t end, int64_t panel,
+template <class Stored>
+void transform_outputs(const Convolution<Stored>& conv, int64_t begin, int64_t end, int64_t panel,
                        const float* m) {
   const TileGrid& grid = conv.grid;
   const int64_t width = conv.width(panel), stride = element_stride((end - begin) * width);
   for (int64_t tile = begin; tile < end; ++tile) {
     const TileGrid::Place place = grid.place(tile);
-    float* y = conv.y + grid.pixel(place) * conv.OC + panel * kPanel;
+    Stored* y = conv.y + grid.pixel(place) * conv.OC + panel * kPanel;
     for (int64_t j = 0; j < width; j += kGroup, m += kGroup) {
       if (grid.whole(place)) {
         output_tile<true>(m, stride, y + j, grid.W * conv.OC, conv.OC, kTile, kTile);
@@ -283,7 +291,8 @@ void transform_outputs(const Convolution& conv, int64_t begin, int64_t end, int6
 
 // ---- the two orders ----------------------------------------------------------------------------
 
-void blocks_outermost(const Convolution& conv) {
+template <class Stored>
+void blocks_outermost(const Convolution<Stored>& conv) {
   const int64_t panel_numel = kProducts * element_stride(conv.C * kPanel);
   float* u = scratch_floats(kSharedSlot, conv.panels() * panel_numel);
   parallel_tasks(conv.panels(), [&](int64_t panel) {
@@ -298,15 +307,16 @@ void blocks_outermost(const Convolution& conv) {
     float* m = scratch_floats(kProductSlot, kProducts * element_stride(patches.tiles * kPanel));
     for (int64_t panel = 0; panel < conv.panels(); ++panel) {
       const int64_t width = conv.width(panel);
-      const Prefetch y(conv.y + panel * kPanel, conv.OC, width, begin, end,
-                       kProducts * patches.strips);
+      const Prefetch<Stored> y(conv.y + panel * kPanel, conv.OC, width, begin, end,
+                               kProducts * patches.strips);
       multiply(patches, 0, conv.C, u + panel * panel_numel, width, m, y);
       transform_outputs(conv, begin, end, panel, m);
     }
   });
 }
 
-void panels_outermost(const Convolution& conv) {
+template <class Stored>
+void panels_outermost(const Convolution<Stored>& conv) {
   const int64_t tiles = conv.grid.count;
   const StripedPatches patches(kSharedSlot, tiles, conv.C);
   parallel_tasks(patches.strips, [&](int64_t strip) { patches.transform(conv, 0, strip); });
@@ -316,13 +326,14 @@ void panels_outermost(const Convolution& conv) {
     for (int64_t c = 0; c < conv.C; c += kPieceChannels) {
       const int64_t end = smaller(conv.C, c + kPieceChannels);
       transform_weights(conv, panel, c, end, u);
-      multiply(patches, c, end - c, u, conv.width(panel), m, Prefetch());
+      multiply(patches, c, end - c, u, conv.width(panel), m, Prefetch<Stored>());
     }
     transform_outputs(conv, 0, tiles, panel, m);
   });
 }
 
-void convolve(const Convolution& conv) {
+template <class Stored>
+void convolve(const Convolution<Stored>& conv) {
   if (conv.grid.count < conv.OC) {
     panels_outermost(conv);
   } else {
@@ -333,13 +344,19 @@ void convolve(const Convolution& conv) {
 }  // namespace
 
 void winograd_forward(const Tensor& x, const Tensor& w, const Tensor& y) {
-  convolve(
-      {TileGrid(x), x.raw<float>(), w.dim(2), w.raw<float>(), false, y.raw<float>(), w.dim(3)});
+  with_stored_type(x.dtype(), [&](auto zero) {
+    using Stored = decltype(zero);
+    convolve<Stored>(
+        {TileGrid(x), x.raw<Stored>(), w.dim(2), w.raw<float>(), false, y.raw<Stored>(), w.dim(3)});
+  });
 }
 
 void winograd_backward_data(const Tensor& dy, const Tensor& w, const Tensor& dx) {
-  convolve(
-      {TileGrid(dx), dy.raw<float>(), w.dim(3), w.raw<float>(), true, dx.raw<float>(), w.dim(2)});
+  with_stored_type(dx.dtype(), [&](auto zero) {
+    using Stored = decltype(zero);
+    convolve<Stored>({TileGrid(dx), dy.raw<Stored>(), w.dim(3), w.raw<float>(), true,
+                      dx.raw<Stored>(), w.dim(2)});
+  });
 }
 
 }  // namespace mocograd::MOCO_ISA

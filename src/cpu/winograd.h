@@ -1,5 +1,5 @@
-// Winograd's minimal filtering F(4×4, 3×3) for 3×3 convolutions of stride 1 and padding 1 in f32
-// (Lavin and Gray, arXiv:1509.09308). docs/WINOGRAD.md derives it.
+// Winograd's minimal filtering F(4×4, 3×3) for 3×3 convolutions of stride 1 and padding 1, computed in
+// f32 (Lavin and Gray, arXiv:1509.09308). docs/WINOGRAD.md derives it.
 //
 //   y  = Aᵀ [ Σ_c (G w Gᵀ) ⊙ (Bᵀ x B) ] A           for each 4×4 tile of y and its 6×6 patch of x
 //   dx = the same of dy, with w flipped and c and oc exchanged
@@ -24,7 +24,7 @@ namespace mocograd::MOCO_ISA {
 // its transforms, the time of about 60, however many of its pixels are in the image; and the
 // transform of the weights takes the time of about 300.
 MOCO_ALWAYS_INLINE bool winograd_pays(const Tensor& x, const Tensor& w, Conv2dConfig config) {
-  if (x.dtype() != DType::f32 || conv_algorithm() == ConvAlgorithm::direct) return false;
+  if (x.dtype() == DType::f64 || conv_algorithm() == ConvAlgorithm::direct) return false;
   if (w.dim(0) != 3 || w.dim(1) != 3 || config.stride != 1 || config.padding != 1) return false;
   if (w.dim(2) % 16 != 0 || w.dim(3) % 16 != 0) return false;
   const int64_t N = x.dim(0), H = x.dim(1), W = x.dim(2);

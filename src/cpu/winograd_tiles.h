@@ -18,9 +18,11 @@ MOCO_ALWAYS_INLINE float* scratch_floats(int slot, int64_t count) {
   return static_cast<float*>(scratch(slot, static_cast<size_t>(count) * sizeof(float)));
 }
 // A row of a patch above or below the image.
-MOCO_ALWAYS_INLINE const float* scratch_zeros(int slot, int64_t C) {
-  float* zeros = scratch_floats(slot, kPatch * C);
-  __builtin_memset(zeros, 0, static_cast<size_t>(kPatch * C) * sizeof(float));
+template <class Stored>
+MOCO_ALWAYS_INLINE const Stored* scratch_zeros(int slot, int64_t C) {
+  const size_t bytes = static_cast<size_t>(kPatch * C) * sizeof(Stored);
+  Stored* zeros = static_cast<Stored*>(scratch(slot, bytes));
+  __builtin_memset(zeros, 0, bytes);
   return zeros;
 }
 
@@ -48,6 +50,17 @@ struct TileGrid {
   }
 };
 
+// Calls f with a value of the type that images are stored as: float, or BFloat16 which becomes
+// floats in a patch and is rounded in a tile.
+template <class F>
+MOCO_ALWAYS_INLINE void with_stored_type(DType dtype, const F& f) {
+  if (dtype == DType::bf16) {
+    f(BFloat16{});
+  } else {
+    f(float{});
+  }
+}
+
 // The distance between the 36 elements of `numel` transformed numbers each, padded so that it is no
 // power of two, which would send all 36 to one set of the cache.
 MOCO_ALWAYS_INLINE int64_t element_stride(int64_t numel) {
@@ -55,14 +68,16 @@ MOCO_ALWAYS_INLINE int64_t element_stride(int64_t numel) {
 }
 
 // A patch's rows, each six pixels `stride` numbers apart, of which [first, last) are in the image.
+template <class Stored>
 struct Patch {
-  const float* row[kPatch];
+  const Stored* row[kPatch];
   int64_t stride, first, last;
 };
 
 // Two rows of elements of Bᵀ x B for one group of channels; `inside`: all columns are.
-template <int pair, bool inside>
-MOCO_ALWAYS_INLINE void transform_pair(const Patch& patch, int64_t c, float* v, int64_t stride) {
+template <int pair, bool inside, class Stored>
+MOCO_ALWAYS_INLINE void transform_pair(const Patch<Stored>& patch, int64_t c, float* v,
+                                       int64_t stride) {
   Vector column[2][kPatch];
 #pragma GCC unroll 6
   for (int j = 0; j < kPatch; ++j) {
@@ -88,9 +103,9 @@ MOCO_ALWAYS_INLINE void transform_pair(const Patch& patch, int64_t c, float* v, 
 }
 
 // All of one patch: its group g goes to v + g·group_stride.
-template <bool inside>
-[[gnu::noinline]] void transform_patch(const Patch& patch, int64_t groups, int64_t group_stride,
-                                       float* v, int64_t stride) {
+template <bool inside, class Stored>
+[[gnu::noinline]] void transform_patch(const Patch<Stored>& patch, int64_t groups,
+                                       int64_t group_stride, float* v, int64_t stride) {
   for (int64_t group = 0; group < groups; ++group, v += group_stride) {
     transform_pair<0, inside>(patch, group * kGroup, v, stride);
     transform_pair<1, inside>(patch, group * kGroup, v, stride);
@@ -100,14 +115,15 @@ template <bool inside>
 
 // V = Bᵀ x B of the tiles [begin, end): element e at v + e·stride, [group][tile][channel], so that
 // the products read it in order. x: the first of the groups' channels, of C, of pixel 0.
-MOCO_ALWAYS_INLINE void transform_patches(const TileGrid& grid, const float* x, int64_t C,
+template <class Stored>
+MOCO_ALWAYS_INLINE void transform_patches(const TileGrid& grid, const Stored* x, int64_t C,
                                           int64_t groups, int64_t begin, int64_t end,
-                                          const float* zeros, float* v, int64_t stride) {
+                                          const Stored* zeros, float* v, int64_t stride) {
   const int64_t group_stride = (end - begin) * kGroup;
   for (int64_t tile = begin; tile < end; ++tile, v += kGroup) {
     const TileGrid::Place place = grid.place(tile);
-    const float* corner = x + (grid.pixel(place) - grid.W - 1) * C;
-    Patch patch{{}, C, place.w == 0 ? 1 : 0, smaller(kPatch, grid.W - place.w + 1)};
+    const Stored* corner = x + (grid.pixel(place) - grid.W - 1) * C;
+    Patch<Stored> patch{{}, C, place.w == 0 ? 1 : 0, smaller(kPatch, grid.W - place.w + 1)};
     for (int i = 0; i < kPatch; ++i) {
       const int64_t h = place.h - 1 + i;
       patch.row[i] = h >= 0 && h < grid.H ? corner + i * grid.W * C : zeros;

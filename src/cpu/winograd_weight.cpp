@@ -25,9 +25,10 @@ constexpr int64_t kChunkTiles = 64;         // tiles, or Gᵀ D G would take too
 
 enum ScratchSlot { kSumSlot, kPatchSlot, kGradientSlot, kProductSlot, kZeroSlot };
 
+template <class Stored>  // of x and dy
 struct WeightGradient {
   TileGrid grid;
-  const float *x, *dy;
+  const Stored *x, *dy;
   int64_t C, OC;
 
   MOCO_ALWAYS_INLINE int64_t numel() const { return 9 * C * OC; }
@@ -42,8 +43,8 @@ struct Share {
 
 // A dy Aᵀ of one tile and group of channels: pixel (i, j) at dy + i·row_stride + j·OC where it is
 // among the `rows` and `columns` of the image; `whole`: all are. Element e to z + e·stride.
-template <bool whole>
-[[gnu::noinline]] void gradient_tile(const float* dy, int64_t row_stride, int64_t OC, int64_t rows,
+template <bool whole, class Stored>
+[[gnu::noinline]] void gradient_tile(const Stored* dy, int64_t row_stride, int64_t OC, int64_t rows,
                                      int64_t columns, float* z, int64_t stride) {
   Vector half[kPatch][kTile];
 #pragma GCC unroll 4
@@ -66,14 +67,15 @@ template <bool whole>
 }
 
 // Z of the tiles [begin, end) and the share's columns: [element][panel][tile][column of the panel].
-void transform_gradients(const WeightGradient& job, const Share& share, int64_t begin, int64_t end,
-                         float* z) {
+template <class Stored>
+void transform_gradients(const WeightGradient<Stored>& job, const Share& share, int64_t begin,
+                         int64_t end, float* z) {
   const TileGrid& grid = job.grid;
   const int64_t tiles = end - begin, stride = element_stride(tiles * share.columns);
   const int64_t row_stride = grid.W * job.OC;
   for (int64_t tile = begin; tile < end; ++tile) {
     const TileGrid::Place place = grid.place(tile);
-    const float* dy = job.dy + grid.pixel(place) * job.OC + share.oc;
+    const Stored* dy = job.dy + grid.pixel(place) * job.OC + share.oc;
     for (int64_t j = 0; j < share.columns; j += kGroup) {
       const int64_t panel = j / kPanel * kPanel, width = smaller(kPanel, share.columns - panel);
       float* target = z + panel * tiles + (tile - begin) * width + j - panel;
@@ -156,7 +158,8 @@ void multiply(const float* v, int64_t v_stride, const float* z, int64_t z_stride
 }
 
 // The tiles [begin, end) of a share: overwrites its weights in dw, or adds to them.
-void accumulate(const WeightGradient& job, const Share& share, int64_t begin, int64_t end,
+template <class Stored>
+void accumulate(const WeightGradient<Stored>& job, const Share& share, int64_t begin, int64_t end,
                 float* dw, bool overwrite) {
   const int64_t tiles = end - begin;
   const int64_t v_stride = element_stride(tiles * share.rows);
@@ -165,7 +168,7 @@ void accumulate(const WeightGradient& job, const Share& share, int64_t begin, in
   float* z = scratch_floats(kGradientSlot, kProducts * z_stride);
   float* d = scratch_floats(kProductSlot, kProducts * element_stride(kUnitRows * kPanel));
   transform_patches(job.grid, job.x + share.c, job.C, share.rows / kGroup, begin, end,
-                    scratch_zeros(kZeroSlot, job.C), v, v_stride);
+                    scratch_zeros<Stored>(kZeroSlot, job.C), v, v_stride);
   transform_gradients(job, share, begin, end, z);
   for (int64_t i = 0; i < share.rows; i += kUnitRows) {
     const int64_t rows = smaller(kUnitRows, share.rows - i);
@@ -187,7 +190,8 @@ void accumulate(const WeightGradient& job, const Share& share, int64_t begin, in
 }
 
 // dw = Σ sums[part], in this order.
-void add_sums(const WeightGradient& job, const float* sums, int64_t parts, float* dw) {
+template <class Stored>
+void add_sums(const WeightGradient<Stored>& job, const float* sums, int64_t parts, float* dw) {
   parallel_tasks(9 * job.C, [&](int64_t row) {
     for (int64_t i = row * job.OC; i < (row + 1) * job.OC; i += kGroup) {
       Vector sum = load(sums + i);
@@ -197,10 +201,10 @@ void add_sums(const WeightGradient& job, const float* sums, int64_t parts, float
   });
 }
 
-}  // namespace
-
-void winograd_backward_weight(const Tensor& x, const Tensor& dy, const Tensor& dw) {
-  const WeightGradient job{TileGrid(x), x.raw<float>(), dy.raw<float>(), dw.dim(2), dw.dim(3)};
+template <class Stored>
+void backward_weight(const Tensor& x, const Tensor& dy, const Tensor& dw) {
+  const WeightGradient<Stored> job{TileGrid(x), x.raw<Stored>(), dy.raw<Stored>(), dw.dim(2),
+                                   dw.dim(3)};
   const int64_t oc_blocks = ceil_div(job.OC, kBlockColumns);
   const int64_t blocks = ceil_div(job.C, kBlockRows) * oc_blocks;
   const int64_t parts = smaller(job.grid.count, ceil_div(kMinTasks, blocks));
@@ -220,6 +224,12 @@ void winograd_backward_weight(const Tensor& x, const Tensor& dy, const Tensor& d
                  first + share.tiles * (chunk + 1) / chunks, sums + part * job.numel(), chunk == 0);
   });
   if (parts > 1) add_sums(job, sums, parts, dw.raw<float>());
+}
+
+}  // namespace
+
+void winograd_backward_weight(const Tensor& x, const Tensor& dy, const Tensor& dw) {
+  with_stored_type(x.dtype(), [&](auto zero) { backward_weight<decltype(zero)>(x, dy, dw); });
 }
 
 }  // namespace mocograd::MOCO_ISA

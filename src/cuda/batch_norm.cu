@@ -188,9 +188,9 @@ __global__ void update_running_kernel(int64_t S, int64_t C, const T* mean, const
   running_var[c] = static_cast<T>((1 - momentum) * running_var[c] + share * unbiased * var_sum);
 }
 
-ColumnPartition partition(const Tensor& x, const Tensor& mean, const BatchNormConfig& config) {
+ColumnPartition partition(const Tensor& x, const Tensor& mean) {
   const int64_t C = mean.dim(mean.ndim() - 1);
-  return ColumnPartition(C, x.numel() / C, config.batch_statistics ? mean.dim(0) : 1);
+  return ColumnPartition(C, x.numel() / C, mean.numel() / C);
 }
 
 template <class T>
@@ -205,7 +205,7 @@ void CudaBackend::batch_norm_forward(const Tensor& x, const Tensor& gamma, const
                                      const Tensor& mean, const Tensor& var, const Tensor& y) {
   with_float_type(x.dtype(), [&](auto zero) {
     using T = decltype(zero);
-    const ColumnPartition part = partition(x, mean, config);
+    const ColumnPartition part = partition(x, mean);
     if (config.batch_statistics) {
       const Scratch<T> partials(part.groups * part.chunks * 3 * part.C);
       launch(chunk_statistics_kernel<T>, part.grid(), part, x.raw<T>(), partials.data());
@@ -225,7 +225,7 @@ void CudaBackend::batch_norm_backward(const Tensor& dy, const Tensor& x, const T
                                       const Tensor& dresidual) {
   with_float_type(x.dtype(), [&](auto zero) {
     using T = decltype(zero);
-    const ColumnPartition part = partition(x, mean, config);
+    const ColumnPartition part = partition(x, mean);
     const T* const out = config.relu ? y.raw<T>() : nullptr;
     const Scratch<T> partials(part.groups * part.chunks * 2 * part.C);
     const Scratch<double> totals(part.groups * 2 * part.C);

@@ -11,9 +11,9 @@
 
 #include <type_traits>
 
-#include "cuda/precision.h"
 #include "cuda/tensor_core_product.h"
 #include "cuda/tile_loader.h"
+#include "tensor/precision.h"
 
 namespace mocograd::MOCO_CUDA {
 

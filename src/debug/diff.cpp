@@ -80,7 +80,7 @@ std::vector<std::string> ordered_names(const NamedTensors& dump) {
 TensorDifference compare(const std::string& name, const Tensor& a, const Tensor& b) {
   TensorDifference result{.name = name, .shape_a = a.shape(), .shape_b = b.shape(), .index = {}};
   if (!result.comparable()) return result;
-  const bool single = a.dtype() == DType::f32 || b.dtype() == DType::f32;
+  const bool single = a.dtype() != DType::f64 || b.dtype() != DType::f64;
   const std::vector<double> left = a.to_vector(), right = b.to_vector();
   double square = 0, reference = 0, largest = 0;
   int64_t worst = 0;

@@ -19,6 +19,8 @@ const char* description(DType dtype) {
       return "<i8";
     case DType::u8:
       return "|u1";
+    case DType::bf16:
+      break;  // NumPy has none
   }
   throw Error(std::string("npy: no description of ") + name_of(dtype));
 }
@@ -45,7 +47,7 @@ std::string npy_header(const Tensor& tensor) {
 }
 
 void write_npy(const std::string& path, const Tensor& tensor) {
-  const Tensor host = tensor.to(Device::cpu);
+  const Tensor host = tensor.to(arithmetic_dtype(tensor.dtype())).to(Device::cpu);
   const std::string header = npy_header(host);
   DurableFile file(path);
   file.write(header.data(), header.size());

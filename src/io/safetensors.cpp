@@ -25,11 +25,11 @@ struct FormatType {
 };
 
 constexpr FormatType kFormatTypes[] = {
-    {"F32", 4, DType::f32},    {"F64", 8, DType::f64},       {"I64", 8, DType::i64},
-    {"U8", 1, DType::u8},      {"BOOL", 1, std::nullopt},    {"I8", 1, std::nullopt},
-    {"I16", 2, std::nullopt},  {"U16", 2, std::nullopt},     {"F16", 2, std::nullopt},
-    {"BF16", 2, std::nullopt}, {"I32", 4, std::nullopt},     {"U32", 4, std::nullopt},
-    {"U64", 8, std::nullopt},  {"F8_E4M3", 1, std::nullopt}, {"F8_E5M2", 1, std::nullopt},
+    {"F32", 4, DType::f32},   {"F64", 8, DType::f64},       {"I64", 8, DType::i64},
+    {"U8", 1, DType::u8},     {"BOOL", 1, std::nullopt},    {"I8", 1, std::nullopt},
+    {"I16", 2, std::nullopt}, {"U16", 2, std::nullopt},     {"F16", 2, std::nullopt},
+    {"BF16", 2, DType::bf16}, {"I32", 4, std::nullopt},     {"U32", 4, std::nullopt},
+    {"U64", 8, std::nullopt}, {"F8_E4M3", 1, std::nullopt}, {"F8_E5M2", 1, std::nullopt},
 };
 
 const char* format_name(DType dtype) {

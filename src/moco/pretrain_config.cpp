@@ -6,6 +6,7 @@
 
 #include "io/json.h"
 #include "io/text.h"
+#include "tensor/precision.h"
 
 namespace mocograd {
 namespace {
@@ -68,7 +69,8 @@ ResNetConfig PretrainConfig::encoder(TensorOptions options) const {
           .width = width,
           .dim = dim,
           .splits = bn_splits,
-          .options = options};
+          .options = options,
+          .bf16_activations = precision() == Precision::bf16};
 }
 
 MocoConfig PretrainConfig::moco(TensorOptions options) const {

@@ -63,8 +63,9 @@ Variable BatchNorm2d::apply(const Variable& x, const Operation& operation) {
   const int64_t per_group = x.data().numel() / channels / splits_;
   MOCO_CHECK(per_group > 1, "batch_norm: one value per channel and group has no variance: x ",
              x.data().describe(), ", ", splits_, " groups");
-  const BatchNormStatistics statistics{Tensor::empty({splits_, channels}, x.data().options()),
-                                       Tensor::empty({splits_, channels}, x.data().options())};
+  const TensorOptions options = weight_.data().options();
+  const BatchNormStatistics statistics{Tensor::empty({splits_, channels}, options),
+                                       Tensor::empty({splits_, channels}, options)};
   const Variable y = operation({.batch_statistics = true}, statistics);
   y.data().backend().batch_norm_update_running(statistics.mean, statistics.var, per_group,
                                                kRunningMomentum, running_mean_, running_var_);
@@ -83,6 +84,15 @@ Variable BatchNorm2d::relu(const Variable& x) {
   const ModuleScope scope(name());
   return apply(x, [&](const BatchNormConfig& config, const BatchNormStatistics& statistics) {
     return batch_norm_relu(x, weight_, bias_, config, statistics);
+  });
+}
+
+Variable BatchNorm2d::relu(const Variable& x, Conv2d& next) {
+  if (!fused_operations) return next(relu(x));
+  const ModuleScope scope(name());
+  return apply(x, [&](const BatchNormConfig& config, const BatchNormStatistics& statistics) {
+    return batch_norm_relu_conv2d(x, weight_, bias_, config, statistics, next.weight_,
+                                  next.config_);
   });
 }
 

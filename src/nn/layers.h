@@ -18,6 +18,8 @@ class Conv2d : public Module {
   Variable forward(const Variable& x) override;
 
  private:
+  friend class BatchNorm2d;  // its relu into a convolution
+
   Variable weight_;
   Conv2dConfig config_;
 };
@@ -46,6 +48,8 @@ class BatchNorm2d : public Module {
   // relu(batch_norm(x)) and relu(batch_norm(x) + residual), one pass if use_fused_operations.
   Variable relu(const Variable& x);
   Variable add_relu(const Variable& x, const Variable& residual);
+  // next(relu(batch_norm(x))): fused, what lies between is not kept for the backward pass.
+  Variable relu(const Variable& x, Conv2d& next);
 
  protected:
   Variable forward(const Variable& x) override;

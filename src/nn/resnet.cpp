@@ -88,8 +88,8 @@ class BasicBlock : public Block {
 
  protected:
   Variable forward(const Variable& x) override {
-    const Variable hidden = bn1_.relu(conv1_(x));
-    return bn2_.add_relu(conv2_(hidden), shortcut(x));
+    const Variable y = bn1_.relu(conv1_(x), conv2_);
+    return bn2_.add_relu(y, shortcut(x));
   }
 
  private:
@@ -121,9 +121,9 @@ class Bottleneck : public Block {
 
  protected:
   Variable forward(const Variable& x) override {
-    const Variable narrow = bn1_.relu(conv1_(x));
-    const Variable hidden = bn2_.relu(conv2_(narrow));
-    return bn3_.add_relu(conv3_(hidden), shortcut(x));
+    const Variable narrow = bn1_.relu(conv1_(x), conv2_);
+    const Variable wide = bn2_.relu(narrow, conv3_);
+    return bn3_.add_relu(wide, shortcut(x));
   }
 
  private:
@@ -230,10 +230,12 @@ std::unique_ptr<ResNet::Sequence> ResNet::make_stage(int64_t planes, int64_t blo
 Variable ResNet::features(const Variable& x) {
   MOCO_CHECK(x.ndim() == 4 && x.dim(3) == 3, "resnet: needs images [N, H, W, 3], got ",
              x.data().describe());
-  Variable y = bn1_->relu((*conv1_)(x));
+  const bool bf16 = config_.bf16_activations;
+  Variable y = bn1_->relu((*conv1_)(bf16 ? convert(x, DType::bf16) : x));
   if (config_.stem == Stem::imagenet) y = max_pool(y);
   for (const std::unique_ptr<Sequence>& layer : layers_) y = (*layer)(y);
-  return global_avg_pool(y);
+  y = global_avg_pool(y);
+  return bf16 ? convert(y, DType::f32) : y;
 }
 
 Variable ResNet::forward(const Variable& x) {

@@ -30,6 +30,7 @@ struct ResNetConfig {
   int64_t dim = 128;   // of the output
   int64_t splits = 1;  // groups of every batch norm
   TensorOptions options = {};
+  bool bf16_activations = false;  // between the images and the head; options.dtype is f32 then
 };
 
 // Height or width of what enters the average pool, for images of `size` pixels.

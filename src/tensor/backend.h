@@ -4,7 +4,8 @@
 // Conventions
 //   - Activations are NHWC, convolution weights [KH, KW, C, OC]; all tensors dense, row-major.
 //   - Floating-point tensors of one call share one dtype, f32 or f64; sums are taken in it or
-//     in double.
+//     in double. Where an entry says so, x, y, residual and their gradients may be bf16, all other
+//     tensors being f32 then: numbers are rounded when they are put down, and sums taken in f32.
 //   - Kernels overwrite their outputs (last parameters) completely. Outputs do not alias inputs
 //     unless an entry says so.
 //   - Shapes were checked by the operation (autograd/ops/) that calls: kernels trust them.
@@ -47,11 +48,12 @@ class Backend {
   virtual void fill(const Tensor& y, double value) = 0;        // any dtype
   virtual void convert(const Tensor& x, const Tensor& y) = 0;  // any dtypes
   // y = a + b; y may be a or b
-  virtual void add(const Tensor& a, const Tensor& b, const Tensor& y) = 0;
+  virtual void add(const Tensor& a, const Tensor& b, const Tensor& y) = 0;       // or bf16
   virtual void multiply(const Tensor& a, const Tensor& b, const Tensor& y) = 0;  // y = a ⊙ b
   virtual void scale(const Tensor& x, double factor, const Tensor& y) = 0;       // y = factor · x
-  virtual void relu_forward(const Tensor& x, const Tensor& y) = 0;  // y = max(0, x); NaN stays NaN
-  // dx = dy·[y > 0]
+  // y = max(0, x); NaN stays NaN. Or bf16.
+  virtual void relu_forward(const Tensor& x, const Tensor& y) = 0;
+  // dx = dy·[y > 0]. Or bf16.
   virtual void relu_backward(const Tensor& y, const Tensor& dy, const Tensor& dx) = 0;
   // y_ij = x_ij + b_j            x, y: [N, C]; b: [C]
   virtual void add_bias(const Tensor& x, const Tensor& b, const Tensor& y) = 0;
@@ -74,7 +76,7 @@ class Backend {
   virtual void gemm(const Tensor& a, bool transpose_a, const Tensor& b, bool transpose_b,
                     const Tensor& c) = 0;
 
-  // ---- convolution (cross-correlation) ----------------------------------------------------------
+  // ---- convolution (cross-correlation), x and y f32, f64 or bf16 ---------------------------------
   //   x: [N, H, W, C]; w: [KH, KW, C, OC]; y: [N, OH, OW, OC], OH = (H + 2·padding − KH)/stride + 1
 
   // y[n,oh,ow,oc] = Σ_{kh,kw,c} x[n, oh·stride − padding + kh, ow·stride − padding + kw, c]
@@ -87,11 +89,12 @@ class Backend {
                                       const Tensor& dw) = 0;
 
   // ---- batch normalisation (Ioffe and Szegedy 2015, algorithm 1), in S independent groups -------
+  //   x, y and residual f32, f64 or bf16
   //   x, y: [N, …, C]; group g holds the rows [g·N/S, (g+1)·N/S); gamma, beta: [C];
   //   mean, var: [S, C], var biased (divided by the group's count).
   //   x̂ = (x − mean)/√(var + eps);  z = gamma·x̂ + beta (+ residual);  y = z, or max(0, z) with relu
 
-  // mean and var are written where config.batch_statistics, else read (S = 1). residual: optional.
+  // mean and var are written where config.batch_statistics, else read. residual: optional.
   virtual void batch_norm_forward(const Tensor& x, const Tensor& gamma, const Tensor& beta,
                                   const Tensor& residual, const BatchNormConfig& config,
                                   const Tensor& mean, const Tensor& var, const Tensor& y) = 0;
@@ -109,7 +112,7 @@ class Backend {
                                          double momentum, const Tensor& running_mean,
                                          const Tensor& running_var) = 0;
 
-  // ---- pooling ----------------------------------------------------------------------------------
+  // ---- pooling, x and y f32, f64 or bf16 ----------------------------------------------------------
 
   // 3×3, stride 2, padding 1 (the ImageNet stem).
   //   x: [N, H, W, C]; y: [N, OH, OW, C], OH = (H − 1)/2 + 1

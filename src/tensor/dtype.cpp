@@ -9,6 +9,8 @@ size_t size_of(DType dtype) {
     case DType::f64:
     case DType::i64:
       return 8;
+    case DType::bf16:
+      return 2;
     case DType::u8:
       return 1;
   }
@@ -21,6 +23,8 @@ const char* name_of(DType dtype) {
       return "f32";
     case DType::f64:
       return "f64";
+    case DType::bf16:
+      return "bf16";
     case DType::i64:
       return "i64";
     case DType::u8:

@@ -93,6 +93,7 @@ std::vector<int64_t> histogram_of(const Tensor& tensor, double min, double max, 
 }
 
 bool all_finite(const Tensor& tensor) {
+  if (tensor.dtype() == DType::bf16) return all_finite(tensor.to(DType::f32));
   const bool floating = tensor.dtype() == DType::f32 || tensor.dtype() == DType::f64;
   if (!floating || tensor.numel() == 0) return true;
   if (tensor.device() != Device::cpu) return all_finite_on_device(tensor);

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "autograd/gradcheck.h"
+#include "autograd/ops/conv2d.h"
 #include "autograd/ops/pointwise.h"
 
 namespace mocograd {
@@ -46,7 +47,7 @@ Variable normalize(const char* op, const Variable& x, const Variable* residual,
   const bool has_residual = residual != nullptr;
   const auto again = [=](const std::vector<Variable>& in) {
     // Statistics of its own: in training they are written, and the graph still reads these.
-    const DType dtype = in[0].data().dtype();
+    const DType dtype = in[1].data().dtype();
     return normalize(op, in[0], has_residual ? &in[3] : nullptr, in[1], in[2], config,
                      {mean.clone().to(dtype), var.clone().to(dtype)});
   };
@@ -64,14 +65,19 @@ Variable normalize(const char* op, const Variable& x, const Variable* residual,
   });
 }
 
-// Draws x, gamma, beta and groups; `call` is one of the three operations.
-GradcheckInstance draw_instance(RandomStream& random, bool has_residual,
-                                Variable (*call)(const std::vector<Variable>&,
-                                                 const BatchNormConfig&,
-                                                 const BatchNormStatistics&)) {
+// One of the operations.
+using Call = Variable (*)(const std::vector<Variable>&, const BatchNormConfig&,
+                          const BatchNormStatistics&);
+// Its fourth input.
+enum class Fourth { none, residual, weight };
+
+// Draws x, gamma, beta, what is fourth, and groups.
+GradcheckInstance draw_instance(RandomStream& random, Fourth fourth, Call call) {
   const int64_t splits = 1 + random.below(3), group = 3 + random.below(2);
   const int64_t width = 1 + random.below(3), channels = 1 + random.below(4);
-  const Shape shape{splits * group, width, channels};
+  const int64_t N = splits * group;
+  const Shape shape =
+      fourth == Fourth::weight ? Shape{N, 1, width, channels} : Shape{N, width, channels};
   BatchNormConfig config;
   config.batch_statistics = random.below(4) != 0;
   const int64_t groups = config.batch_statistics ? splits : 1;
@@ -80,7 +86,9 @@ GradcheckInstance draw_instance(RandomStream& random, bool has_residual,
   GradcheckInstance instance;
   instance.inputs = {random_normal(random, shape), random_off_zero(random, {channels}, 0.5),
                      random_normal(random, {channels})};
-  if (has_residual) instance.inputs.push_back(random_normal(random, shape));
+  if (fourth == Fourth::residual) instance.inputs.push_back(random_normal(random, shape));
+  if (fourth == Fourth::weight)
+    instance.inputs.push_back(random_normal(random, {3, 3, channels, 1 + random.below(3)}));
   instance.function = [=](const std::vector<Variable>& in) {
     // Own statistics for each call: the forward writes them, an earlier graph still reads its own.
     const Device device = in[0].data().device();
@@ -97,17 +105,11 @@ GradcheckInstance draw_instance(RandomStream& random, bool has_residual,
 }
 
 // For the operations with a relu: redraws until no value before it lies near its kink.
-GradcheckInstance draw_off_kink(RandomStream& random, bool has_residual,
-                                Variable (*call)(const std::vector<Variable>&,
-                                                 const BatchNormConfig&,
-                                                 const BatchNormStatistics&),
-                                Variable (*before_relu)(const std::vector<Variable>&,
-                                                        const BatchNormConfig&,
-                                                        const BatchNormStatistics&)) {
+GradcheckInstance draw_off_kink(RandomStream& random, Fourth fourth, Call call, Call before_relu) {
   for (;;) {
     RandomStream twin = random;
-    GradcheckInstance instance = draw_instance(random, has_residual, call);
-    const GradcheckInstance linear = draw_instance(twin, has_residual, before_relu);
+    GradcheckInstance instance = draw_instance(random, fourth, call);
+    const GradcheckInstance linear = draw_instance(twin, fourth, before_relu);
     std::vector<Variable> inputs;
     for (const Tensor& input : linear.inputs) inputs.emplace_back(input);
     const std::vector<double> z = linear.function(inputs).data().to_vector();
@@ -134,18 +136,32 @@ Variable call_add_relu(const std::vector<Variable>& in, const BatchNormConfig& c
   return batch_norm_add_relu(in[0], in[3], in[1], in[2], config, statistics);
 }
 
+constexpr Conv2dConfig kConv{.stride = 1, .padding = 1};  // of call_conv2d
+
+Variable call_conv2d(const std::vector<Variable>& in, const BatchNormConfig& config,
+                     const BatchNormStatistics& statistics) {
+  return batch_norm_relu_conv2d(in[0], in[1], in[2], config, statistics, in[3], kConv);
+}
+
 const GradcheckCase plain_case("batch_norm", [](RandomStream& random) {
-  return draw_instance(random, false, call_plain);
+  return draw_instance(random, Fourth::none, call_plain);
 });
 const GradcheckCase relu_case("batch_norm_relu", [](RandomStream& random) {
-  return draw_off_kink(random, false, call_relu, call_plain);
+  return draw_off_kink(random, Fourth::none, call_relu, call_plain);
 });
 const GradcheckCase add_relu_case("batch_norm_add_relu", [](RandomStream& random) {
-  return draw_off_kink(random, true, call_add_relu,
+  return draw_off_kink(random, Fourth::residual, call_add_relu,
                        [](const std::vector<Variable>& in, const BatchNormConfig& config,
                           const BatchNormStatistics& statistics) {
                          return add(call_plain(in, config, statistics), in[3]);
                        });
+});
+
+const GradcheckCase conv2d_case("batch_norm_relu_conv2d", [](RandomStream& random) {
+  GradcheckInstance instance = draw_off_kink(random, Fourth::weight, call_conv2d, call_plain);
+  instance.constants["stride"] = Tensor::full({}, kConv.stride, {.dtype = DType::i64});
+  instance.constants["padding"] = Tensor::full({}, kConv.padding, {.dtype = DType::i64});
+  return instance;
 });
 
 }  // namespace
@@ -167,6 +183,50 @@ Variable batch_norm_add_relu(const Variable& x, const Variable& residual, const 
                              const BatchNormStatistics& statistics) {
   config.relu = true;
   return normalize("batch_norm_add_relu", x, &residual, gamma, beta, config, statistics);
+}
+
+Variable batch_norm_relu_conv2d(const Variable& x, const Variable& gamma, const Variable& beta,
+                                BatchNormConfig config, const BatchNormStatistics& statistics,
+                                const Variable& w, Conv2dConfig conv_config) {
+  const char* const op = "batch_norm_relu_conv2d";
+  const Tensor saved_x = x.data(), saved_gamma = gamma.data(), saved_beta = beta.data(),
+               saved_w = w.data(), mean = statistics.mean, var = statistics.var;
+  check_arguments(op, saved_x, saved_gamma, saved_beta, config, statistics);
+  config.relu = true;
+  Backend& kernels = saved_x.backend();
+  const auto hidden = [=, &kernels](bool batch_statistics) {
+    const Tensor h = Tensor::empty_like(saved_x);
+    kernels.batch_norm_forward(saved_x, saved_gamma, saved_beta, Tensor(),
+                               {config.eps, batch_statistics, true}, mean, var, h);
+    return h;
+  };
+  const Tensor y =
+      Tensor::empty(conv2d_shape(op, saved_x, saved_w, conv_config), saved_x.options());
+  kernels.conv2d_forward(hidden(config.batch_statistics), saved_w, conv_config, y);
+
+  const auto again = [=](const std::vector<Variable>& in) {
+    const DType dtype = in[1].data().dtype();
+    return batch_norm_relu_conv2d(in[0], in[1], in[2], config,
+                                  {mean.clone().to(dtype), var.clone().to(dtype)}, in[3],
+                                  conv_config);
+  };
+  const OperationDetails details{{saved_x, saved_gamma, saved_beta, saved_w, mean, var}, again};
+  const std::vector<Variable> inputs = {x, gamma, beta, w};
+  return make_result(op, y, inputs, details, [=, &kernels](const Tensor& dy, InputGradients& dx) {
+    const Tensor h = hidden(false);
+    const Tensor dh = Tensor::empty_like(h), weight_gradient = Tensor::empty_like(saved_w);
+    kernels.conv2d_backward_data(dy, saved_w, conv_config, dh);
+    kernels.conv2d_backward_weight(h, dy, conv_config, weight_gradient);
+    const Tensor data_gradient = Tensor::empty_like(h);
+    const Tensor gamma_gradient = Tensor::empty_like(saved_gamma),
+                 beta_gradient = Tensor::empty_like(saved_beta);
+    kernels.batch_norm_backward(dh, saved_x, h, saved_gamma, config, mean, var, data_gradient,
+                                gamma_gradient, beta_gradient, Tensor());
+    dx.add(0, data_gradient);
+    dx.add(1, gamma_gradient);
+    dx.add(2, beta_gradient);
+    dx.add(3, weight_gradient);
+  });
 }
 
 }  // namespace mocograd

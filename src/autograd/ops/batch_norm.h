@@ -10,6 +10,12 @@
 // The fused forms are one pass over memory for what the unfused operations do in two or three:
 //   batch_norm_relu(x)        = relu(batch_norm(x))
 //   batch_norm_add_relu(x, r) = relu(add(batch_norm(x), r))
+//
+// A fused form that saves memory: what lies between batch norm and convolution is not kept for the
+// backward pass but made again there, in one pass over x.
+//   batch_norm_relu_conv2d(x, w) = conv2d(h, w), h = relu(batch_norm(x))
+//   dh, dw = conv2d's gradients;  dx, dgamma, dbeta = batch_norm's of dz = dh·[h > 0]
+// saved: x, gamma, beta, w, mean, var.
 #pragma once
 
 #include "autograd/variable.h"
@@ -30,5 +36,8 @@ Variable batch_norm_relu(const Variable& x, const Variable& gamma, const Variabl
 Variable batch_norm_add_relu(const Variable& x, const Variable& residual, const Variable& gamma,
                              const Variable& beta, BatchNormConfig config,
                              const BatchNormStatistics& statistics);
+Variable batch_norm_relu_conv2d(const Variable& x, const Variable& gamma, const Variable& beta,
+                                BatchNormConfig config, const BatchNormStatistics& statistics,
+                                const Variable& w, Conv2dConfig conv_config);
 
 }  // namespace mocograd

@@ -3,29 +3,27 @@
 #include "autograd/gradcheck.h"
 
 namespace mocograd {
-namespace {
 
-void check_arguments(const Tensor& x, const Tensor& w, Conv2dConfig config) {
-  MOCO_CHECK(x.defined() && w.defined() && x.ndim() == 4 && w.ndim() == 4 && x.dtype() == w.dtype(),
-             "conv2d: needs x [N, H, W, C] and w [KH, KW, C, OC] of one dtype: x ", x.describe(),
-             ", w ", w.describe());
-  MOCO_CHECK(x.dim(3) == w.dim(2), "conv2d: x has ", x.dim(3), " channels, w expects ", w.dim(2),
+Shape conv2d_shape(const char* op, const Tensor& x, const Tensor& w, Conv2dConfig config) {
+  MOCO_CHECK(x.defined() && w.defined() && x.ndim() == 4 && w.ndim() == 4 &&
+                 w.dtype() == arithmetic_dtype(x.dtype()),
+             op, ": needs x [N, H, W, C] and w [KH, KW, C, OC] of one dtype (bf16 with f32): x ",
+             x.describe(), ", w ", w.describe());
+  MOCO_CHECK(x.dim(3) == w.dim(2), op, ": x has ", x.dim(3), " channels, w expects ", w.dim(2),
              ": x ", x.shape().to_string(), ", w ", w.shape().to_string());
-  MOCO_CHECK(config.stride >= 1 && config.padding >= 0, "conv2d: stride ", config.stride,
+  MOCO_CHECK(config.stride >= 1 && config.padding >= 0, op, ": stride ", config.stride,
              ", padding ", config.padding);
-  MOCO_CHECK(x.dim(1) + 2 * config.padding >= w.dim(0) && x.dim(2) + 2 * config.padding >= w.dim(1),
-             "conv2d: the kernel is larger than the padded image: x ", x.shape().to_string(),
-             ", w ", w.shape().to_string(), ", padding ", config.padding);
+  const int64_t H = x.dim(1) + 2 * config.padding, W = x.dim(2) + 2 * config.padding;
+  MOCO_CHECK(H >= w.dim(0) && W >= w.dim(1), op, ": the kernel is larger than the padded image: x ",
+             x.shape().to_string(), ", w ", w.shape().to_string(), ", padding ", config.padding);
+  return {x.dim(0), (H - w.dim(0)) / config.stride + 1, (W - w.dim(1)) / config.stride + 1,
+          w.dim(3)};
 }
-
-}  // namespace
 
 Variable conv2d(const Variable& x, const Variable& w, Conv2dConfig config) {
   const Tensor saved_x = x.data(), saved_w = w.data();
-  check_arguments(saved_x, saved_w, config);
-  const int64_t oh = (x.dim(1) + 2 * config.padding - w.dim(0)) / config.stride + 1;
-  const int64_t ow = (x.dim(2) + 2 * config.padding - w.dim(1)) / config.stride + 1;
-  const Tensor y = Tensor::empty({x.dim(0), oh, ow, w.dim(3)}, saved_x.options());
+  const Tensor y =
+      Tensor::empty(conv2d_shape("conv2d", saved_x, saved_w, config), saved_x.options());
   y.backend().conv2d_forward(saved_x, saved_w, config, y);
   const OperationDetails details{{saved_x, saved_w},
                                  [=](const auto& in) { return conv2d(in[0], in[1], config); }};

@@ -13,4 +13,7 @@ namespace mocograd {
 
 Variable conv2d(const Variable& x, const Variable& w, Conv2dConfig config);
 
+// y's shape; throws what conv2d throws where x and w do not go together.
+Shape conv2d_shape(const char* op, const Tensor& x, const Tensor& w, Conv2dConfig config);
+
 }  // namespace mocograd

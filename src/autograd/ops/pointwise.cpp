@@ -109,6 +109,23 @@ const GradcheckCase sum_case("sum", [](RandomStream& random) -> GradcheckInstanc
           [](const std::vector<Variable>& in) { return sum(in[0]); }};
 });
 
+Variable convert(const Variable& x, DType dtype) {
+  const DType before = x.data().dtype();
+  const Tensor y = Tensor::empty(x.shape(), {dtype, x.data().device()});
+  y.backend().convert(x.data(), y);
+  // On inputs of another dtype, which then is that of the whole graph, there is nothing to convert.
+  const auto again = [=](const std::vector<Variable>& in) {
+    return convert(in[0], in[0].data().dtype() == before ? dtype : in[0].data().dtype());
+  };
+  return make_result("convert", y, {x}, {{}, again},
+                     [before](const Tensor& dy, InputGradients& dx) { dx.add(0, dy.to(before)); });
+}
+
+const GradcheckCase convert_case("convert", [](RandomStream& random) -> GradcheckInstance {
+  return {{random_normal(random, random_shape(random))},
+          [](const std::vector<Variable>& in) { return convert(in[0], DType::f64); }};
+});
+
 Variable reshape(const Variable& x, const Shape& shape) {
   const Shape before = x.shape();
   const OperationDetails details{{}, [shape](const auto& in) { return reshape(in[0], shape); }};

@@ -20,6 +20,9 @@ Variable relu(const Variable& x);
 // y = Σ_i x_i            dx_i = dy                     x: any shape; y: []     saved: x's shape
 Variable sum(const Variable& x);
 
+// y = x in another dtype   dx = dy in x's dtype                               saved: x's dtype
+Variable convert(const Variable& x, DType dtype);
+
 // y = x, other shape     dx = dy in x's shape         Requires: equal numel.  saved: x's shape
 Variable reshape(const Variable& x, const Shape& shape);
 
