@@ -22,7 +22,7 @@ FLAGS_tsan = -O1 -g -fno-omit-frame-pointer -fsanitize=thread
 # -ffile-prefix-map is not needed: sources are compiled by their path from this folder.
 COMMON = -std=c++20 -Wall -Wextra -Wno-restrict -Isrc -I$(BUILD)/embedded -MMD -MP -pthread -ffp-contract=fast -fno-math-errno \
          $(FLAGS_$(MODE)) $(CXXFLAGS)
-LDLIBS += -lz -pthread
+LDLIBS += -lz -pthread -ldl
 # Lets the emulator find the __shared__ variables of its kernels.
 LDFLAGS += -Wl,-T,src/cuda/emulator/shared_memory.ld
 comma = ,
@@ -77,7 +77,7 @@ CLI_SOURCES = $(wildcard src/cli/*.cpp)
 TEST_SOURCES = $(wildcard tests/*.cpp)
 # The CUDA sources, which g++ compiles for the emulator (docs/EMULATOR.md) and nvcc for the GPU.
 CUDA_SOURCES = $(wildcard src/cuda/*.cu)
-GPU_ONLY = src/cuda/runtime_device.cu
+GPU_ONLY = src/cuda/runtime_device.cu src/cuda/kernel_times.cu
 CUDA_TEST_SOURCES = $(wildcard tests/*.cu)
 FORMATTED = $(wildcard src/*/*.h src/*/*.cpp src/*/*.cu src/*/*/*.h src/*/*/*.cpp tests/*.h tests/*.cpp tests/*.cu examples/*.cpp)
 EXAMPLES = $(patsubst examples/%.cpp,%,$(wildcard examples/*.cpp))
@@ -111,13 +111,18 @@ $(BUILD)/cuda-$(CUDA):
 $(BUILD)/moco: $(CLI_OBJECTS) $(BUILD)/libmocograd.a
 	$(CXX) $(COMMON) $(LDFLAGS) -o $@ $(CLI_OBJECTS) $(WHOLE_LIB) $(CLI_LDLIBS) $(LDLIBS)
 
-$(BUILD)/tests: $(TEST_OBJECTS) $(BUILD)/libmocograd.a
+$(BUILD)/tests: $(TEST_OBJECTS) $(BUILD)/libmocograd.a | $(BUILD)/fake_cublas.so
 	$(CXX) $(COMMON) $(LDFLAGS) -o $@ $(TEST_OBJECTS) $(WHOLE_LIB) -lgtest $(LDLIBS)
 
 # Not instrumented: it stands before the C library of a program that is not either.
 $(BUILD)/fault_injection.so: tests/fault_injection.c
 	@mkdir -p $(@D)
 	$(CC) -std=c11 -O1 -g -Wall -Wextra -fPIC -shared -o $@ $< -ldl
+
+# Stands in for cuBLAS in the tests.
+$(BUILD)/fake_cublas.so: tests/fake_cublas.c
+	@mkdir -p $(@D)
+	$(CC) -std=c11 -O1 -g -Wall -Wextra -fPIC -shared -o $@ $<
 
 $(BUILD)/examples/%: $(BUILD)/obj/examples/%.o $(BUILD)/libmocograd.a
 	@mkdir -p $(@D)
@@ -200,7 +205,7 @@ format:  ## rewrite the sources with clang-format
 
 lint:  ## check formatting, shell scripts, the floors' include order and the object files' symbols
 	@clang-format --dry-run -Werror $(FORMATTED)
-	shellcheck -x -e SC2016 install-deps.sh .ci/run tests/run.sh tests/*_test.sh tools/*.sh
+	shellcheck -x -e SC2016 install-deps.sh .ci/run tests/run.sh tests/*_test.sh tools/*.sh tools/gpu/*.sh
 	BUILD=$(BUILD) tests/architecture_test.sh
 
 size:  ## lines of code by floor, the longest files and functions

@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.." || exit 1
 bench() {
   file=$1
   shift
-  "$moco" bench --steps 1 --threads 2 "$@" >"$file"
+  "$moco" bench --steps 1 --threads 2 --device "$device" "$@" >"$file"
 }
 # document FILE PART...: one line, an object, which has a result of each part and no other part's
 document() {
@@ -19,7 +19,9 @@ document() {
   grep -oE '"part":"[a-z]*"' "$file" | sort -u | sed 's/.*:"//; s/"//' >"$scratch/parts"
   printf '%s\n' "$@" | diff - "$scratch/parts"
 }
+not() { ! "$@"; }
 
+device=cpu
 small=augmentation,loss,optimizer
 check 'text' bench "$scratch/text" --part "$small"
 check 'text begins with the limits' grep -qE '^2 threads, .* fp32 [0-9.]+ GFLOP/s \(one thread [0-9.]+\), .*memory [0-9.]+ GB/s$' "$scratch/text"
@@ -29,5 +31,14 @@ check 'json is one document' document "$scratch/json" augmentation loss optimize
 check 'a given step' bench "$scratch/step" --arch resnet20 --width 1 --batch 8 --image-size 8 --json
 check 'a given step alone' document "$scratch/step" steps
 check 'a given step says what it is' grep -q '"what":"resnet20, batch 8".*"images_per_s":[0-9]' "$scratch/step"
+
+device=cuda-emulated
+all=gemm,layers,pointwise,augmentation,loss,optimizer,steps
+check 'on the emulator' bench "$scratch/emulated" --part "$all" --json
+# shellcheck disable=SC2046  # words
+check 'on the emulator all parts run' document "$scratch/emulated" $(echo "$all" | tr , '\n' | sort)
+check 'on the emulator there are no limits' not grep -q per_cent_of_limit "$scratch/emulated"
+check 'on the emulator, text' bench "$scratch/emulated.text" --part loss
+check 'on the emulator it says that its times mean nothing' grep -qE '^cuda-emulated: its times say nothing' "$scratch/emulated.text"
 
 finish

@@ -100,9 +100,7 @@ for pair in '--ladder --layers' '--ladder --part gemm' '--ladder --arch resnet20
   check "bench $pair" call 2 'excludes' bench $pair
 done
 check 'bench --part gemm --batch 8' call 2 '--part: --arch and --batch' bench --part gemm --batch 8
-check 'bench on a device' call 2 \
-  '--device cuda-emulated: measures a training step only: give --arch or --batch' \
-  bench --device cuda-emulated
+check 'bench --ladder on a device' call 2 "--ladder: it is the CPU's" bench --ladder --device cuda-emulated
 check 'data pack shapes' call 2 "SPEC is folder:DIR, got 'shapes'" data pack shapes --out "$out"
 check 'gradcheck --draws x' call 2 'an integer' gradcheck --draws x
 check 'step --dtype f16' call 2 'f32,f64' step --init a --views b --dump c --dtype f16

@@ -11,6 +11,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <filesystem>
 #include <functional>
 #include <limits>
 #include <string>
@@ -19,6 +20,7 @@
 
 #include "cpu/instruction_set.h"
 #include "cpu/parallel.h"
+#include "cuda/cublas.h"
 #include "cuda/emulator/scheduler.h"
 #include "tensor/backend.h"
 #include "tensor/precision.h"
@@ -30,16 +32,17 @@ using Values = std::vector<double>;
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
 // Whose kernels are tested: those of a device, on the CPU of one instruction set, on a GPU with or
-// without its tensor cores.
+// without its tensor cores, its matrix products by the engine or by cuBLAS.
 struct Kernels {
   Device device = Device::cpu;
   InstructionSet set = InstructionSet::baseline;
   Precision precision = Precision::fp32;
+  const Cublas* cublas = nullptr;
 
   std::string name() const {  // also of a test, which may have no '-'
     if (device == Device::cpu) return name_of(set);
     return std::string(device == Device::cuda ? "cuda" : "cuda_emulated") +
-           (precision == Precision::tf32 ? "_tf32" : "");
+           (cublas ? "_cublas" : "") + (precision == Precision::tf32 ? "_tf32" : "");
   }
 };
 
@@ -62,13 +65,32 @@ inline std::vector<Kernels> tensor_core_kernels() {
   return kernels;
 }
 
+// cuBLAS on a GPU where both are there; on the emulator always one of plain loops, fake_cublas.c.
+inline const Cublas& fake_cublas() {
+  static const Cublas* const library =
+      new Cublas(std::filesystem::read_symlink("/proc/self/exe").parent_path() / "fake_cublas.so");
+  return *library;
+}
+inline std::vector<Kernels> cublas_kernels(Precision precision) {
+  std::vector<Kernels> kernels = {
+      {.device = Device::cuda_emulated, .precision = precision, .cublas = &fake_cublas()}};
+  if (device_problem(Device::cuda).empty() && cublas_of(Device::cuda))
+    kernels.push_back(
+        {.device = Device::cuda, .precision = precision, .cublas = cublas_of(Device::cuda)});
+  return kernels;
+}
+
 class KernelTest : public testing::TestWithParam<std::tuple<Kernels, DType>> {
  protected:
   KernelTest() {
     if (device() == Device::cpu) use_instruction_set(std::get<0>(GetParam()).set);
     set_precision(std::get<0>(GetParam()).precision);
+    if (device() == Device::cpu) return;
+    cublas_before_ = cublas_of(device());
+    set_cublas(device(), std::get<0>(GetParam()).cublas);
   }
   ~KernelTest() override {
+    if (device() != Device::cpu) set_cublas(device(), cublas_before_);
     use_instruction_set(set_before_);
     set_num_threads(threads_before_);
     set_precision(Precision::fp32);
@@ -136,6 +158,7 @@ class KernelTest : public testing::TestWithParam<std::tuple<Kernels, DType>> {
 
   InstructionSet set_before_ = instruction_set();
   int threads_before_ = num_threads();
+  const Cublas* cublas_before_ = nullptr;
 };
 
 inline std::string name_of_case(const testing::TestParamInfo<std::tuple<Kernels, DType>>& info) {
@@ -170,5 +193,16 @@ inline void expect_exactly(const Tensor& actual, const Values& expected, const s
       TensorCores, topic,                                                                      \
       testing::Combine(testing::ValuesIn(tensor_core_kernels()), testing::Values(DType::f32)), \
       name_of_case)
+
+// Likewise, of the products by cuBLAS.
+#define MOCO_INSTANTIATE_CUBLAS_TEST(topic)                                                     \
+  INSTANTIATE_TEST_SUITE_P(Cublas, topic,                                                       \
+                           testing::Combine(testing::ValuesIn(cublas_kernels(Precision::fp32)), \
+                                            testing::Values(DType::f32, DType::f64)),           \
+                           name_of_case);                                                       \
+  INSTANTIATE_TEST_SUITE_P(CublasTensorCores, topic,                                            \
+                           testing::Combine(testing::ValuesIn(cublas_kernels(Precision::tf32)), \
+                                            testing::Values(DType::f32)),                       \
+                           name_of_case)
 
 }  // namespace mocograd

@@ -6,10 +6,11 @@ and docs/KERNELS.md.
                  [--part NAME]... [--arch resnet20]... [--compile] [--write docs]
 
 Parts
-  steps    the whole MoCo step in float32 (queries forward and backward, keys forward, InfoNCE, SGD,
-           moving average, enqueue): PyTorch in NCHW and channels last, also under bf16 autocast,
-           with --compile also compiled; with split and with plain batch norm
-  avx2     the same with AVX2 forced on both sides
+  steps    the whole MoCo step (queries forward and backward, keys forward, InfoNCE, SGD, moving
+           average, enqueue) in float32 and bf16: PyTorch in NCHW and channels last, with --compile
+           also compiled; with split and with plain batch norm
+  large    the same with large batches, float32 and split batch norm alone
+  avx2     the same as steps with AVX2 forced on both sides, float32 and plain batch norm alone
   layers   each convolution, each pass alone: PyTorch's oneDNN in its better memory format
   ladder   moco bench --ladder with each instruction set: the table of docs/KERNELS.md
   gemm     matrix products: OpenBLAS and BLIS where they are installed, and PyTorch's MKL
@@ -39,9 +40,13 @@ from peers.processes import AVX2, Moco, Worker
 
 # arch: batch, queue
 NETS = {"resnet18": (64, 4096), "resnet20": (128, 1024)}
+LARGE = {"resnet18": (256, 4096), "resnet20": (512, 4096)}
 SPLITS = 8
-PARTS = ("steps", "avx2", "layers", "ladder", "gemm", "epoch", "memory", "start")
+PARTS = ("steps", "large", "avx2", "layers", "ladder", "gemm", "epoch", "memory", "start")
 LAYOUTS = ("NCHW", "channels last")
+# Our own contenders, by their flags.
+OURS = {"mocograd": [], "mocograd, direct convolution": ["--conv", "direct"],
+        "mocograd, bf16": ["--precision", "bf16"]}
 # Of float32 against float64, and of bf16: largest deviation of the logits, gradients in relative L2.
 TOLERANCE = {False: (1e-3, 0.1), True: (0.05, 0.8)}
 
@@ -106,8 +111,10 @@ class Bench:
         folder = self.scratch.name
         words = self.torch.ask("parity_make", arch=arch, splits=splits, folder=folder)
         files = [f"--{name}={folder}/{name}.safetensors" for name in ("init", "views", "dump")]
-        self.moco.run("step", *files, "--dtype", "f32", *words)
-        found = {"mocograd": (self.torch.ask("parity_moco", folder=folder), False)}
+        found = {}
+        for name, flags in OURS.items():
+            self.moco.run("step", *files, "--dtype", "f32", *flags, *words)
+            found[name] = (self.torch.ask("parity_moco", folder=folder), "bf16" in flags)
         for name, variant in self.variants(splits).items():
             found[name] = (self.torch.ask("parity_torch", folder=folder, arch=arch, splits=splits,
                                           **variant), variant.get("bf16", False))
@@ -119,30 +126,42 @@ class Bench:
             if not (deviation["logits"] <= logits and deviation["gradients"] <= gradients):
                 sys.exit(f"error: not the same step: {line}")
 
-    def step_table(self, arch, splits, moco, worker, bf16, what):
-        batch, queue = NETS[arch]
+    def step_table(self, arch, size, splits, moco, worker, bf16, what):
+        batch, queue = size
         steps = self.options.steps
         contenders = {
             name: (lambda variant: lambda: worker.ask("seconds", steps=steps, arch=arch, batch=batch,
                                                       queue=queue, splits=splits, **variant)
                    )(variant) for name, variant in self.variants(splits, bf16).items()}
 
-        def ours():
-            result = moco.bench("--arch", arch, "--batch", batch, "--queue", queue, "--bn-splits",
-                                splits, "--steps", steps)["results"][0]
-            return [result["median_ms"] / 1e3, result["best_ms"] / 1e3]
+        def ours(flags):
+            def measure():
+                result = moco.bench("--arch", arch, "--batch", batch, "--queue", queue,
+                                    "--bn-splits", splits, "--steps", steps, *flags)["results"][0]
+                return [result["median_ms"] / 1e3, result["best_ms"] / 1e3]
+            return measure
 
-        contenders["mocograd"] = ours
+        for name, flags in OURS.items():
+            if bf16 or "bf16" not in flags:
+                contenders[name] = ours(flags)
         results = in_turns(self.options.rounds, contenders, f"{what}, {arch}, {splits} BN groups")
         worker.ask("forget")
         rates = {name: (batch / tables.median([tables.median(block) for block in blocks]),
                         batch / min(min(block) for block in blocks))
                  for name, blocks in results.items()}
-        ours = rates.pop("mocograd")
         rows = [[name, f"{median:.1f}", f"{best:.1f}"] for name, (median, best) in rates.items()]
-        rows.append(["mocograd", *(f"{rate:.1f}" for rate in ours)])
-        best_peer = [max(column) for column in zip(*rates.values())]
-        rows.append(["mocograd / best peer", *(f"{a / b:.2f} ×" for a, b in zip(ours, best_peer))])
+
+        def ratio(name, others, text):
+            best = [max(column) for column in zip(*(rates[other] for other in others))]
+            rows.append([text, *(f"{a / b:.2f} ×" for a, b in zip(rates[name], best))])
+
+        peers = [name for name in rates if name not in OURS]
+        ratio("mocograd", [name for name in peers if "bf16" not in name], "mocograd / best peer")
+        if bf16:
+            ratio("mocograd, bf16", [name for name in peers if "bf16" in name],
+                  "mocograd, bf16 / best peer in bf16")
+            ratio("mocograd, bf16", ["mocograd, direct convolution"],
+                  "mocograd, bf16 / direct convolution")
         norm = f"split batch norm, {splits} groups" if splits > 1 else "plain batch norm"
         return (f"**{arch}, batch {batch}, queue {queue}, {norm}**, images per second\n\n" +
                 tables.table(["", "median step", "shortest step"], rows))
@@ -152,8 +171,17 @@ class Bench:
         for arch in self.options.arch:
             for splits in (SPLITS, 1):
                 self.compare_outputs(arch, splits)
-                texts.append(self.step_table(arch, splits, self.moco, self.torch, True, "steps"))
+                texts.append(self.step_table(arch, NETS[arch], splits, self.moco, self.torch, True,
+                                             "steps"))
         self.emit("steps", "\n\n".join(texts))
+
+    def large(self):
+        texts = []
+        for arch in self.options.arch:
+            self.compare_outputs(arch, SPLITS)
+            texts.append(self.step_table(arch, LARGE[arch], SPLITS, self.moco, self.torch, False,
+                                         "large"))
+        self.emit("large", "\n\n".join(texts))
 
     def avx2(self):
         moco = Moco(self.options.moco, self.options.threads, AVX2)
@@ -161,7 +189,7 @@ class Bench:
         texts = []
         for arch in self.options.arch:
             self.compare_outputs(arch, 1)
-            texts.append(self.step_table(arch, 1, moco, worker, False, "AVX2"))
+            texts.append(self.step_table(arch, NETS[arch], 1, moco, worker, False, "AVX2"))
         worker.close()
         self.emit("avx2", "\n\n".join(texts))
 
@@ -259,7 +287,9 @@ class Bench:
         return process, pathlib.Path(out) / "run" / "metrics.jsonl"
 
     def epoch(self):
-        arch = "resnet20"
+        self.emit("epoch", "\n\n".join(self.epoch_table(arch) for arch in self.options.arch))
+
+    def epoch_table(self, arch):
         batch, queue = NETS[arch]
         count = batch * (4 if self.options.quick else 10)
         folder = self.images(count)
@@ -282,20 +312,22 @@ class Bench:
         for contender in contenders.values():
             contender()  # starts the workers, warms up
         contenders["mocograd"] = ours
-        results = in_turns(self.options.rounds, contenders, "epoch")
+        results = in_turns(self.options.rounds, contenders, f"epoch, {arch}")
         self.torch.ask("forget")
         rows = [[name, f"{count / tables.median(seconds):.0f}", f"{count / min(seconds):.0f}"]
                 for name, seconds in results.items()]
-        self.emit("epoch", f"**{arch}, batch {batch}, split batch norm, two augmented views**, "
-                  f"images per second, epochs of {count} images\n\n" +
-                  tables.table(["", "median epoch", "shortest epoch"], rows))
+        return (f"**{arch}, batch {batch}, split batch norm, two augmented views**, images per second, "
+                f"epochs of {count} images\n\n" +
+                tables.table(["", "median epoch", "shortest epoch"], rows))
 
     def memory(self):
         batch, queue = 32 if self.options.quick else 256, 4096
         step = {"arch": "resnet18", "batch": batch, "queue": queue, "splits": SPLITS}
-        _, ours = self.moco.run("bench", "--arch", "resnet18", "--batch", batch, "--queue", queue,
-                                "--bn-splits", SPLITS, "--steps", 1)
-        rows = [["mocograd", f"{ours:.0f}"]]
+        rows = []
+        for name, flags in OURS.items():
+            _, ours = self.moco.run("bench", "--arch", "resnet18", "--batch", batch, "--queue", queue,
+                                    "--bn-splits", SPLITS, "--steps", 1, *flags)
+            rows.append([name, f"{ours:.0f}"])
         for name, variant in self.variants(SPLITS).items():
             worker = Worker("torch_worker", self.options.threads)
             worker.ask("seconds", steps=1, **step, **variant)
@@ -350,7 +382,8 @@ def main():
         parser.error(f"{options.moco} is not there: run make, or say --moco")
     if options.quick:
         options.rounds, options.steps, options.write = 2, 1, None
-        NETS.update({arch: (batch // 8, queue) for arch, (batch, queue) in NETS.items()})
+        for sizes in (NETS, LARGE):
+            sizes.update({arch: (batch // 8, queue) for arch, (batch, queue) in sizes.items()})
     options.arch = options.arch or list(NETS)
 
     os.sched_setaffinity(0, cpus[:options.threads])  # inherited by all processes

@@ -21,16 +21,37 @@ struct BenchFlags {
   bool json = false;
 };
 
+// The step that was asked for, or one of each network that the page of measurements has.
+void bench_steps(BenchReport& report, const BenchFlags& flags, bool given_step) {
+  const bool tiny = report.device() == Device::cuda_emulated && !given_step;
+  report.title(std::string("MoCo steps on random images") + (tiny ? " of 8x8, width 1" : "") +
+               ", rates in the direct convolution's operations");
+  PretrainConfig config = flags.config;
+  if (given_step) return bench_step(report, flags.steps, config);
+  std::vector<std::pair<std::string, int64_t>> steps = {{"resnet18", 64}, {"resnet20", 128}};
+  if (tiny) {
+    config.width = 1;
+    config.image_size = 8;
+    steps = {{"resnet20", 16}};
+  }
+  for (const auto& [arch, batch] : steps) {
+    config.arch = arch;
+    config.batch = batch;
+    bench_step(report, flags.steps, config);
+  }
+}
+
 // given_step: --arch or --batch was given, which is about one step alone.
 void run(const BenchFlags& flags, bool given_step) {
-  apply(flags.compute);
-  const Device device = device_of(flags.compute);
-  if (device != Device::cpu && !given_step)
-    throw UsageError(std::string("--device ") + name_of(device) +
-                     ": measures a training step only: give --arch or --batch");
+  ComputeFlags compute = flags.compute;
+  if (flags.ladder && compute.device == "auto") compute.device = "cpu";
+  apply(compute);
+  const Device device = device_of(compute);
+  if (flags.ladder && device != Device::cpu)
+    throw UsageError(std::string("--ladder: it is the CPU's, not for --device ") + name_of(device));
   if (given_step && flags.parts != kParts && flags.parts != std::vector<std::string>{"steps"})
     throw UsageError("--part: --arch and --batch measure a training step only");
-  BenchReport report(device == Device::cpu ? measure_limits() : MachineLimits(), flags.json);
+  BenchReport report(device, flags.json);
   if (flags.ladder) {
     bench_ladder(report, std::min(flags.steps, 5));
     return report.finish();
@@ -46,19 +67,7 @@ void run(const BenchFlags& flags, bool given_step) {
   if (wanted("augmentation")) bench_augmentation(report, flags.steps, flags.config.image_size);
   if (wanted("loss")) bench_loss(report, flags.steps);
   if (wanted("optimizer")) bench_optimizer(report, flags.steps);
-  if (wanted("steps")) {
-    report.title("MoCo steps on random images, rates in the direct convolution's operations");
-    PretrainConfig config = flags.config;
-    if (given_step) {
-      bench_step(report, flags.steps, config, device);
-    } else {
-      for (const auto& [arch, batch] : {std::pair{"resnet18", 64}, std::pair{"resnet20", 128}}) {
-        config.arch = arch;
-        config.batch = batch;
-        bench_step(report, flags.steps, config, device);
-      }
-    }
-  }
+  if (wanted("steps")) bench_steps(report, flags, given_step);
   report.finish();
 }
 

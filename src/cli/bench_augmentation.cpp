@@ -7,19 +7,22 @@ namespace mocograd {
 
 void bench_augmentation(BenchReport& report, int rounds, int64_t image_size) {
   constexpr int64_t kViews = 64;  // in one round
-  report.title("augmentation: 64 views drawn and made, on one thread");
-  const Tensor images = Tensor::empty({kViews, 3, image_size, image_size}, {.dtype = DType::u8});
+  const Device device = report.device();
+  report.title(device == Device::cpu ? "augmentation: 64 views drawn and made, on one thread"
+                                     : "augmentation: 64 views, drawn by the CPU and made here");
+  const Tensor on_host = Tensor::empty({kViews, 3, image_size, image_size}, {.dtype = DType::u8});
   RandomStream random(0, Purpose::test);
-  for (int64_t i = 0; i < images.numel(); ++i)
-    images.data<uint8_t>()[i] = static_cast<uint8_t>(random.below(256));
-  const Tensor y = Tensor::empty({kViews, image_size, image_size, 3});
+  for (int64_t i = 0; i < on_host.numel(); ++i)
+    on_host.data<uint8_t>()[i] = static_cast<uint8_t>(random.below(256));
+  const Tensor images = on_host.to(device);
+  const Tensor y = Tensor::empty({kViews, image_size, image_size, 3}, {.device = device});
   std::vector<ViewRecipe> views(kViews);
   for (const char* name : {"demo", "v1", "v2", "none"}) {
     const ViewSettings settings{
         parse_augmentation(name), 0, image_size, image_size, {0.5f, 0.5f, 0.5f},
         {0.2f, 0.2f, 0.2f}};
     int64_t epoch = 0;
-    const Timing timing = time_of(rounds, [&] {
+    const Timing timing = time_of(device, rounds, [&] {
       for (int64_t i = 0; i < kViews; ++i)
         views[static_cast<size_t>(i)] = sample_view(settings, epoch, i, 0);
       y.backend().augment(images, views.data(), y);
@@ -34,7 +37,7 @@ void bench_augmentation(BenchReport& report, int rounds, int64_t image_size) {
                 .flops = 0,
                 .bytes = 0,
                 .timing = timing,
-                .one_thread = true,
+                .one_thread = device == Device::cpu,
                 .note = note,
                 .details = {{"us_per_view", us_per_view}}});
   }

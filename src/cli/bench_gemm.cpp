@@ -22,13 +22,18 @@ constexpr Product kProducts[] = {
 }  // namespace
 
 void bench_gemm(BenchReport& report, int rounds) {
-  report.title("matrix products: median (best) time");
-  for (const Product& p : kProducts) {
-    const Tensor a = random_normal_tensor(p.transpose_a ? Shape{p.K, p.M} : Shape{p.M, p.K}, 0);
-    const Tensor b = random_normal_tensor(p.transpose_b ? Shape{p.N, p.K} : Shape{p.K, p.N}, 1);
-    const Tensor c = Tensor::empty({p.M, p.N});
+  const Device device = report.device();
+  report.title(std::string("matrix products: median (best) time") +
+               (device == Device::cuda_emulated ? ", of a 32nd of each side" : ""));
+  for (Product p : kProducts) {
+    for (int64_t* side : {&p.M, &p.N, &p.K}) *side = size_on(device, *side, *side / 32);
+    const Tensor a =
+        random_normal_tensor(p.transpose_a ? Shape{p.K, p.M} : Shape{p.M, p.K}, 0, device);
+    const Tensor b =
+        random_normal_tensor(p.transpose_b ? Shape{p.N, p.K} : Shape{p.K, p.N}, 1, device);
+    const Tensor c = Tensor::empty({p.M, p.N}, {.device = device});
     const Timing timing =
-        time_of(rounds, [&] { c.backend().gemm(a, p.transpose_a, b, p.transpose_b, c); });
+        time_of(device, rounds, [&] { c.backend().gemm(a, p.transpose_a, b, p.transpose_b, c); });
     report.add({.part = "gemm",
                 .what = p.what,
                 .pass = std::string("c = a") + (p.transpose_a ? "'" : "") + " b" +

@@ -30,7 +30,7 @@ void climb(BenchReport& report, int rounds, const std::vector<Rung>& rungs, cons
                 .pass = p.what,
                 .flops = flops,
                 .bytes = 0,
-                .timing = time_of(rounds, [&] { rung.run(p.a, p.b, p.c); }),
+                .timing = time_of(Device::cpu, rounds, [&] { rung.run(p.a, p.b, p.c); }),
                 .one_thread = !rung.engine,
                 .note = rung.idea,
                 .details = {{"error", error}, {"threads", rung.engine ? num_threads() : 1}}});

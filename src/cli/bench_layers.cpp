@@ -1,5 +1,5 @@
-// The convolutions of the networks one by one. Those of 3×3 and stride 1 are timed directly and by
-// the rule (Winograd where it pays), interleaved so that both see the same machine; their errors
+// The convolutions of the networks one by one. On the CPU those of 3×3 and stride 1 are timed directly
+// and by the rule (Winograd where it pays), interleaved so that both see the same machine; their errors
 // are those against the direct convolution in f64.
 #include <cstring>
 
@@ -79,11 +79,12 @@ void compare_with_direct(const Layer& layer, const Pass& pass, int rounds, Measu
     };
   };
   const std::vector<Timing> timings =
-      time_interleaved(rounds, {run_with(before), run_with(ConvAlgorithm::direct)});
+      time_interleaved(Device::cpu, rounds, {run_with(before), run_with(ConvAlgorithm::direct)});
   set_conv_algorithm(before);
   m.timing = timings[0];
-  const double direct_ms = 1e3 * timings[1].median(), error = largest_error(by_rule, exact);
-  const double direct_error = largest_error(direct, exact);
+  const double direct_ms = 1e3 * timings[1].median(),
+               error = largest_error(by_rule.to(DType::f32), exact);
+  const double direct_error = largest_error(direct.to(DType::f32), exact);
   m.details.insert(m.details.end(), {{"winograd", winograd},
                                      {"direct_median_ms", direct_ms},
                                      {"direct_best_ms", 1e3 * timings[1].best()},
@@ -99,9 +100,10 @@ void compare_with_direct(const Layer& layer, const Pass& pass, int rounds, Measu
 void measure(BenchReport& report, int rounds, const Layer& layer) {
   const int64_t OH =
       (layer.size + 2 * layer.config.padding - layer.kernel) / layer.config.stride + 1;
-  const Tensor x = random_normal_tensor({layer.N, layer.size, layer.size, layer.C}, 0);
-  const Tensor w = random_normal_tensor({layer.kernel, layer.kernel, layer.C, layer.OC}, 1);
-  const Tensor dy = random_normal_tensor({layer.N, OH, OH, layer.OC}, 2);
+  const Device device = report.device();
+  const Tensor x = random_activations({layer.N, layer.size, layer.size, layer.C}, 0, device);
+  const Tensor w = random_normal_tensor({layer.kernel, layer.kernel, layer.C, layer.OC}, 1, device);
+  const Tensor dy = random_activations({layer.N, OH, OH, layer.OC}, 2, device);
   const Tensor y = Tensor::empty_like(dy), dx = Tensor::empty_like(x), dw = Tensor::empty_like(w);
   for (const Pass& pass : {Pass{"forward", forward, x, w, y}, Pass{"data", data, dy, w, dx},
                            Pass{"weight", weight, x, dy, dw}}) {
@@ -110,15 +112,17 @@ void measure(BenchReport& report, int rounds, const Layer& layer) {
     m.part = "layers";
     m.what = layer.what();
     m.pass = pass.name;
+    m.activations = true;
     m.flops = 2.0 * static_cast<double>(y.numel() * w.numel() / layer.OC);
     m.bytes = static_cast<double>(pass.a.bytes() + pass.b.bytes() + pass.result.bytes());
     m.details = {{"N", layer.N},         {"size", layer.size},     {"C", layer.C},
                  {"OC", layer.OC},       {"kernel", layer.kernel}, {"stride", layer.config.stride},
                  {"layers", layer.count}};
-    if (layer.kernel == 3 && layer.config.stride == 1 && layer.C > 3) {
+    if (device == Device::cpu && layer.kernel == 3 && layer.config.stride == 1 && layer.C > 3) {
       compare_with_direct(layer, pass, rounds, m);
     } else {
-      m.timing = time_of(rounds, [&] { pass.run(pass.a, pass.b, layer.config, pass.result); });
+      m.timing =
+          time_of(device, rounds, [&] { pass.run(pass.a, pass.b, layer.config, pass.result); });
     }
     report.add(m);
   }
@@ -127,10 +131,11 @@ void measure(BenchReport& report, int rounds, const Layer& layer) {
 }  // namespace
 
 void bench_layers(BenchReport& report, int rounds) {
-  for (const auto& [title, layers] :
-       {std::pair{"ResNet-18, batch 64", layers_of("resnet18", 64, 64, 4, 2)},
-        std::pair{"ResNet-20, batch 128", layers_of("resnet20", 128, 16, 3, 3)}}) {
-    report.title(std::string("convolutions of ") + title +
+  for (const std::vector<Layer>& layers :
+       {layers_of("resnet18", size_on(report.device(), 64, 1), 64, 4, 2),
+        layers_of("resnet20", size_on(report.device(), 128, 1), 16, 3, 3)}) {
+    report.title(std::string("convolutions of ") + layers[0].arch + ", batch " +
+                 std::to_string(layers[0].N) +
                  ": median (best) time, rates in the direct convolution's operations");
     for (const Layer& layer : layers) measure(report, rounds, layer);
   }

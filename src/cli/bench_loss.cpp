@@ -6,17 +6,23 @@
 namespace mocograd {
 
 void bench_loss(BenchReport& report, int rounds) {
-  constexpr int64_t kDim = 128, kQueue = 4096;
-  report.title("InfoNCE, 128 dimensions, queue 4096: normalise, logits, cross entropy");
-  const Tensor queue = l2_normalize(Variable(random_normal_tensor({kQueue, kDim}, 0))).data();
-  for (int64_t N : {64, 256}) {
-    const Tensor k = l2_normalize(Variable(random_normal_tensor({N, kDim}, 1))).data();
-    const Tensor label = Tensor::zeros({N}, {DType::i64});
-    const Tensor features = random_normal_tensor({N, kDim}, 2);
+  constexpr int64_t kDim = 128;
+  const Device device = report.device();
+  const int64_t K = size_on(device, 4096, 64);
+  report.title("InfoNCE, 128 dimensions, queue " + std::to_string(K) +
+               ": normalise, logits, cross entropy");
+  const auto unit_rows = [&](int64_t rows, uint32_t name) {
+    return l2_normalize(Variable(random_normal_tensor({rows, kDim}, name, device))).data();
+  };
+  const Tensor queue = unit_rows(K, 0);
+  for (int64_t N : {size_on(device, 64, 2), size_on(device, 256, 8)}) {
+    const Tensor k = unit_rows(N, 1);
+    const Tensor label = Tensor::zeros({N}, {DType::i64, device});
+    const Tensor features = random_normal_tensor({N, kDim}, 2, device);
     const auto loss = [&](const Variable& x) {
       return cross_entropy(info_nce_logits(l2_normalize(x), k, queue, 0.1), label);
     };
-    const double product = 2.0 * static_cast<double>(N * kDim * kQueue);
+    const double product = 2.0 * static_cast<double>(N * kDim * K);
     const double bytes = static_cast<double>(queue.bytes());
     const auto add = [&](const char* pass, double products, const Timing& timing) {
       report.add({.part = "loss",
@@ -29,8 +35,8 @@ void bench_loss(BenchReport& report, int rounds) {
                   .note = "",
                   .details = {{"N", N}}});
     };
-    add("forward", 1, time_of(rounds, [&] { loss(Variable(features)); }));
-    add("both", 2, time_of(rounds, [&] { loss(Variable(features, true)).backward(); }));
+    add("forward", 1, time_of(device, rounds, [&] { loss(Variable(features)); }));
+    add("both", 2, time_of(device, rounds, [&] { loss(Variable(features, true)).backward(); }));
   }
 }
 

@@ -8,12 +8,12 @@ void bench_optimizer(BenchReport& report, int rounds) {
   for (const char* arch : {"resnet18", "resnet20"}) {
     PretrainConfig config;
     config.arch = arch;
-    Moco moco(config.moco(), 0);
+    Moco moco(config.moco({.device = report.device()}), 0);
     std::vector<Tensor> theta, gradient, buffer;
     double bytes = 0;  // of all parameters
     for (const NamedParameter& parameter : moco.encoder_q().named_parameters()) {
       theta.push_back(parameter.variable->data());
-      gradient.push_back(Tensor::full(theta.back().shape(), 1e-3));
+      gradient.push_back(Tensor::full(theta.back().shape(), 1e-3, theta.back().options()));
       buffer.push_back(Tensor::zeros_like(theta.back()));
       bytes += static_cast<double>(theta.back().bytes());
     }
@@ -23,7 +23,7 @@ void bench_optimizer(BenchReport& report, int rounds) {
                   .pass = pass,
                   .flops = 0,
                   .bytes = tensors * bytes,
-                  .timing = time_of(rounds, work),
+                  .timing = time_of(report.device(), rounds, work),
                   .one_thread = false,
                   .note = "",
                   .details = {}});

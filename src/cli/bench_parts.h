@@ -14,7 +14,7 @@ void bench_gemm(BenchReport& report, int rounds);
 void bench_layers(BenchReport& report, int rounds);
 // What is limited by memory: batch norm with what is fused into it, and the passes by themselves.
 void bench_pointwise(BenchReport& report, int rounds);
-// Views, drawn and made, on the calling thread alone.
+// Views, drawn and made: by the CPU on the calling thread alone.
 void bench_augmentation(BenchReport& report, int rounds, int64_t image_size);
 // InfoNCE: logits and loss, forward and backward.
 void bench_loss(BenchReport& report, int rounds);
@@ -23,6 +23,6 @@ void bench_optimizer(BenchReport& report, int rounds);
 // Matrix product and convolution from the plain loops to the engine (docs/KERNELS.md).
 void bench_ladder(BenchReport& report, int rounds);
 // Whole training steps on random images.
-void bench_step(BenchReport& report, int rounds, const PretrainConfig& config, Device device);
+void bench_step(BenchReport& report, int rounds, const PretrainConfig& config);
 
 }  // namespace mocograd

@@ -10,17 +10,21 @@ constexpr int64_t kSplits = 8;
 class Stage {
  public:
   Stage(BenchReport& report, int rounds, const std::string& name, const Shape& shape)
-      : report_(report), rounds_(rounds), name_(name), x_(random_normal_tensor(shape, 0)) {}
+      : report_(report),
+        rounds_(rounds),
+        name_(name),
+        x_(random_activations(shape, 0, report.device())) {}
 
   void measure() const {
     const int64_t C = x_.dim(3);
-    const Tensor dy = random_normal_tensor(x_.shape(), 1);
-    const Tensor residual = random_normal_tensor(x_.shape(), 2);
+    const TensorOptions options{.device = x_.device()};
+    const Tensor dy = random_activations(x_.shape(), 1, x_.device());
+    const Tensor residual = random_activations(x_.shape(), 2, x_.device());
     const Tensor y = Tensor::empty_like(x_), dx = Tensor::empty_like(x_);
     const Tensor dresidual = Tensor::empty_like(x_), none;
-    const Tensor gamma = Tensor::full({C}, 1), beta = Tensor::zeros({C});
-    const Tensor dgamma = Tensor::empty({C}), dbeta = Tensor::empty({C});
-    const Tensor mean = Tensor::empty({kSplits, C}), var = Tensor::empty({kSplits, C});
+    const Tensor gamma = Tensor::full({C}, 1, options), beta = Tensor::zeros({C}, options);
+    const Tensor dgamma = Tensor::empty({C}, options), dbeta = Tensor::empty({C}, options);
+    const Tensor mean = Tensor::empty({kSplits, C}, options), var = Tensor::empty_like(mean);
     const BatchNormConfig plain, relu{.relu = true};
     Backend& kernels = x_.backend();
     // The number: tensors of this shape that are read or written at least.
@@ -49,7 +53,7 @@ class Stage {
                  .pass = pass,
                  .flops = 0,
                  .bytes = static_cast<double>(tensors) * static_cast<double>(x_.bytes()),
-                 .timing = time_of(rounds_, work),
+                 .timing = time_of(x_.device(), rounds_, work),
                  .one_thread = false,
                  .note = "",
                  .details = {}});
@@ -67,10 +71,11 @@ void bench_pointwise(BenchReport& report, int rounds) {
   report.title(
       "passes over activations, batch norm in 8 groups: what stays in a cache from one round to "
       "the next exceeds the memory's limit");
-  Stage(report, rounds, "32x32x64", {64, 32, 32, 64}).measure();
-  Stage(report, rounds, "16x16x128", {64, 16, 16, 128}).measure();
-  Stage(report, rounds, "8x8x256", {64, 8, 8, 256}).measure();
-  Stage(report, rounds, "4x4x512", {64, 4, 4, 512}).measure();
+  const int64_t N = size_on(report.device(), 64, kSplits);
+  Stage(report, rounds, "32x32x64", {N, 32, 32, 64}).measure();
+  Stage(report, rounds, "16x16x128", {N, 16, 16, 128}).measure();
+  Stage(report, rounds, "8x8x256", {N, 8, 8, 256}).measure();
+  Stage(report, rounds, "4x4x512", {N, 4, 4, 512}).measure();
 }
 
 }  // namespace mocograd

@@ -29,7 +29,8 @@ double forward_macs(const Variable& result) {
 
 }  // namespace
 
-void bench_step(BenchReport& report, int rounds, const PretrainConfig& config, Device device) {
+void bench_step(BenchReport& report, int rounds, const PretrainConfig& config) {
+  const Device device = report.device();
   Moco moco(config.moco({.device = device}), 0);
   Sgd optimizer(moco.encoder_q(), config.sgd());
   const Shape shape{config.batch, config.image_size, config.image_size, 3};
@@ -39,7 +40,8 @@ void bench_step(BenchReport& report, int rounds, const PretrainConfig& config, D
   // weights; with a symmetric loss in both directions.
   const double flops =
       (config.symmetric ? 2 : 1) * 2 * 4 * forward_macs(moco.encoder_q()(Variable(views.im_q)));
-  const Timing timing = time_of(rounds, [&] { moco.train_step(views, optimizer, config.lr); });
+  const Timing timing =
+      time_of(device, rounds, [&] { moco.train_step(views, optimizer, config.lr); });
   const double images_per_s = static_cast<double>(config.batch) / timing.median();
   char note[64];
   std::snprintf(note, sizeof note, "%.1f images/s", images_per_s);
@@ -49,6 +51,7 @@ void bench_step(BenchReport& report, int rounds, const PretrainConfig& config, D
               .flops = flops,
               .bytes = 0,
               .timing = timing,
+              .activations = true,
               .one_thread = false,
               .note = note,
               .details = {{"batch", config.batch}, {"images_per_s", images_per_s}}});

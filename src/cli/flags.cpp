@@ -9,6 +9,7 @@
 #include "cpu/conv_algorithm.h"
 #include "cpu/instruction_set.h"
 #include "cpu/parallel.h"
+#include "cuda/cublas.h"
 #include "nn/schedule.h"
 #include "tensor/error.h"
 #include "tensor/precision.h"
@@ -148,6 +149,7 @@ Device device_of(const ComputeFlags& flags) {
 std::string kernels_on(Device device) {
   const bool on_cpu = device == Device::cpu;
   std::string kernels = on_cpu ? name_of(instruction_set()) : name_of(device);
+  if (const Cublas* cublas = on_cpu ? nullptr : cublas_of(device)) kernels += ", " + cublas->name();
   if (precision() != Precision::fp32) kernels += std::string(", ") + name_of(precision());
   if (on_cpu && conv_algorithm() == ConvAlgorithm::direct) kernels += ", direct convolution";
   return kernels;

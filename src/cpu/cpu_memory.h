@@ -10,6 +10,7 @@ class CpuMemory : public Backend {
   ~CpuMemory() override;
   std::shared_ptr<void> allocate(size_t bytes) final;
   void copy(const Tensor& x, const Tensor& y) final;
+  void synchronize() final;
 
   // Of the system's memory, those that were ever handed out, each counted once.
   static size_t bytes_used();

@@ -17,6 +17,7 @@ class CudaBackend final : public Backend {
 
   std::shared_ptr<void> allocate(size_t bytes) override;
   void copy(const Tensor& x, const Tensor& y) override;
+  void synchronize() override;
 
   void fill(const Tensor& y, double value) override;
   void convert(const Tensor& x, const Tensor& y) override;

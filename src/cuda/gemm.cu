@@ -2,7 +2,8 @@
 //   c_mn = Σ_k a_mk b_kn                      op(a): [M, K]; op(b): [K, N]; c: [M, N]
 //
 // A transposed matrix is the same memory read the other way round, and only changes which way
-// neighbouring threads go (tile_product.h).
+// neighbouring threads go (tile_product.h). Where there is cuBLAS, it computes instead (cublas.h).
+#include "cuda/cublas.h"
 #include "cuda/tile_product.h"
 
 namespace mocograd::MOCO_CUDA {
@@ -22,6 +23,8 @@ void with_operand(const Tensor& x, bool k_is_outer, const F& f) {
 
 void CudaBackend::gemm(const Tensor& a, bool transpose_a, const Tensor& b, bool transpose_b,
                        const Tensor& c) {
+  if (const Cublas* cublas = cublas_of(c.device()))
+    return cublas->gemm(a, transpose_a, b, transpose_b, c);
   const int64_t M = c.dim(0), N = c.dim(1), K = a.dim(transpose_a ? 0 : 1);
   with_float_type(c.dtype(), [&](auto zero) {
     using T = decltype(zero);

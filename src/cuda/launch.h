@@ -62,11 +62,23 @@ __device__ T* shared_memory() {
 void check_launch(const char* kernel);  // throws Error if the launch just made has failed
 void allow_dynamic_shared(const void* kernel, size_t bytes);  // lets a kernel have more than 48 KiB
 
+// Of the launch within its life, where MOCO_KERNEL_TIMES asks for it (kernel_times.cu).
+class LaunchTimer {
+ public:
+  explicit LaunchTimer(const void* kernel);
+  ~LaunchTimer();
+
+ private:
+  const void* kernel_;
+  void* begin_;  // nullptr: not asked for
+};
+
 template <class... Parameters, class... Arguments>
 void launch(void (*kernel)(Parameters...), const Grid& grid, Arguments... arguments) {
   if (grid.blocks.x == 0) return;  // nothing to do for an empty tensor
   if (grid.dynamic_shared_bytes > (size_t{48} << 10))
     allow_dynamic_shared(reinterpret_cast<const void*>(kernel), grid.dynamic_shared_bytes);
+  const LaunchTimer timer(reinterpret_cast<const void*>(kernel));
   kernel<<<grid.blocks, grid.threads, grid.dynamic_shared_bytes>>>(
       static_cast<Parameters>(arguments)...);
   check_launch(__PRETTY_FUNCTION__);

@@ -19,4 +19,8 @@ void CudaBackend::copy(const Tensor& x, const Tensor& y) {
   if (x.bytes() > 0) device_copy(y.raw_bytes(), x.raw_bytes(), x.bytes());
 }
 
+void CudaBackend::synchronize() {
+  device_synchronize();
+}
+
 }  // namespace mocograd::MOCO_CUDA

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "cuda/cuda_backend.h"
+#include "cuda/device_problem.h"
 #include "cuda/tensor_core_product.h"
 #include "tensor/error.h"
 
@@ -20,35 +21,44 @@ void check(cudaError_t status, const std::string& what) {
   throw Error("cuda: " + what + ": " + cudaGetErrorString(status));
 }
 
-std::string version_text(int architecture) {  // 750 → "7.5"
-  return std::to_string(architecture / 100) + "." + std::to_string(architecture / 10 % 10);
+int architecture_of(const cudaDeviceProp& gpu) {
+  return gpu.major * 100 + gpu.minor * 10;
 }
 
-// Why the first GPU cannot be used, or nothing.
-std::string find_problem() {
-  int driver = 0, runtime = 0, devices = 0;
-  cudaRuntimeGetVersion(&runtime);
-  if (cudaDriverGetVersion(&driver) != cudaSuccess || driver == 0)
-    return "this machine has no NVIDIA driver";
-  const cudaError_t status = cudaGetDeviceCount(&devices);
-  cudaGetLastError();
-  if (status == cudaErrorInsufficientDriver)
-    return detail::concatenate("the NVIDIA driver is made for CUDA ", version_text(driver / 10),
-                               ", this build needs ", version_text(runtime / 10));
-  if (status == cudaErrorNoDevice || devices == 0) return "this machine has no NVIDIA GPU";
-  if (status != cudaSuccess) return cudaGetErrorString(status);
+cudaDeviceProp first_gpu() {
   cudaDeviceProp gpu;
   check(cudaGetDeviceProperties(&gpu, 0), "the GPU's properties");
-  const int architecture = gpu.major * 100 + gpu.minor * 10;
-  if (architecture < kArchitectures[0])
-    return detail::concatenate("the ", gpu.name, " has compute capability ",
-                               version_text(architecture), ", this build has code for ",
-                               version_text(kArchitectures[0]), " and newer");
-  return "";
+  return gpu;
+}
+
+__global__ void probe_kernel() {}
+
+// What the driver says of the first GPU.
+GpuFacts ask_driver() {
+  GpuFacts facts;
+  cudaRuntimeGetVersion(&facts.runtime);
+  if (cudaDriverGetVersion(&facts.driver) != cudaSuccess) facts.driver = 0;
+  if (facts.driver == 0) return facts;
+  const cudaError_t status = cudaGetDeviceCount(&facts.devices);
+  cudaGetLastError();
+  facts.driver_too_old = status == cudaErrorInsufficientDriver;
+  if (status != cudaSuccess && status != cudaErrorNoDevice)
+    facts.other_error = cudaGetErrorString(status);
+  if (status != cudaSuccess || facts.devices == 0) return facts;
+  const cudaDeviceProp gpu = first_gpu();
+  facts.name = gpu.name;
+  facts.architecture = architecture_of(gpu);
+  facts.lowest_architecture = kArchitectures[0];
+  cudaFuncAttributes attributes;
+  const cudaError_t probe = cudaFuncGetAttributes(&attributes, probe_kernel);
+  cudaGetLastError();
+  facts.has_code =
+      probe != cudaErrorNoKernelImageForDevice && probe != cudaErrorInvalidDeviceFunction;
+  return facts;
 }
 
 const std::string& problem() {
-  static const std::string text = find_problem();
+  static const std::string text = problem_of(ask_driver());
   return text;
 }
 
@@ -69,15 +79,14 @@ std::string device_problem() {
   return problem();
 }
 
+int gpu_architecture() {
+  static const int architecture = architecture_of(first_gpu());
+  return architecture;
+}
+
 void require_tensor_cores() {
-  static const int architecture = [] {
-    cudaDeviceProp gpu;
-    check(cudaGetDeviceProperties(&gpu, 0), "the GPU's properties");
-    return gpu.major * 100 + gpu.minor * 10;
-  }();
-  if (architecture < 800)
-    throw Error("--precision tf32: it takes compute capability 8.0, this GPU has " +
-                version_text(architecture));
+  static const std::string text = tf32_problem_of(gpu_architecture());
+  if (!text.empty()) throw Error(text);
 }
 
 void* device_allocate(size_t bytes) {
@@ -89,9 +98,7 @@ void* device_allocate(size_t bytes) {
   cudaGetLastError();
   size_t free = 0, total = 0;
   cudaMemGetInfo(&free, &total);
-  throw Error(detail::concatenate("cuda: cannot allocate ", bytes >> 20, " MiB: ", free >> 20,
-                                  " of the GPU's ", total >> 20, " MiB are free"),
-              "", "a smaller --batch or --queue needs less");
+  throw Error(no_memory_text(bytes, free, total), "", "a smaller --batch or --queue needs less");
 }
 
 void device_free(void* memory) {

@@ -42,6 +42,8 @@ class Backend {
   virtual std::shared_ptr<void> allocate(size_t bytes) = 0;
   // y = x, the same shape and dtype; each in this device's memory or the host's.
   virtual void copy(const Tensor& x, const Tensor& y) = 0;
+  // Returns when everything that was asked of this device so far is done.
+  virtual void synchronize() = 0;
 
   // ---- pointwise --------------------------------------------------------------------------------
 

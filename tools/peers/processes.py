@@ -70,7 +70,7 @@ class Moco:
 
     def __init__(self, program, threads, environment=None):
         self.program = program
-        self.threads = ["--threads", str(threads)]
+        self.threads = ["--threads", str(threads), "--device", "cpu"]
         self.environment = {**os.environ, **(environment or {})}
 
     def start(self, *words):

@@ -25,6 +25,8 @@ class FoldedSplitBatchNorm2d(nn.BatchNorm2d):
         self.splits = splits
 
     def forward(self, x):
+        if not self.training:
+            return super().forward(x)
         n, c, h, w = x.shape
         s = self.splits
         mean, var = self.running_mean.repeat(s), self.running_var.repeat(s)
@@ -46,10 +48,10 @@ class TorchStep:
     """One contender. norm: chunks or folded, where there are splits; bf16: under autocast."""
 
     def __init__(self, arch, batch, queue, splits, layout, norm="chunks", bf16=False,
-                 compiled=False):
-        self.layout, self.bf16 = LAYOUTS[layout], bf16
+                 compiled=False, device="cpu"):
+        self.layout, self.bf16, self.device = LAYOUTS[layout], bf16, torch.device(device)
         make = lambda: ResNet(arch, dim=DIM, norm=norm_of(norm, splits)).to(
-            memory_format=self.layout)
+            self.device, memory_format=self.layout)
         self.encoder_q, self.encoder_k = make(), make()
         self.encoder_k.load_state_dict(self.encoder_q.state_dict())
         self.theta_q = list(self.encoder_q.parameters())
@@ -61,12 +63,12 @@ class TorchStep:
         self.sgd = torch.optim.SGD(self.theta_q, LR, SGD_MOMENTUM, weight_decay=WEIGHT_DECAY,
                                    foreach=True)
         self.set_views(*(torch.randn(batch, 3, 32, 32) for _ in range(2)))
-        self.queue = F.normalize(torch.randn(DIM, queue), dim=0)
+        self.queue = F.normalize(torch.randn(DIM, queue, device=self.device), dim=0)
         self.ptr = 0
-        self.labels = torch.zeros(batch, dtype=torch.long)
+        self.labels = torch.zeros(batch, dtype=torch.long, device=self.device)
 
     def set_views(self, im_q, im_k):
-        self.im_q, self.im_k = (image.float().contiguous(memory_format=self.layout)
+        self.im_q, self.im_k = (image.to(self.device, torch.float32, memory_format=self.layout)
                                 for image in (im_q, im_k))
 
     def load(self, init):
@@ -74,14 +76,16 @@ class TorchStep:
         for name, encoder in (("encoder_q", self.encoder_q), ("encoder_k", self.encoder_k)):
             encoder.load_state_dict({key[len(name) + 1:]: value for key, value in init.items()
                                      if key.startswith(name + ".")})
-        self.queue = init["queue"].float().clone()
+        self.queue = init["queue"].to(self.device, torch.float32, copy=True)
 
-    def step(self):
-        """Loss and logits."""
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
+    def step(self, order=None):
+        """Loss and logits. Row i of the keys' batch is row order[i] of the views, where given."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             with torch.no_grad():
                 torch._foreach_lerp_(self.theta_k, self.theta_q, 1 - MOMENTUM)
-                k = F.normalize(self.forward_k(self.im_k).float())
+                seen = self.im_k if order is None else self.im_k[order]
+                k = F.normalize(self.forward_k(seen).float())
+                k = k if order is None else k[order.argsort()]
             q = F.normalize(self.forward_q(self.im_q).float())
             l_pos = (q * k).sum(1, keepdim=True)
             logits = torch.cat([l_pos, q @ self.queue], 1).float() / TEMPERATURE
@@ -99,5 +103,7 @@ class TorchStep:
         for _ in range(steps + 1):
             start = time.perf_counter()
             self.step()
+            if self.device.type == "cuda":
+                torch.cuda.synchronize()
             times.append(time.perf_counter() - start)
         return times[1:]

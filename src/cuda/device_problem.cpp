@@ -1,0 +1,48 @@
+#include "cuda/device_problem.h"
+
+#include "tensor/error.h"
+
+namespace mocograd {
+namespace {
+
+std::string version_text(int version) {  // CUDA's: 12040 → "12.4"
+  return detail::concatenate(version / 1000, ".", version % 1000 / 10);
+}
+
+std::string capability_text(int architecture) {  // 750 → "7.5"
+  return detail::concatenate(architecture / 100, ".", architecture % 100 / 10);
+}
+
+}  // namespace
+
+std::string problem_of(const GpuFacts& gpu) {
+  if (gpu.driver == 0) return "this machine has no NVIDIA driver";
+  if (gpu.driver_too_old)
+    return detail::concatenate("the NVIDIA driver is made for CUDA ", version_text(gpu.driver),
+                               ", this build needs ", version_text(gpu.runtime));
+  if (!gpu.other_error.empty()) return "the NVIDIA driver answers: " + gpu.other_error;
+  if (gpu.devices == 0) return "this machine has no NVIDIA GPU";
+  const std::string capability = capability_text(gpu.architecture);
+  if (gpu.architecture < gpu.lowest_architecture)
+    return detail::concatenate("the ", gpu.name, " has compute capability ", capability,
+                               ", this build has code for ",
+                               capability_text(gpu.lowest_architecture), " and newer");
+  if (!gpu.has_code)
+    return detail::concatenate(
+        "the ", gpu.name, " has compute capability ", capability,
+        ", for which this build has no code: make CUDA_ARCHS=", gpu.architecture / 10);
+  return "";
+}
+
+std::string tf32_problem_of(int architecture) {
+  if (architecture >= 800) return "";
+  return "--precision tf32: it takes compute capability 8.0, this GPU has " +
+         capability_text(architecture);
+}
+
+std::string no_memory_text(size_t bytes, size_t free, size_t total) {
+  return detail::concatenate("cuda: cannot allocate ", bytes >> 20, " MiB: ", free >> 20,
+                             " of the GPU's ", total >> 20, " MiB are free");
+}
+
+}  // namespace mocograd

@@ -1,0 +1,129 @@
+#!/bin/sh
+# tools/gpu-check.sh without a GPU: what it says then, and how it reads the output of the tools that it
+# runs on one.
+#
+#   BUILD=build tests/gpu_check_test.sh
+set -u
+cd "$(dirname "$0")/.." || exit 1
+. tests/check.sh
+. tools/gpu/parts.sh
+
+# reads TEXT COMMAND...: that the command, given stdin, prints exactly the text
+reads() {
+  expected=$1
+  shift
+  printf '%s\n' "$expected" >"$scratch/expected"
+  "$@" | diff "$scratch/expected" -
+}
+
+# refused CODE TEXT ARGS...: one error line and this code
+refused() {
+  expected=$1 text=$2 code=0
+  shift 2
+  OUT=$scratch/out tools/gpu-check.sh "$@" >"$scratch/stdout" 2>"$scratch/stderr" || code=$?
+  cat "$scratch/stderr"
+  [ "$code" -eq "$expected" ] && grep -qF -- "$text" "$scratch/stderr"
+}
+
+check 'no part' refused 2 'gpu-check.sh suite'
+check 'an unknown part' refused 2 'gpu-check.sh suite' polish
+check 'train without data' refused 2 'error: train: there is no' train
+if ! command -v nvidia-smi >/dev/null; then
+  check 'no GPU' refused 1 'error: nvidia-smi finds no GPU here; DEVICE=cuda-emulated' suite
+else
+  echo 'skipped: a machine without a GPU: nvidia-smi is here'
+fi
+
+# ---- the suite's output --------------------------------------------------------------------------------
+
+cat >"$scratch/tests.0" <<'TEXT'
+Note: This is test shard 1 of 2.
+[==========] Running 4 tests from 1 test suite.
+[ RUN      ] Kernels/GemmTest.A/cuda_f32
+[       OK ] Kernels/GemmTest.A/cuda_f32 (3 ms)
+[ RUN      ] Kernels/GemmTest.A/cuda_f64
+c[0] is 1, expected 2 within 0
+[  FAILED  ] Kernels/GemmTest.A/cuda_f64, where GetParam() = (8-byte object, 4-byte object) (0 ms)
+[ RUN      ] Device.Skips
+[  SKIPPED ] Device.Skips (0 ms)
+[  FAILED  ] Kernels/GemmTest.A/cuda_f64, where GetParam() = (8-byte object, 4-byte object)
+[ RUN      ] Device.Crashes
+exit code 139
+TEXT
+printf 'skipped: this: that\n3 passed, 0 failed\n' >"$scratch/script.a_test"
+printf 'failed: a check\n  why\n3 passed, 1 failed\nexit code 1\n' >"$scratch/script.b_test"
+printf 'half a line\nexit code 124\n' >"$scratch/script.c_test"
+check 'sums of the suite, and what failed' reads \
+  '- failed: Kernels/GemmTest.A/cuda_f64,
+- failed: Device.Crashes: not ended, exit code 139
+- skipped: this: that
+- script.b_test: failed: a check
+- failed: script.c_test: not ended in time
+
+7 passed, 4 failed, 2 skipped' summarize_suite "$scratch/tests.0" "$scratch"/script.*
+
+# ---- compute-sanitizer's -------------------------------------------------------------------------------
+
+cat >"$scratch/memcheck" <<'TEXT'
+========= COMPUTE-SANITIZER
+[==========] Running 3 tests from 1 test suite.
+[       OK ] Kernels/GemmTest.A/cuda_f32 (300 ms)
+[  SKIPPED ] Kernels/GemmTest.B/cuda_f32 (0 ms)
+[       OK ] Kernels/GemmTest.C/cuda_f32 (300 ms)
+========= ERROR SUMMARY: 0 errors
+TEXT
+check 'a sanitizer that ended' reads \
+  'memcheck: 2 of 3 tests passed, 0 failed, 1 skipped; ERROR SUMMARY: 0 errors' \
+  summarize_sanitizer memcheck "$scratch/memcheck"
+sed '$d' "$scratch/memcheck" >"$scratch/stopped"
+check 'a sanitizer that was stopped' reads \
+  'racecheck: 2 of 3 tests passed, 0 failed, 1 skipped; stopped before its summary' \
+  summarize_sanitizer racecheck "$scratch/stopped"
+printf '========= COMPUTE-SANITIZER\n========= Error: Device not supported\n' >"$scratch/refused"
+check 'a sanitizer that refuses the device' reads \
+  'initcheck: 0 of 0 tests passed, 0 failed, 0 skipped; Error: Device not supported' \
+  summarize_sanitizer initcheck "$scratch/refused"
+
+# ---- the profilers' ------------------------------------------------------------------------------------
+
+cat >"$scratch/nsys" <<'TEXT'
+Time (%),Total Time (ns),Instances,Avg (ns),Med (ns),Min (ns),Max (ns),StdDev (ns),Name
+75.0,3000,3,1000.0,1000.0,900,1100,10.0,"void mocograd::cuda_device::<unnamed>::tile_product_kernel<float, A, B>(T2, T3)"
+25.0,1000,2,500.0,500.0,400,600,1.0,"void mocograd::cuda_device::<unnamed>::fill_kernel<float>(long, float)"
+TEXT
+check "nsys's kernels" reads \
+  '3 3000 void mocograd::cuda_device::<unnamed>::tile_product_kernel<float, A, B>(T2, T3)
+2 1000 void mocograd::cuda_device::<unnamed>::fill_kernel<float>(long, float)' nsys_kernels <"$scratch/nsys"
+
+cat >"$scratch/ncu" <<'TEXT'
+==PROF== Connected to process 7
+"ID","Process ID","Process Name","Host Name","Kernel Name","Context","Stream","Block Size","Grid Size","Device","CC","Section Name","Metric Name","Metric Unit","Metric Value"
+"0","7","moco","127.0.0.1","void mocograd::cuda_device::(anonymous namespace)::add_kernel<float>(long, const T1 *, T1 *)","1","7","(256, 1, 1)","(4, 1, 1)","0","9.0","Command line profiler metrics","gpu__time_duration.sum","ns","1,234"
+"1","7","moco","127.0.0.1","void mocograd::cuda_device::(anonymous namespace)::add_kernel<double>(long, const T1 *, T1 *)","1","7","(256, 1, 1)","(4, 1, 1)","0","9.0","Command line profiler metrics","gpu__time_duration.sum","ns","766"
+"2","7","moco","127.0.0.1","mocograd::cuda_device::(anonymous namespace)::fma_kernel(int, float, float, float *)","1","7","(256, 1, 1)","(4, 1, 1)","0","9.0","Command line profiler metrics","gpu__time_duration.sum","ns","9,000,000"
+TEXT
+check "ncu's kernels" reads \
+  '1 1234 void mocograd::cuda_device::(anonymous namespace)::add_kernel<float>(long, const T1 *, T1 *)
+1 766 void mocograd::cuda_device::(anonymous namespace)::add_kernel<double>(long, const T1 *, T1 *)
+1 9000000 mocograd::cuda_device::(anonymous namespace)::fma_kernel(int, float, float, float *)' \
+  ncu_kernels <"$scratch/ncu"
+
+printf 'a line\nkernel 3 0.0015 void mocograd::cuda_device::(anonymous namespace)::add_kernel<float>(long)\n' >"$scratch/own"
+check 'our own times' reads '3 1500 void mocograd::cuda_device::(anonymous namespace)::add_kernel<float>(long)' \
+  own_kernels <"$scratch/own"
+
+ncu_kernels <"$scratch/ncu" >"$scratch/launches"
+nsys_kernels <"$scratch/nsys" >>"$scratch/launches"
+check 'the table: by name, longest first, without the limits' reads \
+  '| kernel | launches | ms | share |
+| --- | ---: | ---: | ---: |
+| tile_product_kernel | 3 | 0.003 | 50.0 % |
+| add_kernel | 2 | 0.002 | 33.3 % |
+| fill_kernel | 2 | 0.001 | 16.7 % |' kernel_table <"$scratch/launches"
+
+printf '{"event":"step","loss":7.5,"images_per_s":12}\n{"event":"step","loss":6.25,"images_per_s":1.5e3}\n' \
+  >"$scratch/metrics.jsonl"
+check 'the last loss' reads 6.25 metric "$scratch/metrics.jsonl" loss
+check 'the last rate' reads 1.5e3 metric "$scratch/metrics.jsonl" images_per_s
+
+finish

@@ -1,0 +1,158 @@
+#!/bin/sh
+# What takes a GPU, one command each, each within LIMIT seconds. Appends what came of it to
+# OUT/gpu-report-DATE.md, under the chip, driver, CUDA, commit and date that it is true of.
+#
+#   tools/gpu-check.sh suite        builds for the GPU at hand and runs every test, on the GPU too
+#   tools/gpu-check.sh sanitize     the kernels' tests under compute-sanitizer's four tools
+#   tools/gpu-check.sh bench        kernels and steps against the GPU's measured limits and against
+#                                   cuBLAS, cuDNN and PyTorch; where a step's time goes
+#   tools/gpu-check.sh train DATA   the authors' recipe on CIFAR-10, kNN at the end, PyTorch beside it;
+#                                   DATA: cifar10-jpeg.tar.xz (train/CLASS/*.jpg, test/CLASS/*.jpg) or a
+#                                   folder of CIFAR-10's binary files
+#   tools/gpu-check.sh deps DIR     on another machine, after install-deps.sh: copies the headers and
+#                                   libraries that a bare machine lacks into DIR (Debian or Ubuntu)
+#
+# In the environment
+#   OUT=build           the report's folder                LIMIT=540    seconds for everything
+#   BUILD=build         where it is built                  DEPS=DIR     filled by deps
+#   DEVICE=cuda         cuda-emulated: a try on a machine without a GPU, on tiny problems
+#   COMMIT=NAME         where there is no git
+#   PRECISIONS='fp32 tf32 bf16'   of bench                 PRECISION=tf32, EPOCHS=N    of train
+#
+# Needs nvcc (CUDA 12 or newer), g++ 12 or newer and make. What is not there is said in a line of the
+# report, and left out.
+set -u
+root=$(cd "$(dirname "$0")/.." && pwd) || exit 1
+began=$(date +%s)
+LIMIT=${LIMIT:-540}
+DEVICE=${DEVICE:-cuda}
+part=${1:-}
+argument=${2:-}
+case $argument in '' | /*) ;; *) argument=$PWD/$argument ;; esac
+case ${DEPS:-} in '' | /*) ;; *) DEPS=$PWD/$DEPS ;; esac
+cd "$root" || exit 1
+BUILD=${BUILD:-build}
+OUT=${OUT:-$BUILD}
+export BUILD
+# shellcheck source=tools/gpu/parts.sh
+. tools/gpu/parts.sh
+
+usage() {
+  sed -n '5,14s/^# \{0,3\}//p' "$0" >&2
+  exit 2
+}
+
+# ---- a bare machine --------------------------------------------------------------------------------
+
+# The packages that install-deps.sh finds by a header.
+header_packages() { awk "/^needed='/ { table = 1 } table && \$2 == \"header\" { print \$1 }" install-deps.sh; }
+
+# fill DIR: their headers below DIR/include; the libraries, and what these need, below DIR/lib
+fill() {
+  mkdir -p "$1/include" "$1/lib" || return 1
+  for package in $(header_packages); do
+    dpkg -L "$package" >"$1/files" || return 1
+    machine=$(dpkg-architecture -qDEB_HOST_MULTIARCH 2>/dev/null || gcc -print-multiarch)
+    sed -n "s,^/usr/include/,,p" "$1/files" | while read -r file; do
+      [ -f "/usr/include/$file" ] || continue
+      to=$1/include/${file#"$machine"/}
+      mkdir -p "$(dirname "$to")" && cp -L "/usr/include/$file" "$to" || return 1
+    done
+    grep -E '/lib[a-z+_]*(gtest|z|curl|crypto|archive|edit)\.(so|a)$' "$1/files" | while read -r file; do
+      keep_library "$file" "$1/lib" || return 1
+    done
+  done
+  rm -f "$1/files"
+  find "$1/lib" -size +8M -exec gzip -f '{}' +  # ICU's data, which libxml2 takes along: a third of it
+}
+
+# A static library as it is; of a shared one the file that programs are linked with, and what it needs
+# beyond the C and C++ libraries, which the other machine has in a version of its own.
+keep_library() {
+  case $1 in
+    *gtest.a) cp -L "$1" "$2" ;;
+    *.so)
+      name=$(objdump -p "$1" | awk '$1 == "SONAME" { print $2 }')
+      ln -sf "$name" "$2/$(basename "$1")"
+      ldd "$1" | awk '$2 == "=>" { print $3 }' | grep -vE '/lib(c|m|dl|rt|pthread|resolv|util|gcc_s|stdc\+\+)\.so' |
+        while read -r needed; do cp -L "$needed" "$2" || return 1; done
+      cp -L "$1" "$2/$name"
+      ;;
+  esac
+}
+
+if [ "$part" = deps ]; then
+  [ -n "$argument" ] || usage
+  command -v dpkg >/dev/null || { echo 'error: deps copies from Debian packages: there is no dpkg here' >&2; exit 1; }
+  fill "$argument" || { echo "error: $argument could not be filled: see above; did install-deps.sh run?" >&2; exit 1; }
+  echo "$argument: $(du -sh "$argument" | cut -f1); elsewhere: DEPS=DIR tools/gpu-check.sh suite"
+  exit 0
+fi
+
+# ---- the report ------------------------------------------------------------------------------------
+
+left() { echo $((LIMIT - $(date +%s) + began)); }  # seconds
+# least A B: the smaller
+least() { [ "$1" -lt "$2" ] && echo "$1" || echo "$2"; }
+say() { printf '%s\n' "$*" | tee -a "$report"; }
+# A block of output as it was printed.
+verbatim() { { echo '```'; cat; echo '```'; } | tee -a "$report"; }
+gpu() { nvidia-smi --query-gpu="$1" --format=csv,noheader 2>/dev/null | head -n 1; }
+
+case $part in
+  suite | sanitize | bench) ;;
+  train) [ -e "$argument" ] || { echo "error: train: there is no '$argument'" >&2; exit 2; } ;;
+  *) usage ;;
+esac
+mkdir -p "$OUT" || exit 1
+report=$OUT/gpu-report-$(date +%Y-%m-%d).md
+scratch=$(mktemp -d) || exit 1
+trap 'rm -rf "$scratch"' EXIT
+trap 'exit 130' INT TERM
+if [ "$DEVICE" = cuda ]; then
+  capability=$(gpu compute_cap | tr -d .)
+  if [ -z "$capability" ]; then
+    echo "error: nvidia-smi finds no GPU here; DEVICE=cuda-emulated $0 $part tries the way without one" >&2
+    exit 1
+  fi
+fi
+nvcc=${NVCC:-$(command -v nvcc || echo /usr/local/cuda/bin/nvcc)}
+say ''
+say "## $part, $(date '+%Y-%m-%d %H:%M')"
+say ''
+say "$(if [ "$DEVICE" = cuda ]; then gpu name,driver_version,memory.total,compute_cap | sed 's/^\(.*\), \(.*\), \(.*\), \(.*\)$/\1, driver \2, \3, compute capability \4/'; else echo 'No GPU: the emulator, whose times mean nothing'; fi); \
+CUDA $("$nvcc" --version 2>/dev/null | sed -n 's/.*release \([0-9.]*\).*/\1/p' | grep . || echo 'compiler: none'); \
+$(nproc) processors; commit ${COMMIT:-$(git describe --always --dirty 2>/dev/null || echo unknown)}."
+say ''
+
+# build TARGET...: for the GPU at hand alone
+build() {
+  if [ -n "${DEPS:-}" ]; then
+    find "$DEPS/lib" -name '*.gz' -exec gunzip -kf '{}' +
+    # An rpath of the old kind serves what the libraries need, too, and no other program.
+    export CPLUS_INCLUDE_PATH="$DEPS/include" LIBRARY_PATH="$DEPS/lib" \
+      LDFLAGS="-Wl,--disable-new-dtags,-rpath,$DEPS/lib"
+  fi
+  architecture=${capability:-}
+  [ "$architecture" = 90 ] && architecture=90a  # with the instructions that only Hopper has
+  if [ "$DEVICE" = cuda ]; then
+    make -j"$(nproc)" BUILD="$BUILD" CUDA=1 NVCC="$nvcc" CUDA_ARCHS="$architecture" CUDA_PTX= "$@"
+  else
+    make -j"$(nproc)" BUILD="$BUILD" CUDA=0 "$@"
+  fi >"$scratch/build" 2>&1 && return 0
+  say 'The build failed:'
+  tail -n 20 "$scratch/build" | verbatim
+  exit 1
+}
+
+outcome=0
+case $part in
+  suite) suite ;;
+  sanitize) sanitize ;;
+  bench) bench ;;
+  train) train ;;
+esac || outcome=$?
+say ''
+say "$part took $(($(date +%s) - began)) s."
+echo "The report: $report"
+exit "$outcome"

@@ -1,0 +1,251 @@
+# The parts of tools/gpu-check.sh, which sources this: one function each, and what reads the output of
+# the tools that they run.
+# shellcheck shell=sh disable=SC2154  # $scratch, $argument and the functions of the report are its
+
+# boxed SECONDS COMMAND...: stopped after so many, at most those that are left; Ctrl-C first
+boxed() {
+  seconds=$(least "$1" "$(left)")
+  shift
+  [ "$seconds" -gt 0 ] || return 124
+  timeout --signal=INT --kill-after=10 "$seconds" "$@"
+}
+
+# ---- suite -----------------------------------------------------------------------------------------
+
+# Tests side by side: the GoogleTest program in as many pieces as there are processors, the examples and
+# the scripts. On the emulator only what is new there: cuBLAS's stand-in, and why a GPU is refused.
+suite() {
+  set --
+  for source in examples/*.cpp; do set -- "$@" "$BUILD/examples/$(basename "$source" .cpp)"; done
+  build all "$BUILD/tests" "$BUILD/fault_injection.so" "$@"
+  filter='*'
+  [ "$DEVICE" = cuda ] || filter='Cublas*:DeviceProblem.*:*GemmTest*/cuda_emulated*'
+  pieces=$(nproc)
+  seconds=$(left)
+  i=0
+  while [ "$i" -lt "$pieces" ]; do
+    echo "GTEST_TOTAL_SHARDS=$pieces GTEST_SHARD_INDEX=$i timeout $seconds $BUILD/tests --gtest_color=no \
+      --gtest_filter='$filter' >$scratch/tests.$i 2>&1 || echo \"exit code \$?\" >>$scratch/tests.$i"
+    i=$((i + 1))
+  done >"$scratch/jobs"
+  if [ "$DEVICE" = cuda ]; then
+    for program in "$@"; do
+      name=$scratch/example.$(basename "$program")
+      echo "timeout $seconds $program >$name 2>&1 && echo 1 passed, 0 failed >>$name || echo \"exit code \$?\" >>$name"
+    done
+    for script in tests/*_test.sh; do
+      name=$scratch/script.$(basename "$script" .sh)
+      echo "timeout $seconds sh $script >$name 2>&1 </dev/null || echo \"exit code \$?\" >>$name"
+    done
+  fi >>"$scratch/jobs"
+  xargs -P "$pieces" -d '\n' -n 1 sh -c <"$scratch/jobs"
+  summarize_suite "$scratch"/tests.* "$scratch"/example.* "$scratch"/script.* >"$scratch/sums"
+  tee -a "$report" <"$scratch/sums"
+  say "Of the passed on the GPU: $(cat "$scratch"/tests.* | grep '^\[       OK \]' | grep -c '/cuda_[^e]')."
+  grep -qE '^[0-9]+ passed, 0 failed' "$scratch/sums"
+}
+
+# summarize_suite FILE...: sums over the outputs of GoogleTest pieces and of scripts, and what failed
+summarize_suite() {
+  for file in "$@"; do
+    [ ! -f "$file" ] || awk -v name="$(basename "$file")" '
+      /^\[       OK \]/ && / ms\)$/      { passed++; running = "" }
+      /^\[  FAILED  \].* ms\)$/          { failed++; running = ""; print "failed: " $4 }
+      /^\[  SKIPPED \].* ms\)$/          { skipped++; running = "" }
+      /^\[ RUN      \]/                  { running = $4 }
+      /^failed: /                        { print name ": " $0 }
+      /^skipped: /                       { skipped++; print }
+      /^[0-9]+ passed, [0-9]+ failed$/   { passed += $1; failed += $3; told = $3 }
+      /^exit code /                      { code = $3 }
+      END {
+        if (running) { failed++; print "failed: " running ": not ended, exit code " code }
+        else if (code == 124) { failed++; print "failed: " name ": not ended in time" }
+        else if (code && !failed) { failed++; print "failed: " name ": exit code " code }
+        print "SUM", passed + 0, failed + 0, skipped + 0
+      }' "$file"
+  done | awk '$1 == "SUM" { p += $2; f += $3; s += $4; next } { print "- " $0 }
+    END { print "\n" p " passed, " f " failed, " s " skipped" }'
+}
+
+# ---- sanitize --------------------------------------------------------------------------------------
+
+# The four tools side by side. Left out are the longest shapes, which they make a hundred times longer,
+# and NVIDIA's own kernels.
+sanitize() {
+  sanitizer=$(command -v compute-sanitizer || echo /usr/local/cuda/bin/compute-sanitizer)
+  if [ ! -x "$sanitizer" ] || [ "$DEVICE" != cuda ]; then
+    say 'compute-sanitizer: not available here (it comes with the CUDA toolkit, and needs a GPU).'
+    return
+  fi
+  build "$BUILD/tests"
+  seconds=$(($(left) - 15))
+  filter='*/cuda_*-*/cuda_emulated*:*cublas*:*LargerThanOneTask*:*LargeGroups*:*EveryKernelStride*:*ManyRows*'
+  for tool in memcheck racecheck initcheck synccheck; do
+    timeout --signal=INT --kill-after=10 "$seconds" "$sanitizer" --tool "$tool" "$BUILD/tests" \
+      --gtest_color=no --gtest_filter="$filter" >"$scratch/$tool" 2>&1 &
+  done
+  wait
+  for tool in memcheck racecheck initcheck synccheck; do say "- $(summarize_sanitizer "$tool" "$scratch/$tool")"; done
+  code=0
+  for tool in memcheck racecheck initcheck synccheck; do
+    if grep '^========= ' "$scratch/$tool" | grep -qE 'Error|Invalid|Race|Uninitialized|Barrier'; then
+      say '' && say "$tool's first reports:"
+      grep -v '^\[' "$scratch/$tool" | grep '^========= ' | head -n 40 | verbatim
+      code=1
+    fi
+  done
+  return "$code"
+}
+
+# summarize_sanitizer TOOL FILE: how many tests ended under it, and its last line
+summarize_sanitizer() {
+  awk -v tool="$1" '
+    /^\[==========\] Running/  { all = $3 }
+    /^\[       OK \]/          { passed++ }
+    /^\[  SKIPPED \]/          { skipped++ }
+    /^\[  FAILED  \].*ms\)$/   { failed++ }
+    /^========= .*SUMMARY/     { last = $0 }
+    /^========= Error: /       { if (!error) error = $0 }
+    END {
+      sub(/^========= /, "", last); sub(/^========= /, "", error)
+      if (!last) last = error ? error : "stopped before its summary"
+      printf "%s: %d of %d tests passed, %d failed, %d skipped; %s\n", tool, passed, all, failed, skipped, last
+    }' "$2"
+}
+
+# ---- bench -----------------------------------------------------------------------------------------
+
+bench() {
+  build "$BUILD/moco"
+  if ! python3 -c 'import torch' 2>/dev/null; then
+    say 'PyTorch: not available here (python3 has no torch): cuBLAS, cuDNN and its step are not compared.'
+    boxed 400 "$BUILD/moco" bench --device "$DEVICE" --steps 10 | verbatim
+  else
+    boxed "$(($(left) - 100))" python3 tools/gpu_peers.py --moco "$BUILD/moco" --device "$DEVICE" \
+      --seconds "$(($(left) - 130))" --precisions "${PRECISIONS:-fp32 tf32 bf16}" 2>"$scratch/errors" | tee -a "$report"
+    grep -E 'error|Error' "$scratch/errors" | tail -n 3 | tee -a "$report"
+  fi
+  profile
+}
+
+# Where the time of a step goes, kernel by kernel: by the first profiler that works here.
+profile() {
+  say '' && say '### Kernels of a step' && say ''
+  if [ "$DEVICE" != cuda ]; then
+    say 'Profilers: not available here (they need a GPU).'
+    return
+  fi
+  set -- "$BUILD/moco" bench --device cuda --steps 1 --arch resnet18 --batch 512
+  if command -v nsys >/dev/null && boxed 45 nsys profile -o "$scratch/step" --trace=cuda "$@" >"$scratch/nsys" 2>&1 &&
+    boxed 30 nsys stats --report cuda_gpu_kern_sum --format csv "$scratch/step.nsys-rep" >"$scratch/kernels" 2>&1 &&
+    nsys_kernels <"$scratch/kernels" | grep -q .; then
+    say "By \`nsys profile $*\`:"
+    nsys_kernels <"$scratch/kernels" >"$scratch/launches"
+  elif command -v ncu >/dev/null && boxed 60 ncu --csv --print-units base --clock-control none \
+    --metrics gpu__time_duration.sum "$@" >"$scratch/ncu" 2>&1 && ncu_kernels <"$scratch/ncu" | grep -q .; then
+    say "By \`ncu --metrics gpu__time_duration.sum $*\`:"
+    ncu_kernels <"$scratch/ncu" >"$scratch/launches"
+  else
+    say "Profilers: neither nsys nor ncu works here. By events, \`MOCO_KERNEL_TIMES=1 $*\`:"
+    MOCO_KERNEL_TIMES=1 boxed 60 "$@" 2>"$scratch/times" >"$scratch/stdout"
+    own_kernels <"$scratch/times" >"$scratch/launches"
+  fi
+  say ''
+  kernel_table <"$scratch/launches" | tee -a "$report"
+}
+
+# From the profilers' CSV: 'launches nanoseconds name' a line, of each kernel or each launch.
+nsys_kernels() {
+  awk -F, '/^[0-9.]+,[0-9]+,/ { name = $0; for (i = 0; i < 8; ++i) sub(/^[^,]*,/, "", name); gsub(/"/, "", name); print $3, $2, name }'
+}
+ncu_kernels() {
+  awk -F'","' '/gpu__time_duration/ { gsub(/[",]/, "", $NF); print 1, $NF, $5 }'
+}
+# From our own: 'kernel LAUNCHES MS NAME'.
+own_kernels() {
+  awk '$1 == "kernel" { name = $0; sub(/^kernel [^ ]* [^ ]* /, "", name); printf "%d %.0f %s\n", $2, 1e6 * $3, name }'
+}
+
+# Sums by the kernel's own name, longest first. What measures the limits is not of the step.
+kernel_table() {
+  awk '{
+      name = $0; sub(/^[^ ]+ [^ ]+ /, "", name)
+      sub(/^void /, "", name); gsub(/\(anonymous namespace\)::|<unnamed>::|mocograd::|cuda_device::/, "", name)
+      sub(/[<(].*/, "", name)
+      if (name ~ /^(fma|mma|triad|scatter|probe)_kernel$/) next
+      launches[name] += $1; time[name] += $2; total += $2
+    }
+    END { for (name in time) printf "%.3f|%d|%.1f|%s\n", time[name] / 1e6, launches[name], 100 * time[name] / total, name }' |
+    sort -t '|' -k 1,1 -gr | awk -F'|' '
+      BEGIN { print "| kernel | launches | ms | share |\n| --- | ---: | ---: | ---: |" }
+      NR <= 25 { printf "| %s | %d | %.3f | %.1f %% |\n", $4, $2, $1, $3 }'
+}
+
+# ---- train -----------------------------------------------------------------------------------------
+
+# Unpacks DATA if need be; says which folder of CIFAR-10's binary files it is.
+cifar_folder() {
+  if [ -d "$argument" ]; then echo "$argument" && return; fi
+  mkdir "$scratch/jpeg"
+  tar -xf "$argument" -C "$scratch/jpeg" 2>/dev/null || python3 -c 'if True:  # where there is no xz
+    import sys, tarfile
+    tarfile.open(sys.argv[1]).extractall(sys.argv[2])' "$argument" "$scratch/jpeg" || return 1
+  train=$(find "$scratch/jpeg" -type d -name train | head -n 1)
+  [ -n "$train" ] || { echo "error: $argument has no folder train" >&2; return 1; }
+  "$BUILD/moco" data pack "folder:$(dirname "$train")" --out "$scratch/cifar" >&2 && echo "$scratch/cifar"
+}
+
+# metric FILE NAME: the last value of that name in metrics.jsonl
+metric() { sed -n "s/.*\"$2\":\([0-9.eE+-]*\).*/\1/p" "$1" | tail -n 1; }
+
+# pretrain SECONDS FLAGS...: with the authors' recipe, tiny on the emulator
+pretrain() {
+  seconds=$1
+  shift
+  if [ "$DEVICE" != cuda ]; then
+    set -- --arch resnet20 --width 1 --batch 8 --bn-splits 2 --image-size 8 --queue 64 "$@"
+  fi
+  boxed "$seconds" "$BUILD/moco" pretrain --recipe recipes/cifar10-authors.toml --data "cifar10:$folder" \
+    --device "$DEVICE" --precision "$precision" --save-every 0 --knn-every 0 "$@" >"$scratch/log" 2>&1
+}
+
+# What pretrain left: epoch, loss, rate and kNN.
+our_line() {
+  "$BUILD/moco" eval knn --checkpoint "$scratch/run/checkpoint.safetensors" --data "cifar10:$folder" \
+    --device "$DEVICE" >"$scratch/knn"
+  metrics=$scratch/run/metrics.jsonl
+  printf -- '- mocograd: epoch %d, loss %.3f, %.1f images/s at the last step; kNN top-1 %.2f %%' \
+    "$(metric "$metrics" epoch)" "$(metric "$metrics" loss)" "$(metric "$metrics" images_per_s)" \
+    "$(metric "$scratch/knn" top1)"
+}
+
+# The epochs that fit are found by a short run first, since the cosine's length is theirs.
+train() {
+  build "$BUILD/moco"
+  folder=$(cifar_folder) || { say 'The data could not be unpacked.'; exit 1; }
+  precision=${PRECISION:-tf32}
+  pretrain 60 --max-steps "$([ "$DEVICE" = cuda ] && echo 30 || echo 2)" --out "$scratch/warm" ||
+    { say "moco pretrain: $(tail -n 1 "$scratch/log")"; exit 1; }
+  images=$(($(cat "$folder"/data_batch_*.bin | wc -c) / 3073))
+  box=$((($(left) - 40) * 55 / 100))  # the rest is PyTorch's
+  epochs=${EPOCHS:-$(metric "$scratch/warm/metrics.jsonl" images_per_s |
+    awk -v images="$images" -v box="$box" '{ n = int(0.9 * $1 * box / images); print n < 1 ? 1 : n > 200 ? 200 : n }')}
+  say "The authors' recipe (recipes/cifar10-authors.toml), cosine over $epochs epochs of $images images, \
+--precision $precision:" && say ''
+  if [ "$DEVICE" = cuda ]; then
+    pretrain "$box" --epochs "$epochs" --out "$scratch/run"
+  else
+    pretrain "$box" --epochs "$epochs" --max-steps 3 --out "$scratch/run"
+  fi
+  code=$?
+  [ -f "$scratch/run/checkpoint.safetensors" ] ||
+    { say "- moco pretrain: exit code $code: $(tail -n 1 "$scratch/log")"; exit 1; }
+  say "$(our_line)$([ "$code" -eq 0 ] || echo '; stopped by the clock')"
+  if ! python3 -c 'import torch' 2>/dev/null; then
+    say '- PyTorch: not available here (python3 has no torch).'
+    return
+  fi
+  boxed "$(($(left) - 10))" python3 tools/gpu_pretrain.py --data "$folder" --epochs "$epochs" --device "$DEVICE" \
+    --precision "$precision" --seconds "$(($(left) - 40))" 2>"$scratch/errors" | sed 's/^/- /' | tee -a "$report"
+  grep Error "$scratch/errors" | tail -n 1 | tee -a "$report"
+}
