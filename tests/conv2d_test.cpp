@@ -98,7 +98,8 @@ TEST_P(Conv2dTest, EveryKernelStrideAndPadding) {
   for (int64_t kernel : {1, 2, 3, 5, 7})
     for (int64_t stride : {1, 2, 3})
       for (int64_t padding : {0, 1, 2, 3})
-        if (7 + 2 * padding >= kernel) check({2, 7, 9, 3, 5, kernel, kernel, stride, padding});
+        for (int64_t C : {3, 4})  // as an image, and as any other
+          if (7 + 2 * padding >= kernel) check({2, 7, 9, C, 5, kernel, kernel, stride, padding});
 }
 
 TEST_P(Conv2dTest, KernelsThatAreNotSquare) {
@@ -128,6 +129,7 @@ TEST_P(Conv2dTest, SeveralBlocks) {
   check({2, 40, 40, 32, 3, 3, 3, 1, 1});  // bands of an image
   check({2, 41, 40, 33, 2, 3, 3, 2, 1});
   check({3, 64, 5, 64, 2, 1, 1, 1, 0});
+  check({1, 3, 129, 65, 130, 3, 3, 2, 1});  // dw in blocks of rows and columns, y in parts
 }
 
 // Tiles of 128 rows and 32, 64 or 128 columns, steps of 64 channels, in pieces of 8 (bf16) or 4 (tf32).

@@ -109,20 +109,20 @@ shows wrong 'mocotensor: No symbol "no_such" in current context'
 
 # ---- a breakpoint in a kernel shows the operation and the module ---------------------------------
 
-# in_kernel KERNEL OPERATION: stops there, and looks once more at the core file of that moment
+# in_kernel KERNEL FILE OPERATION: stops there, and looks once more at the core file of that moment
 in_kernel() {
   in_gdb "$1" -ex "break CpuBackend::$1" -ex run -ex mocowhere -ex backtrace \
     -ex "generate-core-file $scratch/$1.core" "$scratch/program"
   in_gdb "$1.after" -ex mocowhere "$scratch/program" "$scratch/$1.core"
   for where in "$1" "$1.after"; do
     shows "$where" 'module     encoder.conv1'
-    shows "$where" "operation  $2  src/autograd/ops/conv2d.cpp:"
-    shows "$where" "kernel     $1  src/cpu/conv2d.cpp:"
+    shows "$where" "operation  $3  src/autograd/ops/conv2d.cpp:"
+    shows "$where" "kernel     $1  src/cpu/$2:"
   done
 }
 
-in_kernel conv2d_forward conv2d
-in_kernel conv2d_backward_weight 'backward of conv2d'
+in_kernel conv2d_forward conv2d.cpp conv2d
+in_kernel conv2d_backward_weight conv2d_weight.cpp 'backward of conv2d'
 
 # Where the path itself is not known to the debugger, here because the library's error.o has no types.
 # shellcheck disable=SC2046,SC2086

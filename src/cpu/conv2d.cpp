@@ -1,6 +1,7 @@
-// conv2d: forward, data gradient and weight gradient, all as tiles of the micro-kernel
+// conv2d: forward and data gradient, as tiles of the micro-kernel; conv2d_weight.cpp has the weight
+// gradient
 //
-// Correlation (forward and data gradient). Seen from one output pixel, the input that it reads is
+// Correlation. Seen from one output pixel, the input that it reads is
 // KH runs of KW·C consecutive numbers, one image row apart: exactly the row of A that
 // micro_kernel.h wants, so nothing is gathered into a matrix. Only the zeros of the padding must be
 // there: a block of the input, some images or a band of rows of one, is copied with its border into
@@ -9,10 +10,6 @@
 //
 // Data gradient. dx is a correlation of dy with the flipped taps: one of stride 1 for each of the s²
 // classes into which the pixels of dx fall with stride s (tensor/parity_class.h).
-//
-// Weight gradient. dw[kh][(kw,c)][oc] = Σ_pixels x[pixel's run kh][(kw,c)] · dy[pixel][oc]: an
-// outer product for each pixel, summed in registers over a block of pixels. Threads share the tiles
-// of dw, not the pixels, so that no sums of threads have to be added.
 //
 // Where it pays (winograd.h), 3×3 convolutions are computed by Winograd's algorithm instead.
 #include "cpu/cpu_backend.h"
@@ -25,7 +22,7 @@ namespace mocograd::MOCO_ISA {
 namespace {
 
 constexpr int64_t kBlockBytes = 192 << 10;  // input with its border; leaves L2 room for the panel
-enum ScratchSlot { kPanelSlot, kInputSlot = 2, kPointerSlot, kOutputPointerSlot, kGradientSlot };
+enum ScratchSlot { kPanelSlot, kInputSlot = 2, kPointerSlot, kOutputPointerSlot };
 
 // Output pixel (i, j) of an image reads KH rows of x from top + i·stride on, and KW columns from
 // left + j·stride on.
@@ -80,16 +77,6 @@ struct BlockInput {
   const T* origin;
   int64_t image_stride, row_stride;
 };
-
-// y = x, n numbers
-template <class Stored, class T>
-MOCO_ALWAYS_INLINE void copy_numbers(const Stored* x, int64_t n, T* y) {
-  for (int64_t i = 0; i < n; ++i) y[i] = x[i];
-}
-template <class T>
-MOCO_ALWAYS_INLINE void copy_numbers(const T* x, int64_t n, T* y) {
-  __builtin_memcpy(y, x, static_cast<size_t>(n) * sizeof(T));
-}
 
 // Copies the block's input with its border of zeros into this thread's scratch memory.
 template <class Stored, class T = Arithmetic<Stored>>
@@ -223,112 +210,6 @@ void backward_data(const Tensor& dy, const Tensor& w, Conv2dConfig config, const
   }
 }
 
-// The pixels of a block for the weight gradient: a run of x for each, and their dy, packed.
-template <class T>
-struct PixelBlock {
-  const T* x;  // of pixel (0, 0, 0), at the tile's first number
-  int64_t images, rows, columns;
-  int64_t image_stride, row_stride, column_stride;
-  const T* dy;  // [pixels, one panel]
-};
-
-// A tile of dw: target[i][j] (+)= Σ_pixels x_pixel[i] · dy_pixel[j], i < MR, j < NV vectors; ldw
-// between rows of dw.
-template <class T, int MR, int NV, Store mode>
-[[gnu::noinline]] void outer_tile(const PixelBlock<T>& block, T* target, int64_t ldw) {
-  Accumulators<T, MR, NV> dw;
-  const T* dy = block.dy;
-  for (int64_t m = 0; m < block.images; ++m) {
-    for (int64_t i = 0; i < block.rows; ++i) {
-      const T* x = block.x + m * block.image_stride + i * block.row_stride;
-      for (int64_t j = 0; j < block.columns; ++j, x += block.column_stride, dy += NV * kLanes<T>)
-        dw.add_outer_product([&](int r) { return x[r]; }, dy);
-    }
-  }
-  dw.template store_to<mode>([=](int r) { return target + r * ldw; });
-}
-
-// The same, of which only the first `columns` numbers of a row belong to dw.
-template <class T, int MR, int NV, Store mode>
-MOCO_ALWAYS_INLINE void outer_any_tile(const PixelBlock<T>& block, T* target, int64_t ldw,
-                                       int64_t columns) {
-  if (columns == NV * kLanes<T>) return outer_tile<T, MR, NV, mode>(block, target, ldw);
-  on_whole_rows<T, MR, NV>(
-      [=](int r) { return target + r * ldw; }, columns,
-      [&](T* copy, int64_t stride) { outer_tile<T, MR, NV, mode>(block, copy, stride); });
-}
-
-template <class T, int NV, Store mode>
-void outer_rows(PixelBlock<T> block, int64_t count, T* target, int64_t ldw, int64_t columns) {
-  if (count == kTileRows)
-    return outer_any_tile<T, kTileRows, NV, mode>(block, target, ldw, columns);
-  for (; count >= kTailRows; count -= kTailRows, block.x += kTailRows, target += kTailRows * ldw)
-    outer_any_tile<T, kTailRows, NV, mode>(block, target, ldw, columns);
-  for (; count > 0; --count, ++block.x, target += ldw)
-    outer_any_tile<T, 1, NV, mode>(block, target, ldw, columns);
-}
-
-// Columns [first, first + columns) of dy's pixels, `width` apart, padded with zeros.
-template <class Stored, class T = Arithmetic<Stored>>
-const T* pack_gradient(const Stored* dy, int64_t pixels, int64_t OC, int64_t columns,
-                       int64_t width) {
-  T* packed =
-      static_cast<T*>(scratch(kGradientSlot, static_cast<size_t>(pixels * width) * sizeof(T)));
-  for (int64_t p = 0; p < pixels; ++p) {
-    copy_numbers(dy + p * OC, columns, packed + p * width);
-    for (int64_t j = columns; j < width; ++j) packed[p * width + j] = 0;
-  }
-  return packed;
-}
-
-template <class Stored>
-void backward_weight(const Tensor& x, const Tensor& dy, Conv2dConfig config, const Tensor& dw) {
-  using T = Arithmetic<Stored>;
-  const int64_t OC = dw.dim(3), KH = dw.dim(0), M = dw.dim(1) * dw.dim(2);
-  const Correlation<Stored> in = forward_correlation<Stored>(x, KH, dw.dim(1), config, dy);
-  const Blocks blocks(in);
-  const PackedPanels<T> shape{nullptr, 0, OC};  // only for the panels' widths
-  const int64_t row_tiles = ceil_div(M, kTileRows);
-  const int64_t tiles = shape.panels() * KH * row_tiles;  // of dw
-  const int64_t parts = smaller(tiles, num_threads());
-  parallel_tasks(parts, [&](int64_t part) {
-    const int64_t begin = tiles * part / parts, end = tiles * (part + 1) / parts;
-    for (int64_t index = 0; index < blocks.count; ++index) {
-      const Block block = blocks.at(index);
-      const BlockInput<T> input = input_of(in, block);
-      const int64_t pixels = block.images * block.rows * in.OW;
-      const Stored* block_dy = dy.raw<Stored>() + (block.image * in.OH + block.row) * in.OW * OC;
-      const T* packed = nullptr;
-      int64_t packed_panel = -1;
-      for (int64_t tile = begin; tile < end; ++tile) {
-        const int64_t panel = tile / (KH * row_tiles), kh = tile / row_tiles % KH;
-        const int64_t row = tile % row_tiles * kTileRows, rows = smaller(kTileRows, M - row);
-        const int64_t column = panel * kTileColumns<T>, columns = shape.columns_of(panel);
-        if (panel != packed_panel) {
-          packed = pack_gradient(block_dy + column, pixels, OC, columns, shape.width_of(panel));
-          packed_panel = panel;
-        }
-        const PixelBlock<T> pixel_block{input.origin + kh * input.row_stride + row,
-                                        block.images,
-                                        block.rows,
-                                        in.OW,
-                                        input.image_stride,
-                                        in.stride * input.row_stride,
-                                        in.stride * in.C,
-                                        packed};
-        T* target = dw.raw<T>() + (kh * M + row) * OC + column;
-        const bool wide = shape.width_of(panel) == kTileColumns<T>;
-        const auto add =
-            index == 0
-                ? (wide ? outer_rows<T, 2, Store::overwrite> : outer_rows<T, 1, Store::overwrite>)
-                : (wide ? outer_rows<T, 2, Store::accumulate>
-                        : outer_rows<T, 1, Store::accumulate>);
-        add(pixel_block, rows, target, OC, columns);
-      }
-    }
-  });
-}
-
 }  // namespace
 
 void CpuBackend::conv2d_forward(const Tensor& x, const Tensor& w, Conv2dConfig config,
@@ -342,13 +223,6 @@ void CpuBackend::conv2d_backward_data(const Tensor& dy, const Tensor& w, Conv2dC
   if (winograd_pays(dx, w, config)) return winograd_backward_data(dy, w, dx);
   with_activation_type(dy.dtype(),
                        [&](auto zero) { backward_data<decltype(zero)>(dy, w, config, dx); });
-}
-
-void CpuBackend::conv2d_backward_weight(const Tensor& x, const Tensor& dy, Conv2dConfig config,
-                                        const Tensor& dw) {
-  if (winograd_pays(x, dw, config)) return winograd_backward_weight(x, dy, dw);
-  with_activation_type(x.dtype(),
-                       [&](auto zero) { backward_weight<decltype(zero)>(x, dy, config, dw); });
 }
 
 }  // namespace mocograd::MOCO_ISA

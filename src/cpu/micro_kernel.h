@@ -75,16 +75,17 @@ struct Accumulators {
   }
 };
 
-// The right edge of a matrix, where fewer than the NV vectors of a row belong to it: tile(c, stride)
-// is run on whole rows in place of the first `columns` numbers of each row(i), which are copied.
+// The edge of a matrix, where only `rows` rows and the first `columns` numbers of each belong to it:
+// tile(c, stride) is run on a whole tile in place of them, whose row(i) are copied.
 template <class Stored, int MR, int NV, class Row, class Tile>
-MOCO_ALWAYS_INLINE void on_whole_rows(const Row& row, int64_t columns, const Tile& tile) {
+MOCO_ALWAYS_INLINE void on_whole_tile(const Row& row, int64_t rows, int64_t columns,
+                                      const Tile& tile) {
   constexpr int64_t width = NV * kLanes<Stored>;
   const size_t bytes = static_cast<size_t>(columns) * sizeof(Stored);
   Stored copy[MR * width] = {};
-  for (int i = 0; i < MR; ++i) __builtin_memcpy(copy + i * width, row(i), bytes);
+  for (int i = 0; i < rows; ++i) __builtin_memcpy(copy + i * width, row(i), bytes);
   tile(copy, width);
-  for (int i = 0; i < MR; ++i) __builtin_memcpy(row(i), copy + i * width, bytes);
+  for (int i = 0; i < rows; ++i) __builtin_memcpy(row(i), copy + i * width, bytes);
 }
 
 // Rows of A and where their results go, which may be rounded to bf16 there. The pointers are one for
@@ -116,7 +117,7 @@ template <class T, int MR, int NV, class Stored>
 template <class T, int MR, int NV, class Stored>
 [[gnu::noinline]] void multiply_edge_tile(const TileRows<T, Stored>& rows, const T* panel,
                                           int64_t column, int64_t columns) {
-  on_whole_rows<Stored, MR, NV>([&](int i) { return rows.c[i] + column; }, columns,
+  on_whole_tile<Stored, MR, NV>([&](int i) { return rows.c[i] + column; }, MR, columns,
                                 [&](Stored* copy, int64_t stride) {
                                   Stored* c[MR];
                                   for (int i = 0; i < MR; ++i) c[i] = copy + i * stride;

@@ -37,9 +37,19 @@ MOCO_ALWAYS_INLINE void transpose(Vec<T> (&row)[L]) {
   }
 }
 
-// target[i][j] = source[i][j], i < rows, j < columns; a stride is the distance between rows.
+// y = x, n numbers
+template <class Stored, class T>
+MOCO_ALWAYS_INLINE void copy_numbers(const Stored* x, int64_t n, T* y) {
+  for (int64_t i = 0; i < n; ++i) y[i] = x[i];
+}
 template <class T>
-MOCO_ALWAYS_INLINE void copy_rows(const T* source, int64_t source_stride, int64_t rows,
+MOCO_ALWAYS_INLINE void copy_numbers(const T* x, int64_t n, T* y) {
+  __builtin_memcpy(y, x, static_cast<size_t>(n) * sizeof(T));
+}
+
+// target[i][j] = source[i][j], i < rows, j < columns; a stride is the distance between rows.
+template <class Stored, class T>
+MOCO_ALWAYS_INLINE void copy_rows(const Stored* source, int64_t source_stride, int64_t rows,
                                   int64_t columns, T* target, int64_t target_stride) {
   if (columns == kTileColumns<T>) {
     for (int64_t i = 0; i < rows; ++i, source += source_stride, target += target_stride) {
@@ -49,7 +59,7 @@ MOCO_ALWAYS_INLINE void copy_rows(const T* source, int64_t source_stride, int64_
     return;
   }
   for (int64_t i = 0; i < rows; ++i, source += source_stride, target += target_stride)
-    __builtin_memcpy(target, source, static_cast<size_t>(columns) * sizeof(T));
+    copy_numbers(source, columns, target);
 }
 
 // target[j][i] = source[i][j], i < rows, j < columns.

@@ -2,6 +2,7 @@
 
 #include <sys/mman.h>
 
+#include <atomic>
 #include <cstdlib>
 #include <memory>
 
@@ -14,6 +15,8 @@ struct Buffer {
   std::unique_ptr<void, decltype(&std::free)> memory{nullptr, &std::free};
   size_t size = 0;
 };
+
+std::atomic<size_t> bytes_taken{0};
 
 }  // namespace
 
@@ -31,8 +34,13 @@ void* scratch(int slot, size_t bytes) {
     MOCO_CHECK(buffer.memory, "memory: cannot allocate ", size, " bytes of scratch space");
     madvise(buffer.memory.get(), size, MADV_HUGEPAGE);  // a wish: refused, it is only slower
     buffer.size = size;
+    bytes_taken.fetch_add(size, std::memory_order_relaxed);
   }
   return buffer.memory.get();
+}
+
+size_t scratch_bytes_taken() {
+  return bytes_taken.load(std::memory_order_relaxed);
 }
 
 }  // namespace mocograd

@@ -10,4 +10,7 @@ namespace mocograd {
 // the same slot again. Requires: 0 <= slot < 8.
 void* scratch(int slot, size_t bytes);
 
+// What all threads have taken from the system for it so far.
+size_t scratch_bytes_taken();
+
 }  // namespace mocograd

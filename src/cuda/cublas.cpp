@@ -112,7 +112,8 @@ void Cublas::run_on(void* stream, void* workspace, size_t bytes) const {
   for (int status : {functions_->set_stream(handle_, stream),
                      functions_->set_workspace(handle_, workspace, bytes)})
     if (status != kSuccess)
-      throw Error(detail::concatenate("cublas: a stream and ", bytes, " bytes for it: status ", status));
+      throw Error(
+          detail::concatenate("cublas: a stream and ", bytes, " bytes for it: status ", status));
 }
 
 void Cublas::gemm(const Tensor& a, bool transpose_a, const Tensor& b, bool transpose_b,

@@ -1,5 +1,6 @@
 #include "data/loader.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "tensor/backend.h"
@@ -31,6 +32,7 @@ ViewLoader::ViewLoader(const DataSet& data, int64_t image_size, Augmentation aug
       batch_(batch),
       settings_{augmentation, seed, images_.dim(2), images_.dim(3), data.mean, data.std},
       prefetched_(workers + 2),
+      first_step_(first_step),
       next_to_make_(first_step),
       next_to_take_(first_step) {
   MOCO_CHECK(batch >= 1 && batch <= images_.dim(0), "loader: a batch of ", batch, " from ",
@@ -61,13 +63,17 @@ ViewBatch ViewLoader::next() {
   return drawn.batch;
 }
 
+int64_t ViewLoader::batches_ahead() const {
+  return std::clamp<int64_t>(next_to_take_ - first_step_, 1, prefetched_);
+}
+
 void ViewLoader::work() {
   for (;;) {
     int64_t step = 0;
     {
       std::unique_lock<std::mutex> lock(mutex_);
       taken_.wait(lock, [this] {
-        return stopping_ || (!error_ && next_to_make_ < next_to_take_ + prefetched_);
+        return stopping_ || (!error_ && next_to_make_ < next_to_take_ + batches_ahead());
       });
       if (stopping_) return;
       step = next_to_make_++;

@@ -56,6 +56,9 @@ class ViewLoader {
   };
 
   void work();
+  // One, and another with every batch taken: the first steps, which the user waits for, do not share
+  // the processors with batches that nobody needs yet.
+  int64_t batches_ahead() const;
   Drawn draw(int64_t step);
   void make_views(Drawn& drawn) const;
   Order order_of(int64_t epoch);  // drawn when first asked for
@@ -64,6 +67,7 @@ class ViewLoader {
   const int64_t image_size_, batch_;
   const ViewSettings settings_;
   const int64_t prefetched_;  // batches at most ahead of the consumer
+  const int64_t first_step_;
 
   std::mutex order_mutex_;
   std::map<int64_t, Order> orders_;  // of the last two epochs: batches ahead may be of the next

@@ -20,7 +20,7 @@ PretrainedEncoder load_encoder(const std::string& path, Device device, const std
   try {
     PretrainedEncoder result{checkpoint_config(checkpoint), nullptr};
     result.encoder = std::make_unique<ResNet>(name, result.config.encoder({.device = device}),
-                                              RandomStream(0, Purpose::initial_weights));
+                                              RandomStream(0, Purpose::none));
     load_state(*result.encoder, name + ".", checkpoint.tensors);
     return result;
   } catch (const Error& error) {

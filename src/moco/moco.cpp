@@ -165,9 +165,14 @@ Moco::~Moco() = default;
 Moco::Moco(const MocoConfig& config, uint64_t seed)
     : config_(config),
       encoder_q_("encoder_q", config.encoder, RandomStream(seed, Purpose::initial_weights)),
-      encoder_k_("encoder_k", config.encoder, RandomStream(seed, Purpose::initial_weights)),
+      encoder_k_("encoder_k", config.encoder, RandomStream(0, Purpose::none)),
       queue_(config.queue_size, config.encoder.dim, RandomStream(seed, Purpose::queue),
-             config.encoder.options) {}
+             config.encoder.options) {
+  const std::vector<NamedParameter> from = encoder_q_.named_parameters();
+  const std::vector<NamedParameter> to = encoder_k_.named_parameters();
+  for (size_t i = 0; i < from.size(); ++i)
+    to[i].variable->data().copy_from(from[i].variable->data());
+}
 
 StepResult Moco::train_step(const ViewPair& views, Sgd& optimizer, double learning_rate) {
   const StepResult result = average_and_backward(views);

@@ -1,4 +1,5 @@
-// Initial values of parameters, PyTorch's defaults for the networks here.
+// Initial values of parameters, PyTorch's defaults for the networks here. From a stream of
+// Purpose::none they are zeros at once: what is read or copied afterwards needs no drawing.
 #pragma once
 
 #include "tensor/random.h"

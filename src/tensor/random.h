@@ -17,6 +17,7 @@ std::array<uint32_t, 4> philox4x32(std::array<uint32_t, 4> counter, std::array<u
 
 // What a stream of random numbers is used for. The values are part of what a seed means: keep them.
 enum class Purpose : uint16_t {
+  none = 0,  // nothing is drawn: initial weights that are read or copied afterwards
   initial_weights = 1,
   queue = 2,
   epoch_order = 3,
@@ -32,6 +33,8 @@ class RandomStream {
  public:
   RandomStream(uint64_t seed, Purpose purpose, uint32_t epoch = 0, uint32_t sample = 0,
                uint16_t view = 0);
+
+  bool is_none() const { return counter_[3] == 0; }
 
   uint32_t next();                          // uniform over all 32-bit values
   double uniform();                         // [0, 1), 32 random bits
