@@ -51,7 +51,9 @@ void CpuBackend::convert(const Tensor& x, const Tensor& y) {
       using To = decltype(to);
       const From* const in = x.raw<From>();
       To* const out = y.raw<To>();
-      for_each_element(y.numel(), [=](int64_t i) { out[i] = static_cast<To>(in[i]); });
+      for_each_element(y.numel(), [=](int64_t i) {
+        out[i] = static_cast<To>(static_cast<Arithmetic<From>>(in[i]));
+      });
     });
   });
 }

@@ -16,7 +16,7 @@ __global__ void fill_kernel(int64_t n, T value, T* y) {
 template <class From, class To>
 __global__ void convert_kernel(int64_t n, const From* x, To* y) {
   const int64_t i = grid_index();
-  if (i < n) y[i] = static_cast<To>(x[i]);
+  if (i < n) y[i] = static_cast<To>(static_cast<Arithmetic<From>>(x[i]));
 }
 
 template <class T>

@@ -2,6 +2,7 @@
 // arithmetic on it is arithmetic on floats, and a result is rounded when it is put back.
 #pragma once
 
+#include <concepts>
 #include <cstdint>
 
 #include "tensor/error.h"
@@ -29,6 +30,9 @@ struct BFloat16 {
   MOCO_HOST_DEVICE MOCO_ALWAYS_INLINE operator float() const {
     return __builtin_bit_cast(float, static_cast<uint32_t>(bits) << 16);
   }
+  // Not to an integer, which c ? x : 0 would be.
+  template <std::integral Integer>
+  operator Integer() const = delete;
 };
 
 }  // namespace mocograd
