@@ -4,6 +4,7 @@
 #
 #   BUILD=build tools/mutants.sh               all; needs an up-to-date build, to begin from
 #   BUILD=build tools/mutants.sh --sample N    N of them, always the same, spread over the lists
+#   BUILD=build tools/mutants.sh --barriers    instead: every barrier and wait of the CUDA kernels, left out
 #   tools/mutants.sh --texts                   only whether each can be planted; builds nothing
 #
 # A list's lines:
@@ -26,10 +27,11 @@ cd "$(dirname "$0")/.." || exit 1
 BUILD=${BUILD:-build}
 limit=300 # seconds
 sample=0
-texts_only=
+texts_only='' barriers=''
 case ${1:-} in
   --sample) sample=${2:?needs a number} ;;
   --texts) texts_only=yes ;;
+  --barriers) barriers=yes ;;
 esac
 
 scratch=$(mktemp -d) || exit 1
@@ -39,7 +41,30 @@ mkdir "$scratch/all"
 
 # ---- the lists ---------------------------------------------------------------------------------------
 
+# A list of every kernel's barriers, waits and fences, each left out, between the lines around it.
+leave_out_barriers() {
+  awk 'FNR == 1 { print "file " FILENAME; print "kill *cuda_emulated*:EmulatorTest.*:*Ladder*"; split("", line) }
+    { line[FNR] = $0 }
+    waiting {
+      print "== " FILENAME ":" FNR - 1 ":" line[FNR - 1]
+      for (i = FNR - 4; i <= FNR; ++i) if (i > 0) print "- " line[i]
+      for (i = FNR - 4; i <= FNR; ++i) if (i > 0 && i != FNR - 1) print "+ " line[i]
+      waiting = 0
+    }
+    /^ *(if constexpr \([^)]*\) )?(__syncthreads|__syncwarp|async_copy_wait<.*>|wgmma_wait<.*>|wgmma_fence|fence_before_wgmma)\(.*\);/ {
+      waiting = 1
+    }' src/cuda/*.cu src/cuda/*.h src/cuda/ladder/*.cu
+}
+
+if [ -n "$barriers" ]; then
+  leave_out_barriers >"$scratch/barriers"
+  lists=$scratch/barriers
+else
+  lists=$(echo tests/mutants/*.txt)
+fi
+
 # A mutant is a folder: its file, kill and name, the old text and the new.
+# shellcheck disable=SC2086  # $lists is words
 awk -v all="$scratch/all" '
   function put(what, text) { print text >>(folder "/" what) }
   /^file / { file = substr($0, 6) }
@@ -51,7 +76,7 @@ awk -v all="$scratch/all" '
     printf "" >(folder "/old"); printf "" >(folder "/new")
   }
   /^- / { put("old", substr($0, 3)) }
-  /^\+ / { put("new", substr($0, 3)) }' tests/mutants/*.txt
+  /^\+ / { put("new", substr($0, 3)) }' $lists
 
 # The folders of those that are to be tried.
 chosen() {
