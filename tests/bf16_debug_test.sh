@@ -32,7 +32,7 @@ check 'from the first activation on' \
   grep -q '^first beyond 0: step.0.forward.encoder_k.conv1.conv2d ' "$scratch/diff"
 
 # shellcheck disable=SC2086  # $tiny is words
-check 'a run' "$moco" pretrain $tiny --out "$scratch/run" --max-steps 1 --knn-every 0 --precision bf16
+check 'a run' "$moco" pretrain $tiny --out "$scratch/run" --max-steps 1 --precision bf16
 check 'its features' "$moco" embed --checkpoint "$scratch/run/checkpoint.safetensors" --precision bf16 \
   --data "cifar10:$data" --out "$scratch/features"
 check 'are f32' grep -qa "'descr': '<f4'" "$scratch/features/features.npy"
