@@ -1,8 +1,12 @@
 // The graph: what backward visits, in which order, how often, and what it refuses.
 #include <gtest/gtest.h>
 
+#include "autograd/ops/batch_norm.h"
+#include "autograd/ops/conv2d.h"
+#include "autograd/ops/cross_entropy.h"
 #include "autograd/ops/linear.h"
 #include "autograd/ops/pointwise.h"
+#include "autograd/ops/pool.h"
 #include "autograd/ops/rows.h"
 #include "autograd/variable.h"
 
@@ -146,8 +150,96 @@ TEST(Autograd, AGradientOfTheWrongShapeIsAnError) {
   const Variable x = leaf({1, 2});
   const Variable y = make_result("wrong", Tensor::full({}, 1, {.dtype = DType::f64}), {x},
                                  [](const Tensor& dy, InputGradients& dx) { dx.add(0, dy); });
-  EXPECT_NE(error_of([&] { y.backward(); }).find("backward of wrong: gradient [] for input 0"),
+  EXPECT_NE(error_of([&] {
+              y.backward();
+            }).find("backward of wrong: gradient f64 [] for input 0, f64 [2]"),
             std::string::npos);
+}
+
+TEST(Autograd, AGradientHasItsInputsDtype) {
+  const Variable x(Tensor::from({1, 2}, {2}), true);
+  convert(relu(convert(x, DType::bf16)), DType::f32).backward(Tensor::from({3, 4}, {2}));
+  EXPECT_EQ(x.grad().dtype(), DType::f32);
+  EXPECT_EQ(x.grad().to_vector(), (std::vector<double>{3, 4}));
+
+  const Variable y = make_result("wrong", x.data(), {x}, [](const Tensor& dy, InputGradients& dx) {
+    dx.add(0, dy.to(DType::bf16));
+  });
+  EXPECT_NE(error_of([&] {
+              y.backward(x.data());
+            }).find("backward of wrong: gradient bf16 [2] for input 0, f32 [2]"),
+            std::string::npos);
+}
+
+// Each operation takes the dtypes that its kernels do, and no others.
+TEST(Autograd, OperationsRefuseTheDtypesThatTheyLackKernelsFor) {
+  const auto of = [](const Shape& shape, DType dtype) {
+    return Variable(Tensor::full(shape, 1, {.dtype = dtype}));
+  };
+  const DType bf16 = DType::bf16, i64 = DType::i64;
+  const Variable matrix = of({2, 3}, bf16), image = of({1, 2, 2, 3}, i64);
+  const Tensor labels = Tensor::zeros({2}, {.dtype = i64});
+  for (const auto& [call, text] : std::vector<std::pair<std::function<void()>, std::string>>{
+           {[&] { multiply(matrix, matrix); }, "multiply: needs f32 or f64, got bf16 [2, 3]"},
+           {[&] { scale(matrix, 2); }, "scale: needs f32 or f64, got bf16 [2, 3]"},
+           {[&] { sum(matrix); }, "sum: needs f32 or f64, got bf16 [2, 3]"},
+           {[&] { matmul_transposed(matrix, matrix); }, "matmul_transposed: needs f32 or f64, got"},
+           {[&] { linear(matrix, matrix, of({2}, bf16)); }, "linear: needs f32 or f64, got bf16"},
+           {[&] {
+              linear(of({2, 3}, DType::f32), of({2, 3}, DType::f32), of({2}, bf16));
+            },
+            "linear: the bias must have one number for each row of w, of its dtype: b bf16 [2]"},
+           {[&] { l2_normalize(matrix); }, "l2_normalize: needs f32 or f64, got bf16 [2, 3]"},
+           {[&] { row_dot(matrix, matrix); }, "row_dot: needs f32 or f64, got bf16 [2, 3]"},
+           {[&] { cross_entropy(matrix, labels); }, "cross_entropy: needs f32 or f64, got bf16"},
+           {[&] { add(image, image); }, "add: needs f32, f64 or bf16, got i64 [1, 2, 2, 3]"},
+           {[&] { relu(image); }, "relu: needs f32, f64 or bf16, got i64 [1, 2, 2, 3]"},
+           {[&] { max_pool(image); }, "max_pool: needs f32, f64 or bf16, got i64 [1, 2, 2, 3]"},
+           {[&] { global_avg_pool(image); }, "global_avg_pool: needs f32, f64 or bf16, got i64"},
+           {[&] {
+              conv2d(image, of({1, 1, 3, 2}, i64), {});
+            },
+            "conv2d: needs f32, f64 or bf16, got i64 [1, 2, 2, 3]"}}) {
+    EXPECT_EQ(error_of(call).rfind(text, 0), 0u) << error_of(call);
+    EXPECT_NE(error_of(call).find("(src/autograd/ops/"), std::string::npos) << error_of(call);
+  }
+}
+
+TEST(Autograd, BatchNormRefusesParametersAndStatisticsOfAnotherDtype) {
+  const auto of = [](const Shape& shape, DType dtype) {
+    return Tensor::full(shape, 1, {.dtype = dtype});
+  };
+  const DType f32 = DType::f32, f64 = DType::f64, bf16 = DType::bf16;
+  const auto error_with = [&](DType x, DType gamma, DType beta, DType mean, DType var) {
+    return error_of([&] {
+      batch_norm(Variable(of({4, 3}, x)), Variable(of({3}, gamma)), Variable(of({3}, beta)), {},
+                 {of({1, 3}, mean), of({1, 3}, var)});
+    });
+  };
+  EXPECT_EQ(error_with(f32, f32, f32, f32, f32), "no error");
+  EXPECT_EQ(error_with(bf16, f32, f32, f32, f32), "no error");
+  const auto expect_refused = [](const std::string& error, const std::string& text) {
+    EXPECT_EQ(error.rfind("batch_norm: for x " + text, 0), 0u) << error;
+  };
+  expect_refused(error_with(bf16, bf16, f32, f32, f32),
+                 "bf16 [4, 3] gamma, beta, mean and var must be f32, they are bf16, f32, f32 and "
+                 "f32");
+  expect_refused(error_with(f32, f32, bf16, f32, f32), "f32 [4, 3] gamma, beta, mean and var");
+  expect_refused(
+      error_with(f64, f64, f64, f32, f64),
+      "f64 [4, 3] gamma, beta, mean and var must be f64, they are f64, f64, f32 and f64");
+  expect_refused(error_with(f32, f32, f32, f32, bf16), "f32 [4, 3] gamma, beta, mean and var");
+
+  const Variable gamma(of({3}, f32));
+  const BatchNormStatistics statistics{of({1, 3}, f32), of({1, 3}, f32)};
+  const auto add_residual = [&] {
+    batch_norm_add_relu(Variable(of({4, 3}, bf16)), Variable(of({4, 3}, f32)), gamma, gamma, {},
+                        statistics);
+  };
+  EXPECT_EQ(
+      error_of(add_residual).rfind("batch_norm_add_relu: residual f32 [4, 3] for x bf16 [4, 3]", 0),
+      0u)
+      << error_of(add_residual);
 }
 
 }  // namespace

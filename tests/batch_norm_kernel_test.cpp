@@ -109,27 +109,31 @@ TEST_P(BatchNormKernelTest, ForwardInEveryForm) {
 }
 
 TEST_P(BatchNormKernelTest, GivenStatisticsAreUsedAndKept) {
-  const int64_t N = 37, C = 19;
-  const Tensor x = uniform({N, C}, 1), gamma = uniform({C}, 2), beta = uniform({C}, 3),
-               mean = uniform({C}, 4), var = uniform({C}, 5, 0.5, 2);
-  const Values mean_before = mean.to_vector(), var_before = var.to_vector();
-  const BatchNormConfig config{.eps = 1e-3, .batch_statistics = false};
-  const std::vector<Tensor> results = run([&] {
-    const Tensor y = poisoned({N, C});
-    kernels().batch_norm_forward(x, gamma, beta, Tensor(), config, mean, var, y);
-    return std::vector<Tensor>{y};
-  });
-  const Values vx = x.to_vector(), g = gamma.to_vector(), b = beta.to_vector();
-  Values y(vx.size()), bound(y);
-  for (size_t i = 0; i < y.size(); ++i) {
-    const size_t c = i % static_cast<size_t>(C);
-    const double scaled = (vx[i] - mean_before[c]) * g[c] / std::sqrt(var_before[c] + config.eps);
-    y[i] = scaled + b[c];
-    bound[i] = eps() * (3 * std::abs(scaled) + 2 * std::abs(b[c]));
+  for (const Case& size : {Case{1, 37, 19}, Case{3, 37, 19}, Case{2, 4099, 67}}) {
+    const Shape shape = {size.S * size.n, size.C};
+    const Tensor x = uniform(shape, 1), gamma = uniform({size.C}, 2), beta = uniform({size.C}, 3),
+                 mean = uniform({size.S, size.C}, 4), var = uniform({size.S, size.C}, 5, 0.5, 2);
+    const Reference reference{size, x.to_vector()};
+    const Values mean_before = mean.to_vector(), var_before = var.to_vector();
+    const BatchNormConfig config{.eps = 1e-3, .batch_statistics = false};
+    const std::vector<Tensor> results = run([&] {
+      const Tensor y = poisoned(shape);
+      kernels().batch_norm_forward(x, gamma, beta, Tensor(), config, mean, var, y);
+      return std::vector<Tensor>{y};
+    });
+    const Values g = gamma.to_vector(), b = beta.to_vector();
+    Values y(reference.x.size()), bound(y);
+    for (size_t i = 0; i < y.size(); ++i) {
+      const size_t c = reference.channel(i), s = reference.slot(i);
+      const double scaled =
+          (reference.x[i] - mean_before[s]) * g[c] / std::sqrt(var_before[s] + config.eps);
+      y[i] = scaled + b[c];
+      bound[i] = eps() * (3 * std::abs(scaled) + 2 * std::abs(b[c]));
+    }
+    expect_within(results[0], y, bound, "y");
+    expect_exactly(mean, mean_before, "mean");
+    expect_exactly(var, var_before, "var");
   }
-  expect_within(results[0], y, bound, "y");
-  expect_exactly(mean, mean_before, "mean");
-  expect_exactly(var, var_before, "var");
 }
 
 // The squares of such numbers agree in all their leading digits: E[x²] − E[x]² would be off by more

@@ -172,6 +172,27 @@ TEST_P(Bf16KernelTest, BatchNorm) {
   }
 }
 
+TEST_P(Bf16KernelTest, BatchNormOfGivenStatistics) {
+  for (const int64_t S : {1, 3}) {
+    const int64_t C = 19;
+    const Shape shape{S * 37, C};
+    const Tensor gamma = uniform({C}, 2, 0.5, 1.5), beta = uniform({C}, 3),
+                 mean = uniform({S, C}, 4), var = uniform({S, C}, 5, 0.5, 2);
+    const Values mean_before = mean.to_vector(), var_before = var.to_vector();
+    check(
+        {activation(shape, 1)},
+        [&](const std::vector<Tensor>& in) {
+          const Tensor y = like(in[0], shape);
+          kernels().batch_norm_forward(in[0], gamma, beta, Tensor(), {.batch_statistics = false},
+                                       mean, var, y);
+          return std::vector<Tensor>{y};
+        },
+        1e-3, "S = " + std::to_string(S));
+    expect_exactly(mean, mean_before, "mean");
+    expect_exactly(var, var_before, "var");
+  }
+}
+
 TEST_P(Bf16KernelTest, Pools) {
   for (const Shape& shape : {Shape{1, 1, 1, 1}, {2, 5, 7, 17}, {2, 8, 8, 64}}) {
     const Shape half{shape[0], (shape[1] - 1) / 2 + 1, (shape[2] - 1) / 2 + 1, shape[3]};

@@ -116,6 +116,11 @@ done
   check 'splits that do not divide the views' call 2 '--bn-splits 3 does not divide the ' \
     step $given --dump "$scratch/dump" $(sed 's/--bn-splits [0-9]*//' tests/fixtures/shuffle.flags) \
     --bn-splits 3
+  header='{"queue":{"dtype":"BF16","shape":[1],"data_offsets":[0,2]}}'
+  printf '\073\0\0\0\0\0\0\0%s\0\0' "$header" >"$scratch/bf16.safetensors"
+  check 'weights in bf16' call 1 "bf16.safetensors: queue must be F32 or F64, got bf16 [1]" \
+    step --init "$scratch/bf16.safetensors" --views tests/fixtures/shuffle.views.safetensors \
+    --dump "$scratch/dump" $(cat tests/fixtures/shuffle.flags)
   check 'weights of another network' call 1 'tests/fixtures/shuffle.init.safetensors: ' \
     step $given --dump "$scratch/dump" --arch resnet20
 }

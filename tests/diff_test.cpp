@@ -102,6 +102,20 @@ TEST(Diff, TellsTheOneNumberThatIsOff) {
   }
 }
 
+TEST(Diff, CountsUlpsInTheNarrowerDtype) {
+  const auto ulps = [](double a, DType dtype_a, double b, DType dtype_b) {
+    return compare("x", Tensor::full({1}, a, {.dtype = dtype_a}),
+                   Tensor::full({1}, b, {.dtype = dtype_b}))
+        .ulps;
+  };
+  const DType bf16 = DType::bf16, f32 = DType::f32, f64 = DType::f64, i64 = DType::i64;
+  EXPECT_EQ(ulps(1, bf16, 1 + 0x1p-7, bf16), 1);
+  EXPECT_EQ(ulps(1, bf16, 1 + 0x1p-6, f32), 2);
+  EXPECT_EQ(ulps(-0x1p-133, bf16, 0x1p-133, f64), 2);  // the least of bf16 but zero
+  EXPECT_EQ(ulps(1, f32, 1 + 0x1p-23, f64), 1);
+  EXPECT_EQ(ulps(0x1p24, i64, 0x1p24 + 1, i64), 1);  // which floats cannot tell apart
+}
+
 TEST(Diff, CountsUlpsAcrossZero) {
   const double least = std::numeric_limits<double>::denorm_min();
   EXPECT_EQ(compare("x", numbers({least, 1}), numbers({-least, 1})).ulps, 2);

@@ -103,6 +103,17 @@ TEST_F(InitWeightsTest, CountersOfBatchesMayBeMissing) {
   EXPECT_EQ(state.at("layer1.0.bn1.num_batches_tracked").item(), 3);
 }
 
+TEST_F(InitWeightsTest, WeightsInBf16AreConverted) {
+  for (auto& [name, tensor] : weights_) {
+    if (tensor.dtype() == DType::f32) tensor = tensor.to(DType::bf16);
+  }
+  EXPECT_EQ(init(weights_, moco_), path_ + ": both encoders begin with its weights");
+  const StateDict state = checkpoint_state(moco_, nullptr);
+  EXPECT_EQ(state.at("encoder_k.conv1.weight").dtype(), DType::f32);
+  EXPECT_EQ(state.at("encoder_k.conv1.weight").to_vector(),
+            weights_.at("conv1.weight").to_vector());
+}
+
 TEST_F(InitWeightsTest, WhatDoesNotMatchIsNamedAndChangesNothing) {
   StateDict state = weights_;
   state.erase("layer2.0.conv1.weight");
@@ -114,6 +125,9 @@ TEST_F(InitWeightsTest, WhatDoesNotMatchIsNamedAndChangesNothing) {
   state = weights_;
   state["bn1.weight"] = Tensor::zeros({2}, {.dtype = DType::i64});
   EXPECT_EQ(error_of(state), "bn1.weight is i64 [2], the network needs f32 [2]");
+  state = weights_;
+  state["bn1.num_batches_tracked"] = Tensor::zeros({}, {.dtype = DType::bf16});
+  EXPECT_EQ(error_of(state), "bn1.num_batches_tracked is bf16 [], the network needs i64 []");
   state = weights_;
   state["layer4.0.conv1.weight"] = Tensor::zeros({1});
   EXPECT_EQ(error_of(state), "layer4.0.conv1.weight is not part of this network");

@@ -44,6 +44,18 @@ check 'other kernels are told' sh -c "grep -q 'computed with .* then and with ba
 check 'and end with 1, unless the numbers are the same' \
   test "$code" -eq "$(grep -c 'not identical' "$scratch/baseline")"
 
+bf16=$scratch/bf16
+# shellcheck disable=SC2086
+check 'in bf16 the hint names the precision' call 1 'error: step ' \
+  pretrain $tiny $diverge --out "$bf16" --precision bf16
+check 'after the file' grep -qF \
+  "moco debug replay $bf16/replay.safetensors --precision bf16 computes" "$scratch/call.err"
+check 'so called it is identical' replay "$bf16/replay.safetensors" --precision bf16
+check 'and says so in bf16' grep -q '^trace hash [0-9a-f]*: identical$' "$scratch/out"
+check 'without it is not' sh -c "! '$moco' debug replay '$bf16/replay.safetensors' >'$scratch/fp32'"
+check 'and the precision is named' \
+  grep -q 'computed with .*, bf16 then and with .* now, .*--precision' "$scratch/fp32"
+
 check 'a checkpoint is no replay' call 1 'the metadata have no usable learning_rate' \
   debug replay "$run/checkpoint.safetensors"
 head -c 5000 "$run/replay.safetensors" >"$scratch/short"

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <functional>
 #include <map>
 
 #include "autograd/ops/pointwise.h"
@@ -126,6 +127,78 @@ TEST(ResNet, FusedOperationsEqualTheUnfusedOnes) {
     for (double value : tensor.to_vector()) scale = std::max(scale, std::abs(value));
     EXPECT_LE(largest_difference(tensor, plain.at(name)), 1e-12 * scale) << name;
   }
+}
+
+// In bf16 a relu, and a convolution after it, are fused to the bit. A residual is not: the fused form
+// adds it to z = batch_norm(x) before z is rounded, the unfused after, and both round their sum y.
+// |y − y'| <= 2⁻⁸·(|z| + |y| + |y'|), and equal gradients, where no rounding moves a sum past zero.
+class FusedInBf16 : public testing::Test {
+ protected:
+  using Operation = std::function<Variable(const Variable& x, const Variable& residual)>;
+
+  FusedInBf16() {
+    std::vector<double> far(static_cast<size_t>(kShape.numel()));  // from every −z
+    for (size_t i = 0; i < far.size(); ++i)
+      far[i] = (i % 2 ? 8 : -8) + 0.3 * residual_.to_vector()[i];
+    residual_ = Tensor::from(far, kShape);
+  }
+  ~FusedInBf16() override { use_fused_operations(true); }
+
+  // The result, then the gradients of x, the residual, batch norm's parameters and the convolution's.
+  std::vector<Tensor> once(bool fused, const Operation& operation) {
+    use_fused_operations(fused);
+    const Variable x(x_, true), residual(residual_, true);
+    std::vector<Variable*> parameters;
+    for (const Module* module : std::initializer_list<Module*>{&bn_, &conv_}) {
+      for (const NamedParameter& parameter : module->named_parameters())
+        parameters.push_back(parameter.variable);
+    }
+    for (Variable* parameter : parameters) parameter->zero_grad();
+    const Variable y = operation(convert(x, DType::bf16), convert(residual, DType::bf16));
+    y.backward(dy_.to(DType::bf16));
+    std::vector<Tensor> results = {y.data(), x.grad(), residual.grad()};
+    for (const Variable* parameter : parameters) results.push_back(parameter->grad());
+    return results;
+  }
+
+  static void expect_equal(const std::vector<Tensor>& a, const std::vector<Tensor>& b,
+                           size_t first) {
+    for (size_t i = first; i < a.size(); ++i) {
+      ASSERT_EQ(a[i].defined(), b[i].defined()) << i;
+      if (a[i].defined()) {
+        EXPECT_EQ(a[i].to_vector(), b[i].to_vector()) << i;
+      }
+    }
+  }
+
+  const Shape kShape{4, 4, 4, 16};
+  RandomStream random_ = stream();
+  BatchNorm2d bn_{16, 2};
+  Conv2d conv_{16, 16, 3, {.stride = 1, .padding = 1}, random_};
+  const Tensor x_ = random_tensor(kShape, 1, {}), dy_ = random_tensor(kShape, 2, {});
+  Tensor residual_ = random_tensor(kShape, 3, {});
+};
+
+TEST_F(FusedInBf16, ReluAndConvolutionAreTheUnfused) {
+  const Operation relu = [&](const Variable& x, const Variable&) { return bn_.relu(x); };
+  expect_equal(once(true, relu), once(false, relu), 0);
+  const Operation conv = [&](const Variable& x, const Variable&) { return bn_.relu(x, conv_); };
+  expect_equal(once(true, conv), once(false, conv), 0);
+}
+
+TEST_F(FusedInBf16, AResidualDiffersByARounding) {
+  const Operation add_relu = [&](const Variable& x, const Variable& residual) {
+    return bn_.add_relu(x, residual);
+  };
+  const std::vector<Tensor> fused = once(true, add_relu), plain = once(false, add_relu);
+  const std::vector<double> z = bn_(Variable(x_.to(DType::bf16).to(DType::f32))).data().to_vector();
+  const std::vector<double> y = fused[0].to_vector(), other = plain[0].to_vector();
+  for (size_t i = 0; i < y.size(); ++i) {
+    const double bound = 0x1p-8 * (std::abs(z[i]) + std::abs(y[i]) + std::abs(other[i]));
+    EXPECT_LE(std::abs(y[i] - other[i]), bound) << i;
+  }
+  EXPECT_NE(y, other) << "no rounding was seen";
+  expect_equal(fused, plain, 1);
 }
 
 TEST(BatchNorm2d, SplitsAreIndependentBatchNorms) {

@@ -38,7 +38,7 @@ void expect_same(const NamedTensors& read, const NamedTensors& written) {
 NamedTensors all_kinds() {
   NamedTensors contents;
   uint32_t sample = 0;
-  for (const DType dtype : {DType::f32, DType::f64, DType::i64, DType::u8}) {
+  for (const DType dtype : {DType::f32, DType::f64, DType::bf16, DType::i64, DType::u8}) {
     for (const Shape& shape :
          {Shape{}, Shape{1}, Shape{0}, Shape{7}, Shape{2, 0, 3}, Shape{3, 5}, Shape{2, 1, 3, 2, 2}})
       contents.tensors[name_of(dtype) + shape.to_string()] = random_bytes(shape, dtype, sample++);

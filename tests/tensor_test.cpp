@@ -228,6 +228,13 @@ TEST(RandomTest, AStreamDependsOnItsNameAlone) {
   EXPECT_EQ(std::adjacent_find(streams.begin(), streams.end()), streams.end());
 }
 
+TEST(RandomTest, NothingIsDrawnFromAStreamOfNoPurpose) {
+  RandomStream none(1, Purpose::none);
+  EXPECT_TRUE(none.is_none());
+  EXPECT_FALSE(RandomStream(0, Purpose::initial_weights).is_none());
+  EXPECT_EQ(error_of([&] { none.normal(); }), "random: a stream of Purpose::none was drawn from");
+}
+
 TEST(RandomTest, BelowIsInRangeAndUnbiased) {
   RandomStream random(3, Purpose::test);
   for (int64_t n : {int64_t{1}, int64_t{2}, int64_t{7}, int64_t{1000}, int64_t{1} << 32}) {

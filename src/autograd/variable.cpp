@@ -43,8 +43,9 @@ void InputGradients::add(int input, const Tensor& dx) {
   if (!needed(input)) return;
   if (seen_) (*seen_)[input] = dx;
   Node& target = *node_.inputs[input];
-  MOCO_CHECK(dx.shape() == target.shape, "backward of ", node_.op, ": gradient ",
-             dx.shape().to_string(), " for input ", input, " of shape ", target.shape.to_string());
+  MOCO_CHECK(dx.shape() == target.shape && dx.dtype() == target.dtype, "backward of ", node_.op,
+             ": gradient ", dx.describe(), " for input ", input, ", ", name_of(target.dtype), " ",
+             target.shape.to_string());
   if (!target.grad.defined()) {
     target.grad = dx;
     return;
@@ -80,6 +81,7 @@ Variable::Variable(Tensor data, bool requires_grad) : data_(std::move(data)) {
              "variable: only f32 and f64 tensors have gradients, got ", data_.describe());
   node_ = std::make_shared<Node>();
   node_->shape = data_.shape();
+  node_->dtype = data_.dtype();
 }
 
 void Variable::zero_grad() {
@@ -143,6 +145,7 @@ Variable make_result(const char* op, const Tensor& y, const std::vector<Variable
     result.node_->module = ModuleScope::path();
     result.node_->where = where;
     result.node_->shape = y.shape();
+    result.node_->dtype = y.dtype();
     for (const Variable& input : inputs) result.node_->inputs.push_back(input.node());
     result.node_->backward = std::move(backward);
   }

@@ -47,6 +47,7 @@ struct Node {
   std::vector<std::shared_ptr<Node>> inputs;  // null for a constant
   BackwardFunction backward;                  // empty for a leaf, and after use
   Shape shape;                                // of the result
+  DType dtype = DType::f32;                   // of the result
   Tensor grad;                                // undefined until something arrived
 
   Node() = default;

@@ -38,7 +38,7 @@ int run(const ReplayFlags& flags) {
   const std::string then = replay.provenance().kernels, now = kernels_on(device);
   if (then != now)
     std::cout << "  computed with " << then << " then and with " << now
-              << " now, whose sums round differently\n";
+              << " now, which round differently (--device, --precision, --conv)\n";
   return 1;
 }
 

@@ -25,11 +25,27 @@ struct PretrainFlags {
   bool check_invariants = false;
 };
 
+// The flags that say what computes: a resumed run and a replay need them again.
+std::string not_in_a_checkpoint(const ComputeFlags& compute) {
+  const ComputeFlags defaults;
+  std::string flags;
+  for (const auto& [flag, value, usual] :
+       {std::tuple{" --device ", compute.device, defaults.device},
+        {" --precision ", compute.precision, defaults.precision},
+        {" --conv ", compute.conv, defaults.conv}}) {
+    if (value != usual) flags += flag + value;
+  }
+  return flags;
+}
+
 // What the terminal shows, and what looks into the steps.
 class Watch : public TerminalProgress {
  public:
   explicit Watch(const PretrainFlags& flags)
-      : TerminalProgress(flags.options.out), guard_(flags.nan_guard == "on"), trace_(flags.trace) {
+      : TerminalProgress(flags.options.out),
+        guard_(flags.nan_guard == "on"),
+        compute_flags_(not_in_a_checkpoint(flags.compute)),
+        trace_(flags.trace) {
     if (flags.check_invariants) scope_.emplace(checker_);
     use_fused_operations(!trace_.wanted());
   }
@@ -55,11 +71,12 @@ class Watch : public TerminalProgress {
   void non_finite(const NonFiniteStep& step) override {
     trace_.end_step();  // the step is computed again
     scope_.reset();
-    if (guard_) throw explain(step, previous_learning_rate_);
+    if (guard_) throw explain(step, previous_learning_rate_, compute_flags_);
   }
 
  private:
   const bool guard_;
+  const std::string compute_flags_;
   InvariantChecker checker_;
   std::optional<ObserverScope> scope_;  // where invariants are checked
   TraceFile trace_;
@@ -73,19 +90,6 @@ std::string shell_quoted(const std::string& text) {
   std::string quoted = "'";
   for (char c : text) quoted += c == '\'' ? "'\\''" : std::string(1, c);
   return quoted + "'";
-}
-
-// The flags that say what computes: a resumed run needs them again.
-std::string not_in_a_checkpoint(const ComputeFlags& compute) {
-  const ComputeFlags defaults;
-  std::string flags;
-  for (const auto& [flag, value, usual] :
-       {std::tuple{" --device ", compute.device, defaults.device},
-        {" --precision ", compute.precision, defaults.precision},
-        {" --conv ", compute.conv, defaults.conv}}) {
-    if (value != usual) flags += flag + value;
-  }
-  return flags;
 }
 
 // 0, or 128 + the signal that stopped the run.

@@ -95,6 +95,10 @@ class GivenStepSource : public StepSource {
     steps_ = views_.steps();
     moco_ = std::make_unique<Moco>(flags.config.moco(options_), 0);
     const StateDict state = read_safetensors(flags.init).tensors;
+    for (const auto& [name, tensor] : state) {
+      if (tensor.dtype() == DType::bf16)
+        throw Error(flags.init + ": " + name + " must be F32 or F64, got " + tensor.describe());
+    }
     in_file(flags.init, [&] { restore_state(state, *moco_, nullptr); });
     optimizer_ = std::make_unique<Sgd>(moco_->encoder_q(), flags.config.sgd());
     learning_rate_ = flags.config.lr;

@@ -51,7 +51,7 @@ class Workspace {
     taps_ = 2 * ((longest + size - 1) / size) + 3;
     const int64_t padded_row = 3 * size + 2 * kLane;
     const int64_t floats = 6 * plane_ + 3 * height * size + size * taps_ + padded_row + size;
-    memory_ = static_cast<float*>(scratch(0, static_cast<size_t>(floats) * sizeof(float)));
+    memory_ = scratch_of<float>(0, floats);
     rows_ = memory_ + 6 * plane_;
     weight_ = rows_ + 3 * height * size;
     padded_ = weight_ + size * taps_;

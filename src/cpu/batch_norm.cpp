@@ -65,11 +65,6 @@ struct Partition {
 };
 
 template <class T>
-T* scratch_of(int slot, int64_t count) {
-  return static_cast<T*>(scratch(slot, static_cast<size_t>(count) * sizeof(T)));
-}
-
-template <class T>
 MOCO_ALWAYS_INLINE double inverse_deviation(T var, double eps) {
   return 1 / square_root(static_cast<double>(var) + eps);
 }

@@ -6,7 +6,7 @@
 // micro_kernel.h wants, so nothing is gathered into a matrix. Only the zeros of the padding must be
 // there: a block of the input, some images or a band of rows of one, is copied with its border into
 // scratch memory that stays in the L2 cache. Where there is no border (1×1 kernels) it is read
-// where it lies.
+// where it lies; but bf16 is always copied, into the f32 that it is computed in.
 //
 // Data gradient. dx is a correlation of dy with the flipped taps: one of stride 1 for each of the s²
 // classes into which the pixels of dx fall with stride s (tensor/parity_class.h).
@@ -22,7 +22,7 @@ namespace mocograd::MOCO_ISA {
 namespace {
 
 constexpr int64_t kBlockBytes = 192 << 10;  // input with its border; leaves L2 room for the panel
-enum ScratchSlot { kPanelSlot, kInputSlot = 2, kPointerSlot, kOutputPointerSlot };
+enum ScratchSlot { kPanelSlot, kInputSlot, kPointerSlot, kOutputPointerSlot };
 
 // Output pixel (i, j) of an image reads KH rows of x from top + i·stride on, and KW columns from
 // left + j·stride on.
@@ -83,8 +83,7 @@ template <class Stored, class T = Arithmetic<Stored>>
 BlockInput<T> copy_with_border(const Correlation<Stored>& in, const Block& block) {
   const int64_t rows = in.input_rows(block.rows), columns = in.input_columns();
   const int64_t row_numel = columns * in.C;
-  T* copy = static_cast<T*>(
-      scratch(kInputSlot, static_cast<size_t>(block.images * rows * row_numel) * sizeof(T)));
+  T* copy = scratch_of<T>(kInputSlot, block.images * rows * row_numel);
   const int64_t before = smaller(columns, larger(0, -in.left));  // columns of zeros
   const int64_t inside = larger(0, smaller(columns, in.W - in.left) - before);
   T* target = copy;
@@ -137,9 +136,8 @@ void correlate(const Correlation<Stored>& in, const PackedPanels<T>& b,
     const Block block = blocks.at(index);
     const BlockInput<T> input = input_of(in, block);
     const int64_t pixels = block.images * block.rows * in.OW;
-    const size_t bytes = static_cast<size_t>(pixels) * sizeof(T*);
-    const T** a = static_cast<const T**>(scratch(kPointerSlot, bytes));
-    Stored** c = static_cast<Stored**>(scratch(kOutputPointerSlot, bytes));
+    const T** a = scratch_of<const T*>(kPointerSlot, pixels);
+    Stored** c = scratch_of<Stored*>(kOutputPointerSlot, pixels);
     int64_t pixel = 0;
     for (int64_t m = 0; m < block.images; ++m) {
       for (int64_t i = 0; i < block.rows; ++i) {

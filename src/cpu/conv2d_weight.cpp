@@ -131,7 +131,7 @@ template <class Stored, class T = Arithmetic<Stored>>
 const T* copy_patches(const WeightGradient<Stored>& job, const PatchLayout<T>& layout,
                       const Share& share, const Chunk& chunk) {
   const int64_t numel = (chunk.end - chunk.begin) * layout.row_stride + 2 * kTileRows;
-  T* const patches = static_cast<T*>(scratch(kPatchSlot, static_cast<size_t>(numel) * sizeof(T)));
+  T* const patches = scratch_of<T>(kPatchSlot, numel);
   T* target = patches;
   for (int64_t row = chunk.begin; row < chunk.end; ++row, target += layout.row_stride) {
     const Stored* const image = job.x + row / job.OH * job.H * job.W * job.C;
@@ -168,8 +168,7 @@ Gradients<T> gradients_of(const Stored* dy, int64_t OC, int64_t pixels,
   if constexpr (sizeof(Stored) == sizeof(T)) {
     if (OC <= kInPlaceColumns && shape.columns % kLanes<T> == 0) return {dy, OC, kTileColumns<T>};
   }
-  T* const packed = static_cast<T*>(scratch(
-      kGradientSlot, static_cast<size_t>(pixels * shape.panels() * kTileColumns<T>) * sizeof(T)));
+  T* const packed = scratch_of<T>(kGradientSlot, pixels * shape.panels() * kTileColumns<T>);
   const int64_t panel_stride = kTileColumns<T> * pixels;
   for (int64_t panel = 0; panel < shape.panels(); ++panel) {
     const int64_t columns = shape.columns_of(panel);
@@ -281,9 +280,7 @@ void backward_weight(const WeightGradient<Stored>& job, T* dw) {
   const int64_t parts =
       larger(1, smaller(ceil_div(job.rows_of_y, chunk_rows), ceil_div(kMinTasks, blocks)));
   const bool in_place = parts == 1 && !job.by_columns();
-  T* const sums =
-      in_place ? dw
-               : static_cast<T*>(scratch(kSumSlot, static_cast<size_t>(parts * numel) * sizeof(T)));
+  T* const sums = in_place ? dw : scratch_of<T>(kSumSlot, parts * numel);
   parallel_tasks(parts * blocks, [&](int64_t task) {
     const int64_t part = task / blocks, column = task % column_blocks * kBlockColumns;
     const int64_t row = task % blocks / column_blocks * block_rows;

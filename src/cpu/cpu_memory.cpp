@@ -3,13 +3,13 @@
 // Under AddressSanitizer nothing is kept, so that it sees every use after free.
 #include "cpu/cpu_memory.h"
 
-#include "cpu/block_arena.h"
-
 #include <cstdlib>
 #include <cstring>
 #include <map>
 #include <mutex>
 #include <vector>
+
+#include "cpu/block_arena.h"
 
 namespace mocograd {
 namespace {

@@ -27,7 +27,7 @@ template <class T>
 Rows<T> transposed(const T* a, int64_t M, int64_t K) {
   constexpr int64_t kPiece = 4 * kLanes<T>;
   const int64_t stride = K + kLanes<T>;
-  T* copy = static_cast<T*>(scratch(kTransposedSlot, static_cast<size_t>(M * stride) * sizeof(T)));
+  T* copy = scratch_of<T>(kTransposedSlot, M * stride);
   parallel_tasks(ceil_div(M, kPiece), [&](int64_t piece) {
     const int64_t m = piece * kPiece;
     copy_transposed(a + m, M, K, smaller(kPiece, M - m), copy + m * stride, stride);

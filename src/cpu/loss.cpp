@@ -116,7 +116,7 @@ void CpuBackend::cross_entropy_forward(const Tensor& x, const Tensor& label, con
   with_float_type(x.dtype(), [&](auto zero) {
     using T = decltype(zero);
     const int64_t N = x.dim(0), C = x.dim(1);
-    T* const losses = static_cast<T*>(scratch(0, static_cast<size_t>(N) * sizeof(T)));
+    T* const losses = scratch_of<T>(0, N);
     for_each_row(N, C,
                  [=, in = x.raw<T>(), labels = label.raw<int64_t>(), out = p.raw<T>()](int64_t i) {
                    const T* const row = in + i * C;

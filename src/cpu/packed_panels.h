@@ -110,8 +110,7 @@ template <class T, class Fill>
 MOCO_ALWAYS_INLINE PackedPanels<T> pack_panels(int slot, int64_t depth, int64_t columns,
                                                const Fill& fill) {
   PackedPanels<T> packed{nullptr, depth, columns};
-  packed.data = static_cast<T*>(
-      scratch(slot, static_cast<size_t>(packed.panels() * kTileColumns<T> * depth) * sizeof(T)));
+  packed.data = scratch_of<T>(slot, packed.panels() * kTileColumns<T> * depth);
   parallel_tasks(packed.panels(), [&](int64_t index) {
     const int64_t count = packed.columns_of(index), width = packed.width_of(index);
     T* const target = packed.panel(index);

@@ -62,9 +62,11 @@ void CpuBackend::convert(const Tensor& x, const Tensor& y) {
 void CpuBackend::add(const Tensor& a, const Tensor& b, const Tensor& y) {
   with_activation_type(y.dtype(), [&](auto zero) {
     using T = decltype(zero);
+    using A = Arithmetic<T>;
     const T *const left = a.raw<T>(), *const right = b.raw<T>();
     T* const out = y.raw<T>();
-    for_each_element(y.numel(), [=](int64_t i) { out[i] = static_cast<T>(left[i] + right[i]); });
+    for_each_element(y.numel(),
+                     [=](int64_t i) { out[i] = static_cast<T>(A{left[i]} + A{right[i]}); });
   });
 }
 
@@ -95,7 +97,8 @@ void CpuBackend::relu_forward(const Tensor& x, const Tensor& y) {
     using T = decltype(zero);
     const T* const in = x.raw<T>();
     T* const out = y.raw<T>();
-    for_each_element(y.numel(), [=](int64_t i) { out[i] = in[i] < 0 ? T(0) : in[i]; });
+    for_each_element(y.numel(),
+                     [=](int64_t i) { out[i] = Arithmetic<T>{in[i]} < 0 ? T(0) : in[i]; });
   });
 }
 
@@ -106,8 +109,9 @@ void CpuBackend::relu_backward(const Tensor& y, const Tensor& dy, const Tensor& 
     const T *const forward = y.raw<T>(), *const dout = dy.raw<T>();
     T* const din = dx.raw<T>();
     for_each_element(y.numel(), [=](int64_t i) {
+      const Arithmetic<T> output = forward[i];
       const T gradient = dout[i];
-      din[i] = forward[i] > 0 ? gradient : T(0);
+      din[i] = output > 0 ? gradient : T(0);
     });
   });
 }

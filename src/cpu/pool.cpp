@@ -11,7 +11,8 @@ namespace {
 template <class T>
 void keep_larger(const T* x, uint8_t tap, int64_t C, T* best, uint8_t* best_tap) {
   for (int64_t c = 0; c < C; ++c) {
-    const bool wins = !(x[c] <= best[c]) & (best[c] == best[c]);
+    const Arithmetic<T> value = x[c], so_far = best[c];
+    const bool wins = !(value <= so_far) & (so_far == so_far);
     best[c] = wins ? x[c] : best[c];
     best_tap[c] = wins ? tap : best_tap[c];
   }
@@ -70,7 +71,7 @@ void CpuBackend::max_pool_backward(const Tensor& dy, const Tensor& tap, const Te
         dx.dim(0) * H, W * C,
         [=, dout = dy.raw<T>(), taps = tap.raw<uint8_t>(), din = dx.raw<T>()](int64_t row) {
           const int64_t n = row / H, h = row % H;
-          A* const sum = static_cast<A*>(scratch(0, static_cast<size_t>(C) * sizeof(A)));
+          A* const sum = scratch_of<A>(0, C);
           for (int64_t w = 0; w < W; ++w) {
             T* const gradient = din + (row * W + w) * C;
             for (int64_t c = 0; c < C; ++c) sum[c] = 0;
@@ -101,7 +102,7 @@ void CpuBackend::global_avg_pool_forward(const Tensor& x, const Tensor& y) {
     const A share = A{1} / static_cast<A>(x.dim(1) * x.dim(2));
     for_each_row(x.dim(0), elements, [=, in = x.raw<T>(), out = y.raw<T>()](int64_t n) {
       const T* const image = in + n * elements;
-      A* const sums = static_cast<A*>(scratch(0, static_cast<size_t>(period) * sizeof(A)));
+      A* const sums = scratch_of<A>(0, period);
       sum_columns<1, kStreamed>(
           elements, period, sums,
           [=](auto access, int64_t i, int64_t, auto* s) { s[0] += access.load(image + i); });

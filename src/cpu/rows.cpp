@@ -30,7 +30,7 @@ void CpuBackend::sum_rows(const Tensor& x, const Tensor& y) {
     const int64_t chunks = (N + chunk - 1) / chunk;
     const T* const in = x.raw<T>();
     T* const out = y.raw<T>();
-    T* const partial = static_cast<T*>(scratch(0, (chunks + 1) * period * sizeof(T)));
+    T* const partial = scratch_of<T>(0, (chunks + 1) * period);
     parallel_chunks(N, chunk, [&](int64_t begin, int64_t end) {
       const T* const rows = in + begin * C;
       sum_columns<1, kStreamed>(

@@ -171,7 +171,7 @@ struct StripedPatches {
         C(C),
         strips(ceil_div(tiles, kRows)),
         stride(element_stride(tiles * C)),
-        v(scratch_floats(slot, kProducts * stride)) {}
+        v(scratch_of<float>(slot, kProducts * stride)) {}
 
   MOCO_ALWAYS_INLINE int64_t begin(int64_t strip) const { return tiles * strip / strips; }
   MOCO_ALWAYS_INLINE float* at(int64_t strip) const { return v + begin(strip) * C; }
@@ -294,7 +294,7 @@ void transform_outputs(const Convolution<Stored>& conv, int64_t begin, int64_t e
 template <class Stored>
 void blocks_outermost(const Convolution<Stored>& conv) {
   const int64_t panel_numel = kProducts * element_stride(conv.C * kPanel);
-  float* u = scratch_floats(kSharedSlot, conv.panels() * panel_numel);
+  float* u = scratch_of<float>(kSharedSlot, conv.panels() * panel_numel);
   parallel_tasks(conv.panels(), [&](int64_t panel) {
     transform_weights(conv, panel, 0, conv.C, u + panel * panel_numel);
   });
@@ -304,7 +304,7 @@ void blocks_outermost(const Convolution<Stored>& conv) {
     const int64_t end = conv.grid.count * (block + 1) / blocks;
     const StripedPatches patches(kPatchSlot, end - begin, conv.C);
     for (int64_t strip = 0; strip < patches.strips; ++strip) patches.transform(conv, begin, strip);
-    float* m = scratch_floats(kProductSlot, kProducts * element_stride(patches.tiles * kPanel));
+    float* m = scratch_of<float>(kProductSlot, kProducts * element_stride(patches.tiles * kPanel));
     for (int64_t panel = 0; panel < conv.panels(); ++panel) {
       const int64_t width = conv.width(panel);
       const Prefetch<Stored> y(conv.y + panel * kPanel, conv.OC, width, begin, end,
@@ -321,8 +321,8 @@ void panels_outermost(const Convolution<Stored>& conv) {
   const StripedPatches patches(kSharedSlot, tiles, conv.C);
   parallel_tasks(patches.strips, [&](int64_t strip) { patches.transform(conv, 0, strip); });
   parallel_tasks(conv.panels(), [&](int64_t panel) {
-    float* u = scratch_floats(kWeightSlot, kProducts * element_stride(kPieceChannels * kPanel));
-    float* m = scratch_floats(kProductSlot, kProducts * element_stride(tiles * kPanel));
+    float* u = scratch_of<float>(kWeightSlot, kProducts * element_stride(kPieceChannels * kPanel));
+    float* m = scratch_of<float>(kProductSlot, kProducts * element_stride(tiles * kPanel));
     for (int64_t c = 0; c < conv.C; c += kPieceChannels) {
       const int64_t end = smaller(conv.C, c + kPieceChannels);
       transform_weights(conv, panel, c, end, u);

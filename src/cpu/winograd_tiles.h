@@ -14,15 +14,11 @@ namespace mocograd::MOCO_ISA {
 constexpr int64_t kPanel =
     2 * kGroup;  // output channels that the products are computed for at once
 
-MOCO_ALWAYS_INLINE float* scratch_floats(int slot, int64_t count) {
-  return static_cast<float*>(scratch(slot, static_cast<size_t>(count) * sizeof(float)));
-}
 // A row of a patch above or below the image.
 template <class Stored>
 MOCO_ALWAYS_INLINE const Stored* scratch_zeros(int slot, int64_t C) {
-  const size_t bytes = static_cast<size_t>(kPatch * C) * sizeof(Stored);
-  Stored* zeros = static_cast<Stored*>(scratch(slot, bytes));
-  __builtin_memset(zeros, 0, bytes);
+  Stored* zeros = scratch_of<Stored>(slot, kPatch * C);
+  __builtin_memset(zeros, 0, static_cast<size_t>(kPatch * C) * sizeof(Stored));
   return zeros;
 }
 
@@ -49,17 +45,6 @@ struct TileGrid {
     return p.h + kTile <= H && p.w + kTile <= W;
   }
 };
-
-// Calls f with a value of the type that images are stored as: float, or BFloat16 which becomes
-// floats in a patch and is rounded in a tile.
-template <class F>
-MOCO_ALWAYS_INLINE void with_stored_type(DType dtype, const F& f) {
-  if (dtype == DType::bf16) {
-    f(BFloat16{});
-  } else {
-    f(float{});
-  }
-}
 
 // The distance between the 36 elements of `numel` transformed numbers each, padded so that it is no
 // power of two, which would send all 36 to one set of the cache.

@@ -164,9 +164,9 @@ void accumulate(const WeightGradient<Stored>& job, const Share& share, int64_t b
   const int64_t tiles = end - begin;
   const int64_t v_stride = element_stride(tiles * share.rows);
   const int64_t z_stride = element_stride(tiles * share.columns);
-  float* v = scratch_floats(kPatchSlot, kProducts * v_stride);
-  float* z = scratch_floats(kGradientSlot, kProducts * z_stride);
-  float* d = scratch_floats(kProductSlot, kProducts * element_stride(kUnitRows * kPanel));
+  float* v = scratch_of<float>(kPatchSlot, kProducts * v_stride);
+  float* z = scratch_of<float>(kGradientSlot, kProducts * z_stride);
+  float* d = scratch_of<float>(kProductSlot, kProducts * element_stride(kUnitRows * kPanel));
   transform_patches(job.grid, job.x + share.c, job.C, share.rows / kGroup, begin, end,
                     scratch_zeros<Stored>(kZeroSlot, job.C), v, v_stride);
   transform_gradients(job, share, begin, end, z);
@@ -208,7 +208,7 @@ void backward_weight(const Tensor& x, const Tensor& dy, const Tensor& dw) {
   const int64_t oc_blocks = ceil_div(job.OC, kBlockColumns);
   const int64_t blocks = ceil_div(job.C, kBlockRows) * oc_blocks;
   const int64_t parts = smaller(job.grid.count, ceil_div(kMinTasks, blocks));
-  float* sums = parts == 1 ? dw.raw<float>() : scratch_floats(kSumSlot, parts * job.numel());
+  float* sums = parts == 1 ? dw.raw<float>() : scratch_of<float>(kSumSlot, parts * job.numel());
   parallel_tasks(parts * blocks, [&](int64_t task) {
     const int64_t part = task / blocks, block = task % blocks;
     const int64_t c = block / oc_blocks * kBlockRows, oc = block % oc_blocks * kBlockColumns;

@@ -62,13 +62,8 @@ void correlate(const Correlation<T>& in, const Weights& weights, const PixelOutp
   by_tiles_of(WideTile(), whole);
 }
 
-template <class F>
-void with_storage_type(DType dtype, const F& f) {
+void require_tensor_cores_for(DType dtype) {
   require_tensor_cores(dtype == DType::bf16 ? Precision::bf16 : Precision::tf32);
-  if (dtype == DType::bf16)
-    f(BFloat16());
-  else
-    f(float());
 }
 
 }  // namespace
@@ -81,7 +76,8 @@ bool pipelined_conv2d(const Tensor& image) {
 
 void tensor_core_conv2d_forward(const Tensor& x, const Tensor& w, Conv2dConfig config,
                                 const Tensor& y) {
-  with_storage_type(x.dtype(), [&](auto zero) {
+  require_tensor_cores_for(x.dtype());
+  with_stored_type(x.dtype(), [&](auto zero) {
     using T = decltype(zero);
     const int64_t OC = w.dim(3), K = w.numel() / OC;
     correlate<T>(forward_correlation<T>(x, w.dim(1), config, y),
@@ -92,7 +88,8 @@ void tensor_core_conv2d_forward(const Tensor& x, const Tensor& w, Conv2dConfig c
 
 void tensor_core_conv2d_backward_data(const Tensor& dy, const Tensor& w, Conv2dConfig config,
                                       const Tensor& dx) {
-  with_storage_type(dx.dtype(), [&](auto zero) {
+  require_tensor_cores_for(dx.dtype());
+  with_stored_type(dx.dtype(), [&](auto zero) {
     using T = decltype(zero);
     for_each_class<T, float>(dy, w, config, dx, [](const DataGradientClass<T, float>& part) {
       correlate<T>(part.dy, part.w, part.dx, part.M, part.N, part.K);

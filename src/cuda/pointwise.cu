@@ -22,7 +22,8 @@ __global__ void convert_kernel(int64_t n, const From* x, To* y) {
 template <class T>
 __global__ void add_kernel(int64_t n, const T* a, const T* b, T* y) {
   const int64_t i = grid_index();
-  if (i < n) y[i] = static_cast<T>(a[i] + b[i]);
+  using A = Arithmetic<T>;
+  if (i < n) y[i] = static_cast<T>(A{a[i]} + A{b[i]});
 }
 
 template <class T>
@@ -40,13 +41,13 @@ __global__ void scale_kernel(int64_t n, const T* x, T factor, T* y) {
 template <class T>
 __global__ void relu_forward_kernel(int64_t n, const T* x, T* y) {
   const int64_t i = grid_index();
-  if (i < n) y[i] = x[i] < 0 ? T(0) : x[i];
+  if (i < n) y[i] = Arithmetic<T>{x[i]} < 0 ? T(0) : x[i];
 }
 
 template <class T>
 __global__ void relu_backward_kernel(int64_t n, const T* y, const T* dy, T* dx) {
   const int64_t i = grid_index();
-  if (i < n) dx[i] = y[i] > 0 ? dy[i] : T(0);
+  if (i < n) dx[i] = Arithmetic<T>{y[i]} > 0 ? dy[i] : T(0);
 }
 
 // Several tensors for one launch. A block takes kOfBlock numbers of one of them: those of tensor i

@@ -20,18 +20,18 @@ __global__ void max_pool_forward_kernel(int64_t n, PoolShape shape, const T* x, 
   if (i >= n) return;
   const auto [H, W, C, OH, OW] = shape;
   const int64_t c = i % C, ow = i / C % OW, oh = i / C / OW % OH, image = i / C / OW / OH;
-  T best{};
+  Arithmetic<T> best{};
   int best_tap = -1;
   for (int number = 0; number < 9; ++number) {
     const int64_t h = 2 * oh - 1 + number / 3, w = 2 * ow - 1 + number % 3;
     if (h < 0 || h >= H || w < 0 || w >= W) continue;
-    const T value = x[((image * H + h) * W + w) * C + c];
+    const Arithmetic<T> value = x[((image * H + h) * W + w) * C + c];
     if (best_tap < 0 || (!(value <= best) && best == best)) {
       best = value;
       best_tap = number;
     }
   }
-  y[i] = best;
+  y[i] = static_cast<T>(best);
   tap[i] = static_cast<uint8_t>(best_tap);
 }
 

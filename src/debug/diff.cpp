@@ -15,16 +15,28 @@
 namespace mocograd {
 namespace {
 
-// Numbers in the order of their representations, so that neighbours differ by one.
+// A number's place among those of a floating-point dtype, so that neighbours differ by one.
 template <class Float, class Integer>
 int64_t position(double value) {
   const Integer bits = std::bit_cast<Integer>(static_cast<Float>(value));
   return bits < 0 ? std::numeric_limits<Integer>::min() - bits : bits;
 }
+int64_t position(double value, DType dtype) {
+  if (dtype == DType::bf16) return position<BFloat16, int16_t>(value);
+  if (dtype == DType::f32) return position<float, int32_t>(value);
+  return position<double, int64_t>(value);
+}
 
-double ulps_between(double a, double b, bool single) {
-  const int64_t i = single ? position<float, int32_t>(a) : position<double, int64_t>(a);
-  const int64_t j = single ? position<float, int32_t>(b) : position<double, int64_t>(b);
+// The one of two dtypes in which fewer numbers can be told apart.
+DType narrower(DType a, DType b) {
+  for (const DType dtype : {DType::bf16, DType::f32, DType::f64})
+    if (a == dtype || b == dtype) return dtype;
+  return DType::i64;
+}
+
+double ulps_between(double a, double b, DType dtype) {
+  if (dtype == DType::i64) return std::abs(a - b);
+  const int64_t i = position(a, dtype), j = position(b, dtype);
   // Unsigned, as the distance of two int64 may be none; and before it becomes a double, which has
   // not enough digits for a position.
   const auto low = static_cast<uint64_t>(std::min(i, j));
@@ -80,7 +92,7 @@ std::vector<std::string> ordered_names(const NamedTensors& dump) {
 TensorDifference compare(const std::string& name, const Tensor& a, const Tensor& b) {
   TensorDifference result{.name = name, .shape_a = a.shape(), .shape_b = b.shape(), .index = {}};
   if (!result.comparable()) return result;
-  const bool single = a.dtype() != DType::f64 || b.dtype() != DType::f64;
+  const DType dtype = narrower(a.dtype(), b.dtype());
   const std::vector<double> left = a.to_vector(), right = b.to_vector();
   double square = 0, reference = 0, largest = 0;
   int64_t worst = 0;
@@ -99,7 +111,7 @@ TensorDifference compare(const std::string& name, const Tensor& a, const Tensor&
       largest = std::max(largest, std::abs(right[i]));
     }
     if (std::isfinite(abs))
-      result.ulps = std::max(result.ulps, ulps_between(left[i], right[i], single));
+      result.ulps = std::max(result.ulps, ulps_between(left[i], right[i], dtype));
   }
   if (result.max_abs > 0) {
     result.max_rel =

@@ -40,10 +40,10 @@ std::string advice_for(NonFiniteSource source) {
 }
 
 // What to say after the advice: how the step is replayed, or why it cannot be.
-std::string save(const NonFiniteStep& step, const Rerun& rerun) {
+std::string save(const NonFiniteStep& step, const Rerun& rerun, const std::string& compute_flags) {
   try {
     save_replay(step.replay, step, rerun);
-    return "moco debug replay " + step.replay + " computes this step again";
+    return "moco debug replay " + step.replay + compute_flags + " computes this step again";
   } catch (const Error& error) {
     return std::string("no replay: ") + error.what();
   }
@@ -51,11 +51,12 @@ std::string save(const NonFiniteStep& step, const Rerun& rerun) {
 
 }  // namespace
 
-Error explain(const NonFiniteStep& step, std::optional<double> previous_learning_rate) {
+Error explain(const NonFiniteStep& step, std::optional<double> previous_learning_rate,
+              const std::string& compute_flags) {
   const int64_t number = step.progress.step + 1;
   Rerun again = rerun(step.moco, step.views, /*fused=*/false, number);
   if (!again.origin) again = rerun(step.moco, step.views, /*fused=*/true, number);
-  const std::string saved = save(step, again);
+  const std::string saved = save(step, again, compute_flags);
   const std::string prefix = detail::concatenate("step ", number, ": ");
   if (!again.origin)
     return Error(prefix + step.error.what() + "; computed again it is finite",

@@ -13,7 +13,9 @@ namespace mocograd {
 
 // The error that ends the run: the producer, its place, the statistics of what it read, and how to
 // replay the step; saves the step at step.replay. previous_learning_rate: of the step before,
-// nothing where this process has computed none.
-Error explain(const NonFiniteStep& step, std::optional<double> previous_learning_rate);
+// nothing where this process has computed none. compute_flags: what the replay's command line needs
+// besides, to compute as this process does (" --precision bf16").
+Error explain(const NonFiniteStep& step, std::optional<double> previous_learning_rate,
+              const std::string& compute_flags = "");
 
 }  // namespace mocograd

@@ -7,7 +7,7 @@
 // The reader is strict, because checkpoints come from anywhere: the header's length fits the file,
 // keys are unique, offsets leave no hole, overlap nothing and end with the file, and each tensor's
 // bytes are what its dtype and shape need. It asks for memory only after all of that was checked.
-// F32, F64, I64 and U8 can be read; the format's other types are refused by name.
+// F32, F64, BF16, I64 and U8 can be read; the format's other types are refused by name.
 #pragma once
 
 #include <map>

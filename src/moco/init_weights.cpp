@@ -39,7 +39,7 @@ StateDict encoder_tensors(const StateDict& tensors) {
 
 bool same_kind(const Tensor& a, const Tensor& b) {
   const auto floating = [](const Tensor& x) {
-    return x.dtype() == DType::f32 || x.dtype() == DType::f64;
+    return x.dtype() != DType::i64 && x.dtype() != DType::u8;
   };
   return a.shape() == b.shape() && floating(a) == floating(b);
 }

@@ -90,6 +90,7 @@ class Backend {
                     const Tensor& c) = 0;
 
   // ---- convolution (cross-correlation), x and y f32, f64 or bf16 ---------------------------------
+  //   with bf16 a GPU rounds w to bf16 before the product
   //   x: [N, H, W, C]; w: [KH, KW, C, OC]; y: [N, OH, OW, OC], OH = (H + 2·padding − KH)/stride + 1
 
   // y[n,oh,ow,oc] = Σ_{kh,kw,c} x[n, oh·stride − padding + kh, ow·stride − padding + kw, c]

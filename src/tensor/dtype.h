@@ -49,26 +49,50 @@ MOCO_ALWAYS_INLINE void with_element_type(DType dtype, const F& f) {
   }
 }
 
-// The same, where only f32, f64 and bf16 are possible: activations.
+// The same, where only f32, f64 and bf16 are possible: activations. (Here and below: operations have
+// refused the others, autograd/argument_types.h.)
 template <class F>
 MOCO_ALWAYS_INLINE void with_activation_type(DType dtype, const F& f) {
   switch (dtype) {
+    case DType::f32:
+      return f(float{});
     case DType::f64:
       return f(double{});
     case DType::bf16:
       return f(BFloat16{});
-    default:
-      return f(float{});
+    case DType::i64:
+    case DType::u8:
+      __builtin_trap();
   }
 }
 
 // The same, where only f32 and f64 are possible.
 template <class F>
 MOCO_ALWAYS_INLINE void with_float_type(DType dtype, const F& f) {
-  if (dtype == DType::f64) {
-    f(double{});
-  } else {
-    f(float{});
+  switch (dtype) {
+    case DType::f32:
+      return f(float{});
+    case DType::f64:
+      return f(double{});
+    case DType::bf16:
+    case DType::i64:
+    case DType::u8:
+      __builtin_trap();
+  }
+}
+
+// The same, where only f32 and bf16 are possible: what f32 kernels store.
+template <class F>
+MOCO_ALWAYS_INLINE void with_stored_type(DType dtype, const F& f) {
+  switch (dtype) {
+    case DType::f32:
+      return f(float{});
+    case DType::bf16:
+      return f(BFloat16{});
+    case DType::f64:
+    case DType::i64:
+    case DType::u8:
+      __builtin_trap();
   }
 }
 

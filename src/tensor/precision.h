@@ -4,7 +4,8 @@
 //   tf32    CUDA: gemm and the convolutions on the tensor cores, factors rounded to 10 bits after
 //           the point, sums in fp32
 //   bf16    activations and their gradients are stored in bf16 (tensor/bfloat16.h); parameters,
-//           their gradients, statistics, the head and the loss stay f32, sums are taken in fp32
+//           their gradients, statistics, the head and the loss stay f32, sums are taken in fp32;
+//           CUDA rounds a convolution's weights to bf16 before the product, the CPU does not
 #pragma once
 
 namespace mocograd {

@@ -27,6 +27,7 @@ RandomStream::RandomStream(uint64_t seed, Purpose purpose, uint32_t epoch, uint3
       counter_{0, sample, epoch, static_cast<uint32_t>(purpose) | uint32_t{view} << 16} {}
 
 uint32_t RandomStream::next() {
+  MOCO_CHECK(!is_none(), "random: a stream of Purpose::none was drawn from");
   if (used_ == 4) {
     block_ = philox4x32(counter_, key_);
     ++counter_[0];

@@ -39,6 +39,7 @@ int main() {
   const Shape shape{128, 32, 32, 3}, scalar;
   const Tensor undefined;
   const Tensor numbers = Tensor::from({0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11}, {3, 4});
+  const Tensor halves = numbers.to(DType::bf16);
   const Tensor labels = Tensor::from({3, 1, 4}, {3}, {.dtype = DType::i64});
   const Tensor damaged = Tensor::from(
       {1, std::numeric_limits<double>::quiet_NaN(), 3, std::numeric_limits<double>::infinity()},

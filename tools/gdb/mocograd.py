@@ -22,7 +22,7 @@ FIRST = 8  # numbers of a tensor that print shows
 MOST = 1000  # numbers that mocotensor shows
 COUNTED = 1 << 20  # numbers that statistics are taken of
 
-TYPE_CODES = {"f32": "f", "f64": "d", "i64": "q", "u8": "B"}
+TYPE_CODES = {"f32": "f", "f64": "d", "bf16": "H", "i64": "q", "u8": "B"}
 
 
 # ---- parts of the standard library ---------------------------------------------------------------
@@ -69,11 +69,14 @@ def numbers_of(tensor, most):
     device = enumerator(tensor["device_"])
     if device == "cuda":
         raise gdb.MemoryError("they are in the memory of the GPU")
-    numbers = array.array(TYPE_CODES[enumerator(tensor["dtype_"])])
+    dtype = enumerator(tensor["dtype_"])
+    numbers = array.array(TYPE_CODES[dtype])
     count = min(math.prod(dims_of(tensor["shape_"])), most)
     if count:
         memory = gdb.selected_inferior().read_memory(int(tensor["data_"]), count * numbers.itemsize)
         numbers.frombytes(bytes(memory))
+    if dtype == "bf16":  # the upper halves of floats
+        numbers = array.array("f", array.array("I", (x << 16 for x in numbers)).tobytes())
     return numbers
 
 

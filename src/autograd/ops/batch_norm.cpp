@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "autograd/argument_types.h"
 #include "autograd/gradcheck.h"
 #include "autograd/ops/conv2d.h"
 #include "autograd/ops/pointwise.h"
@@ -12,16 +13,22 @@ namespace {
 void check_arguments(const char* op, const Tensor& x, const Tensor& gamma, const Tensor& beta,
                      const BatchNormConfig& config, const BatchNormStatistics& statistics) {
   MOCO_CHECK(x.defined() && x.ndim() >= 2, op, ": needs x [N, …, C], got ", x.describe());
+  check_activation(op, x);
   const int64_t channels = x.dim(x.ndim() - 1);
+  const Tensor &mean = statistics.mean, &var = statistics.var;
   MOCO_CHECK(gamma.defined() && beta.defined() && gamma.shape() == Shape({channels}) &&
                  beta.shape() == Shape({channels}),
              op, ": x has ", channels, " channels, gamma is ", gamma.describe(), ", beta ",
              beta.describe());
-  MOCO_CHECK(statistics.mean.defined() && statistics.mean.ndim() == 2 &&
-                 statistics.mean.dim(1) == channels && statistics.var.defined() &&
-                 statistics.var.shape() == statistics.mean.shape(),
-             op, ": statistics must be [S, ", channels, "], got ", statistics.mean.describe());
-  const int64_t splits = statistics.mean.dim(0);
+  MOCO_CHECK(mean.defined() && mean.ndim() == 2 && mean.dim(1) == channels && var.defined() &&
+                 var.shape() == mean.shape(),
+             op, ": statistics must be [S, ", channels, "], got ", mean.describe());
+  for (const Tensor* one : {&gamma, &beta, &mean, &var})
+    MOCO_CHECK(one->dtype() == arithmetic_dtype(x.dtype()), op, ": for x ", x.describe(),
+               " gamma, beta, mean and var must be ", name_of(arithmetic_dtype(x.dtype())),
+               ", they are ", name_of(gamma.dtype()), ", ", name_of(beta.dtype()), ", ",
+               name_of(mean.dtype()), " and ", name_of(var.dtype()));
+  const int64_t splits = mean.dim(0);
   MOCO_CHECK(splits >= 1 && x.dim(0) % splits == 0, op, ": a batch of ", x.dim(0),
              " cannot be cut into ", splits, " equal groups");
   MOCO_CHECK(config.batch_statistics || splits == 1, op, ": given statistics have one group, got ",
@@ -36,8 +43,9 @@ Variable normalize(const char* op, const Variable& x, const Variable* residual,
   const Tensor mean = statistics.mean, var = statistics.var;
   check_arguments(op, saved_x, saved_gamma, beta.data(), config, statistics);
   const Tensor shortcut = residual ? residual->data() : Tensor();
-  MOCO_CHECK(!residual || (shortcut.defined() && shortcut.shape() == x.shape()), op, ": residual ",
-             shortcut.describe(), " for x ", saved_x.describe());
+  MOCO_CHECK(!residual || (shortcut.defined() && shortcut.shape() == x.shape() &&
+                           shortcut.dtype() == saved_x.dtype()),
+             op, ": residual ", shortcut.describe(), " for x ", saved_x.describe());
 
   const Tensor y = Tensor::empty_like(saved_x);
   y.backend().batch_norm_forward(saved_x, saved_gamma, beta.data(), shortcut, config, mean, var, y);

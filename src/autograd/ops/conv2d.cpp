@@ -1,5 +1,6 @@
 #include "autograd/ops/conv2d.h"
 
+#include "autograd/argument_types.h"
 #include "autograd/gradcheck.h"
 
 namespace mocograd {
@@ -9,6 +10,7 @@ Shape conv2d_shape(const char* op, const Tensor& x, const Tensor& w, Conv2dConfi
                  w.dtype() == arithmetic_dtype(x.dtype()),
              op, ": needs x [N, H, W, C] and w [KH, KW, C, OC] of one dtype (bf16 with f32): x ",
              x.describe(), ", w ", w.describe());
+  check_activation(op, x);
   MOCO_CHECK(x.dim(3) == w.dim(2), op, ": x has ", x.dim(3), " channels, w expects ", w.dim(2),
              ": x ", x.shape().to_string(), ", w ", w.shape().to_string());
   MOCO_CHECK(config.stride >= 1 && config.padding >= 0, op, ": stride ", config.stride,

@@ -1,5 +1,6 @@
 #include "autograd/ops/cross_entropy.h"
 
+#include "autograd/argument_types.h"
 #include "autograd/gradcheck.h"
 #include "tensor/backend.h"
 
@@ -10,6 +11,7 @@ Variable cross_entropy(const Variable& x, const Tensor& label) {
                  label.shape() == Shape({x.dim(0)}) && x.data().numel() > 0,
              "cross_entropy: needs x [N, C] and i64 labels [N], got ", x.data().describe(), " and ",
              label.describe());
+  check_float("cross_entropy", x.data());
   if (label.device() == Device::cpu) {
     for (double value : label.to_vector())
       MOCO_CHECK(0 <= value && value < static_cast<double>(x.dim(1)), "cross_entropy: label ",

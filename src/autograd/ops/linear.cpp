@@ -1,5 +1,6 @@
 #include "autograd/ops/linear.h"
 
+#include "autograd/argument_types.h"
 #include "autograd/gradcheck.h"
 #include "tensor/backend.h"
 
@@ -36,6 +37,7 @@ void product_backward(const Tensor& a, const Tensor& b, const Tensor& dy, InputG
 
 Variable matmul_transposed(const Variable& a, const Variable& b) {
   check_product("matmul_transposed", a.data(), b.data());
+  check_float("matmul_transposed", a.data());
   const Tensor saved_a = a.data(), saved_b = b.data();
   const OperationDetails details{{saved_a, saved_b},
                                  [](const auto& in) { return matmul_transposed(in[0], in[1]); }};
@@ -52,9 +54,11 @@ const GradcheckCase matmul_case("matmul_transposed", [](RandomStream& random) ->
 
 Variable linear(const Variable& x, const Variable& w, const Variable& b) {
   check_product("linear", x.data(), w.data());
-  MOCO_CHECK(b.ndim() == 1 && b.dim(0) == w.dim(0),
-             "linear: the bias must have one number for each row of w: b ", b.data().describe(),
-             ", w ", w.data().describe());
+  check_float("linear", x.data());
+  MOCO_CHECK(
+      b.defined() && b.ndim() == 1 && b.dim(0) == w.dim(0) && b.data().dtype() == w.data().dtype(),
+      "linear: the bias must have one number for each row of w, of its dtype: b ",
+      b.data().describe(), ", w ", w.data().describe());
   const Tensor saved_x = x.data(), saved_w = w.data();
   const Tensor y = product_transposed(saved_x, saved_w);
   y.backend().add_bias(y, b.data(), y);

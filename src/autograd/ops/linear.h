@@ -1,4 +1,4 @@
-// Matrix products.
+// Matrix products, f32 or f64.
 #pragma once
 
 #include "autograd/variable.h"

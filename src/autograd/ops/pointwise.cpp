@@ -1,5 +1,6 @@
 #include "autograd/ops/pointwise.h"
 
+#include "autograd/argument_types.h"
 #include "autograd/gradcheck.h"
 #include "tensor/backend.h"
 
@@ -22,6 +23,7 @@ Shape random_shape(RandomStream& random) {
 
 Variable add(const Variable& a, const Variable& b) {
   check_same("add", a.data(), b.data());
+  check_activation("add", a.data());
   const Tensor y = Tensor::empty_like(a.data());
   y.backend().add(a.data(), b.data(), y);
   const OperationDetails details{{}, [](const auto& in) { return add(in[0], in[1]); }};
@@ -39,6 +41,7 @@ const GradcheckCase add_case("add", [](RandomStream& random) -> GradcheckInstanc
 
 Variable multiply(const Variable& a, const Variable& b) {
   check_same("multiply", a.data(), b.data());
+  check_float("multiply", a.data());
   const Tensor y = Tensor::empty_like(a.data());
   y.backend().multiply(a.data(), b.data(), y);
   const Tensor saved_a = a.data(), saved_b = b.data();
@@ -60,6 +63,7 @@ const GradcheckCase multiply_case("multiply", [](RandomStream& random) -> Gradch
 });
 
 Variable scale(const Variable& x, double factor) {
+  check_float("scale", x.data());
   const Tensor y = Tensor::empty_like(x.data());
   y.backend().scale(x.data(), factor, y);
   const OperationDetails details{{}, [factor](const auto& in) { return scale(in[0], factor); }};
@@ -78,6 +82,7 @@ const GradcheckCase scale_case("scale", [](RandomStream& random) -> GradcheckIns
 });
 
 Variable relu(const Variable& x) {
+  check_activation("relu", x.data());
   const Tensor y = Tensor::empty_like(x.data());
   y.backend().relu_forward(x.data(), y);
   const OperationDetails details{{y}, [](const auto& in) { return relu(in[0]); }};
@@ -95,6 +100,7 @@ const GradcheckCase relu_case("relu", [](RandomStream& random) -> GradcheckInsta
 });
 
 Variable sum(const Variable& x) {
+  check_float("sum", x.data());
   const Tensor y = Tensor::empty({1}, x.data().options());
   y.backend().sum_rows(x.data().reshape({x.data().numel(), 1}), y);
   const Shape shape = x.shape();

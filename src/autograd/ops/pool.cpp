@@ -1,5 +1,6 @@
 #include "autograd/ops/pool.h"
 
+#include "autograd/argument_types.h"
 #include "autograd/gradcheck.h"
 #include "tensor/backend.h"
 
@@ -9,6 +10,7 @@ namespace {
 void check_image(const char* op, const Tensor& x) {
   MOCO_CHECK(x.defined() && x.ndim() == 4 && x.numel() > 0, op, ": needs x [N, H, W, C], got ",
              x.describe());
+  check_activation(op, x);
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 #include "autograd/ops/rows.h"
 
+#include "autograd/argument_types.h"
 #include "autograd/gradcheck.h"
 #include "tensor/backend.h"
 
@@ -8,6 +9,7 @@ namespace mocograd {
 Variable l2_normalize(const Variable& x, double eps) {
   MOCO_CHECK(x.defined() && x.ndim() == 2, "l2_normalize: needs x [N, C], got ",
              x.data().describe());
+  check_float("l2_normalize", x.data());
   const Tensor y = Tensor::empty_like(x.data());
   const Tensor norm = Tensor::empty({x.dim(0)}, y.options());
   y.backend().l2_normalize_forward(x.data(), eps, y, norm);
@@ -35,6 +37,7 @@ Variable row_dot(const Variable& a, const Variable& b) {
                  saved_a.dtype() == saved_b.dtype(),
              "row_dot: needs a and b [N, C], got ", saved_a.describe(), " and ",
              saved_b.describe());
+  check_float("row_dot", saved_a);
   const Tensor y = Tensor::empty({a.dim(0), 1}, saved_a.options());
   y.backend().row_dot(saved_a, saved_b, y);
   const OperationDetails details{{saved_a, saved_b},

@@ -1,4 +1,4 @@
-// Operations on the rows of matrices, from which InfoNCE is built.
+// Operations on the rows of matrices, f32 or f64, from which InfoNCE is built.
 #pragma once
 
 #include "autograd/variable.h"

@@ -32,8 +32,7 @@ void copy_patches(const LadderConv& p, const float* image, float* row) {
 void conv_3_im2col(const LadderConv& p) {
   constexpr int kPatchSlot = 1;  // gemm_5_packing has slot 0
   const int64_t pixels = p.H * p.W;
-  float* patches = static_cast<float*>(
-      scratch(kPatchSlot, static_cast<size_t>(pixels * 9 * p.C) * sizeof(float)));
+  float* patches = scratch_of<float>(kPatchSlot, pixels * 9 * p.C);
   for (int64_t n = 0; n < p.N; ++n) {
     copy_patches(p, p.x + n * pixels * p.C, patches);
     gemm_5_packing({pixels, p.OC, 9 * p.C, patches, p.w, p.y + n * pixels * p.OC});

@@ -28,12 +28,10 @@ void point_to_taps(const LadderConv& p, int64_t first, int64_t count, const floa
 void conv_4_pointers(const LadderConv& p) {
   enum ScratchSlot { kPanelSlot, kZeroSlot };
   const int64_t K = 9 * p.C, pixels = p.N * p.H * p.W;
-  const size_t numel = static_cast<size_t>(ceil_div(p.OC, kRungColumns) * kRungColumns * K);
-  float* panels = static_cast<float*>(scratch(kPanelSlot, numel * sizeof(float)));
+  float* panels = scratch_of<float>(kPanelSlot, ceil_div(p.OC, kRungColumns) * kRungColumns * K);
   for (int64_t oc = 0; oc < p.OC; oc += kRungColumns) pack_panel(p.w, K, p.OC, oc, panels + oc * K);
-  const size_t pixel_bytes = static_cast<size_t>(p.C) * sizeof(float);
-  float* zeros = static_cast<float*>(scratch(kZeroSlot, pixel_bytes));
-  __builtin_memset(zeros, 0, pixel_bytes);
+  float* zeros = scratch_of<float>(kZeroSlot, p.C);
+  __builtin_memset(zeros, 0, static_cast<size_t>(p.C) * sizeof(float));
 
   for (int64_t pixel = 0; pixel < pixels;) {
     const bool whole = pixels - pixel >= kRungRows;

@@ -11,8 +11,7 @@ namespace mocograd::MOCO_ISA {
 
 void gemm_5_packing(const LadderProduct& p) {
   constexpr int kPanelSlot = 0;
-  const size_t numel = static_cast<size_t>(p.K * kRungColumns);
-  float* panel = static_cast<float*>(scratch(kPanelSlot, numel * sizeof(float)));
+  float* panel = scratch_of<float>(kPanelSlot, p.K * kRungColumns);
   for (int64_t n = 0; n < p.N; n += kRungColumns) {
     const int64_t width = pack_panel(p.b, p.K, p.N, n, panel);
     tiles_of_matrix(p.a, p.K, p.M, p.K, panel, width, p.c + n, p.N, width);
