@@ -132,6 +132,13 @@ TEST(DeviceProblem, Tf32NeedsTensorCores) {
             "--precision tf32: it takes compute capability 8.0, this GPU has 7.5");
 }
 
+TEST(DeviceProblem, KernelsAreCalledByWhatResultsDependOn) {
+  EXPECT_EQ(kernels_of_gpu(900, true, Precision::fp32), "cuda 9.0");
+  EXPECT_EQ(kernels_of_gpu(900, true, Precision::tf32), "cuda 9.0, mma");
+  EXPECT_EQ(kernels_of_gpu(900, true, Precision::bf16), "cuda 9.0, wgmma");
+  EXPECT_EQ(kernels_of_gpu(860, false, Precision::bf16), "cuda 8.6, mma");
+}
+
 TEST(DeviceProblem, NoMemory) {
   EXPECT_EQ(no_memory_text(size_t{2} << 30, size_t{1000} << 20, size_t{81000} << 20),
             "cuda: cannot allocate 2048 MiB: 1000 of the GPU's 81000 MiB are free");

@@ -34,6 +34,35 @@ else
   echo 'skipped: a machine without a GPU: nvidia-smi is here'
 fi
 
+# stands_in NAME TEXT CODE: a program of this name that prints this and ends so, in $scratch/bin
+stands_in() {
+  mkdir -p "$scratch/bin"
+  printf '#!/bin/sh\necho "%s"\nexit %s\n' "$2" "$3" >"$scratch/bin/$1"
+  chmod +x "$scratch/bin/$1"
+}
+path=$PATH
+PATH=$scratch/bin:$PATH
+stands_in nvidia-smi 'Failed to initialize NVML: Driver/library version mismatch' 18
+check 'an nvidia-smi that fails' refused 1 \
+  'nvidia-smi finds no GPU here (Failed to initialize NVML: Driver/library version mismatch); DEVICE=' suite
+if command -v dpkg >/dev/null; then
+  stands_in cp '' 1
+  check 'headers that cannot be copied' refused 1 'could not be filled' deps "$scratch/deps"
+else
+  echo 'skipped: headers that cannot be copied: dpkg is not here'
+fi
+PATH=$path
+
+# shellcheck disable=SC2034  # parts.sh reads them
+LIMIT=100 began=$(date +%s)
+check 'a command ends in time' boxed 5 true
+check 'a command is stopped' sh -c '. tools/gpu/parts.sh; LIMIT=100 began=$(date +%s); boxed 1 sleep 9; [ $? -eq 124 ]'
+check 'with no time left nothing runs' \
+  sh -c '. tools/gpu/parts.sh; LIMIT=0 began=$(date +%s); boxed 5 touch "$1"; [ $? -eq 124 ] && ! [ -e "$1" ]' - "$scratch/ran"
+job "$scratch/job" sh -c 'echo half a line; exit 3'
+check 'a job keeps its output and exit code' reads 'half a line
+exit code 3' cat "$scratch/job"
+
 # ---- the suite's output --------------------------------------------------------------------------------
 
 cat >"$scratch/tests.0" <<'TEXT'
@@ -62,6 +91,9 @@ check 'sums of the suite, and what failed' reads \
 
 7 passed, 4 failed, 2 skipped' summarize_suite "$scratch/tests.0" "$scratch"/script.*
 
+printf '[       OK ] A.B/%s (3 ms)\n' cuda_f32 cuda cuda_symmetric cuda_emulated_f32 avx2_f32 >"$scratch/passed"
+check 'what passed on the GPU' reads 3 passed_on_gpu <"$scratch/passed"
+
 # ---- compute-sanitizer's -------------------------------------------------------------------------------
 
 cat >"$scratch/memcheck" <<'TEXT'
@@ -83,6 +115,12 @@ printf '========= COMPUTE-SANITIZER\n========= Error: Device not supported\n' >"
 check 'a sanitizer that refuses the device' reads \
   'initcheck: 0 of 0 tests passed, 0 failed, 0 skipped; Error: Device not supported' \
   summarize_sanitizer initcheck "$scratch/refused"
+not() { ! "$@"; }
+check 'content: it ended' sanitizer_is_content "$scratch/memcheck"
+check 'not content: it was stopped' not sanitizer_is_content "$scratch/stopped"
+check 'not content: it refused' not sanitizer_is_content "$scratch/refused"
+{ cat "$scratch/memcheck" && echo '[  FAILED  ] Kernels/GemmTest.D/cuda_f32 (1 ms)'; } >"$scratch/failed"
+check 'not content: a test failed' not sanitizer_is_content "$scratch/failed"
 
 # ---- the profilers' ------------------------------------------------------------------------------------
 
@@ -100,12 +138,10 @@ cat >"$scratch/ncu" <<'TEXT'
 "ID","Process ID","Process Name","Host Name","Kernel Name","Context","Stream","Block Size","Grid Size","Device","CC","Section Name","Metric Name","Metric Unit","Metric Value"
 "0","7","moco","127.0.0.1","void mocograd::cuda_device::(anonymous namespace)::add_kernel<float>(long, const T1 *, T1 *)","1","7","(256, 1, 1)","(4, 1, 1)","0","9.0","Command line profiler metrics","gpu__time_duration.sum","ns","1,234"
 "1","7","moco","127.0.0.1","void mocograd::cuda_device::(anonymous namespace)::add_kernel<double>(long, const T1 *, T1 *)","1","7","(256, 1, 1)","(4, 1, 1)","0","9.0","Command line profiler metrics","gpu__time_duration.sum","ns","766"
-"2","7","moco","127.0.0.1","mocograd::cuda_device::(anonymous namespace)::fma_kernel(int, float, float, float *)","1","7","(256, 1, 1)","(4, 1, 1)","0","9.0","Command line profiler metrics","gpu__time_duration.sum","ns","9,000,000"
 TEXT
 check "ncu's kernels" reads \
   '1 1234 void mocograd::cuda_device::(anonymous namespace)::add_kernel<float>(long, const T1 *, T1 *)
-1 766 void mocograd::cuda_device::(anonymous namespace)::add_kernel<double>(long, const T1 *, T1 *)
-1 9000000 mocograd::cuda_device::(anonymous namespace)::fma_kernel(int, float, float, float *)' \
+1 766 void mocograd::cuda_device::(anonymous namespace)::add_kernel<double>(long, const T1 *, T1 *)' \
   ncu_kernels <"$scratch/ncu"
 
 printf 'a line\nkernel 3 0.0015 void mocograd::cuda_device::(anonymous namespace)::add_kernel<float>(long)\n' >"$scratch/own"
@@ -114,7 +150,7 @@ check 'our own times' reads '3 1500 void mocograd::cuda_device::(anonymous names
 
 ncu_kernels <"$scratch/ncu" >"$scratch/launches"
 nsys_kernels <"$scratch/nsys" >>"$scratch/launches"
-check 'the table: by name, longest first, without the limits' reads \
+check 'the table: by name, longest first' reads \
   '| kernel | launches | ms | share |
 | --- | ---: | ---: | ---: |
 | tile_product_kernel | 3 | 0.003 | 50.0 % |
@@ -124,6 +160,6 @@ check 'the table: by name, longest first, without the limits' reads \
 printf '{"event":"step","loss":7.5,"images_per_s":12}\n{"event":"step","loss":6.25,"images_per_s":1.5e3}\n' \
   >"$scratch/metrics.jsonl"
 check 'the last loss' reads 6.25 metric "$scratch/metrics.jsonl" loss
-check 'the last rate' reads 1.5e3 metric "$scratch/metrics.jsonl" images_per_s
+check 'the average rate: of images, by seconds' reads 23.8 average_rate "$scratch/metrics.jsonl"
 
 finish

@@ -46,7 +46,8 @@ struct Kernels {
     if (device == Device::cpu) return name_of(set);
     return std::string(device == Device::cuda ? "cuda" : "cuda_emulated") +
            (cublas ? "_cublas" : "") + (precision == Precision::tf32 ? "_tf32" : "") +
-           (instructions == TensorCoreInstructions::wgmma ? "_wgmma" : "");
+           (instructions == TensorCoreInstructions::wgmma ? "_wgmma" : "") +
+           (instructions == TensorCoreInstructions::mma ? "_mma" : "");
   }
 };
 
@@ -62,11 +63,13 @@ inline std::vector<Kernels> all_kernels() {
   return kernels;
 }
 
-// Those that take bf16: all, and on the emulator, which has no choice of its own, wgmma too.
+// Those that take bf16: all, on the emulator wgmma too, and on a GPU mma: what each does not choose.
 inline std::vector<Kernels> bf16_kernels() {
   std::vector<Kernels> kernels = all_kernels();
   kernels.push_back(
       {.device = Device::cuda_emulated, .instructions = TensorCoreInstructions::wgmma});
+  if (device_problem(Device::cuda).empty())
+    kernels.push_back({.device = Device::cuda, .instructions = TensorCoreInstructions::mma});
   return kernels;
 }
 

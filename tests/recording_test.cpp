@@ -68,6 +68,21 @@ TEST_P(RecordingTest, KeepsWhatIsFreedMeanwhile) {
   EXPECT_EQ(y.to_vector(), Values(100, 6));
 }
 
+// Nor does the memory of a recording go that ends meanwhile.
+TEST_P(RecordingTest, KeepsTheMemoryOfAnother) {
+  Tensor kept;
+  std::function<void()> first = kernels().record([&] { kept = Tensor::full({100}, 3, options()); });
+  const Tensor y = poisoned({100});
+  const std::function<void()> replay = kernels().record([&] {
+    kernels().scale(kept, 2, y);
+    kept = Tensor();
+    first = {};
+  });
+  const Tensor other = Tensor::full({100}, 7, options());
+  replay();
+  EXPECT_EQ(y.to_vector(), Values(100, 6));
+}
+
 TEST_P(RecordingTest, AfterAnErrorKernelsRunAgain) {
   const Tensor x = Tensor::full({3}, 1, options());
   EXPECT_THROW(kernels().record([&] {

@@ -57,10 +57,10 @@ fill() {
       [ -f "/usr/include/$file" ] || continue
       to=$1/include/${file#"$machine"/}
       mkdir -p "$(dirname "$to")" && cp -L "/usr/include/$file" "$to" || return 1
-    done
+    done || return 1
     grep -E '/lib[a-z+_]*(gtest|z|curl|crypto|archive|edit)\.(so|a)$' "$1/files" | while read -r file; do
       keep_library "$file" "$1/lib" || return 1
-    done
+    done || return 1
   done
   rm -f "$1/files"
   find "$1/lib" -size +8M -exec gzip -f '{}' +  # ICU's data, which libxml2 takes along: a third of it
@@ -73,9 +73,9 @@ keep_library() {
     *gtest.a) cp -L "$1" "$2" ;;
     *.so)
       name=$(objdump -p "$1" | awk '$1 == "SONAME" { print $2 }')
-      ln -sf "$name" "$2/$(basename "$1")"
+      ln -sf "$name" "$2/$(basename "$1")" || return 1
       ldd "$1" | awk '$2 == "=>" { print $3 }' | grep -vE '/lib(c|m|dl|rt|pthread|resolv|util|gcc_s|stdc\+\+)\.so' |
-        while read -r needed; do cp -L "$needed" "$2" || return 1; done
+        while read -r needed; do cp -L "$needed" "$2" || return 1; done || return 1
       cp -L "$1" "$2/$name"
       ;;
   esac
@@ -91,12 +91,14 @@ fi
 
 # ---- the report ------------------------------------------------------------------------------------
 
-left() { echo $((LIMIT - $(date +%s) + began)); }  # seconds
-# least A B: the smaller
-least() { [ "$1" -lt "$2" ] && echo "$1" || echo "$2"; }
 say() { printf '%s\n' "$*" | tee -a "$report"; }
 # A block of output as it was printed.
 verbatim() { { echo '```'; cat; echo '```'; } | tee -a "$report"; }
+# told COMMAND...: what it prints, in the report too; its exit code
+told() {
+  { "$@"; echo $? >"$scratch/code"; } | tee -a "$report"
+  return "$(cat "$scratch/code")"
+}
 gpu() { nvidia-smi --query-gpu="$1" --format=csv,noheader 2>/dev/null | head -n 1; }
 
 case $part in
@@ -108,13 +110,18 @@ mkdir -p "$OUT" || exit 1
 report=$OUT/gpu-report-$(date +%Y-%m-%d).md
 scratch=$(mktemp -d) || exit 1
 trap 'rm -rf "$scratch"' EXIT
-trap 'exit 130' INT TERM
+background=''  # process ids
+# shellcheck disable=SC2086  # words
+trap 'kill $background 2>/dev/null; exit 130' INT TERM
 if [ "$DEVICE" = cuda ]; then
-  capability=$(gpu compute_cap | tr -d .)
-  if [ -z "$capability" ]; then
-    echo "error: nvidia-smi finds no GPU here; DEVICE=cuda-emulated $0 $part tries the way without one" >&2
-    exit 1
-  fi
+  answer=$(gpu compute_cap)  # or an error, which it prints on stdout
+  capability=$(echo "$answer" | tr -d .)
+  case $capability in
+    '' | *[!0-9]*)
+      echo "error: nvidia-smi finds no GPU here${answer:+ ($answer)}; DEVICE=cuda-emulated $0 $part tries the way without one" >&2
+      exit 1
+      ;;
+  esac
 fi
 nvcc=${NVCC:-$(command -v nvcc || echo /usr/local/cuda/bin/nvcc)}
 say ''
@@ -136,11 +143,11 @@ build() {
   architecture=${capability:-}
   [ "$architecture" = 90 ] && architecture=90a  # with the instructions that only Hopper has
   if [ "$DEVICE" = cuda ]; then
-    make -j"$(nproc)" BUILD="$BUILD" CUDA=1 NVCC="$nvcc" CUDA_ARCHS="$architecture" CUDA_PTX= "$@"
+    boxed "$LIMIT" make -j"$(nproc)" BUILD="$BUILD" CUDA=1 NVCC="$nvcc" CUDA_ARCHS="$architecture" CUDA_PTX= "$@"
   else
-    make -j"$(nproc)" BUILD="$BUILD" CUDA=0 "$@"
+    boxed "$LIMIT" make -j"$(nproc)" BUILD="$BUILD" CUDA=0 "$@"
   fi >"$scratch/build" 2>&1 && return 0
-  say 'The build failed:'
+  if [ "$(left)" -gt 0 ]; then say 'The build failed:'; else say 'The build did not end in time:'; fi
   tail -n 20 "$scratch/build" | verbatim
   exit 1
 }

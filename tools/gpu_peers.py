@@ -12,6 +12,7 @@ Needs PyTorch 2 with CUDA.
 """
 
 import argparse
+import gc
 import json
 import subprocess
 import sys
@@ -66,6 +67,21 @@ class Peers:
         if process.returncode != 0:
             sys.exit(f"error: exit code {process.returncode}: {' '.join(command)}\n{process.stderr}")
         return json.loads(process.stdout)
+
+    def tried(self, what, work):
+        """What work() returns; None where it fails, which is said. Its memory is free again."""
+        try:
+            return work()
+        except Refused:
+            raise
+        except Exception as error:  # of a contender's, whatever it is: the others go on
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            print(f"\nLeft out: {what}: {reason}", flush=True)
+            return None
+        finally:
+            gc.collect()
+            if self.device == "cuda":
+                torch.cuda.empty_cache()
 
     def timed(self, work):
         return milliseconds(work, self.rounds, self.device)
@@ -177,12 +193,12 @@ class Peers:
                            "--precision", precision, *(TINY if self.tiny else ()))["results"][0]
         rates = {"mocograd": batch / result["median_ms"] * 1e3}
         for name, (seconds, variant) in contenders.items():
-            if self.enough(seconds, f"{arch}, batch {batch}, {splits} BN groups, {precision}: {name}"):
-                step = TorchStep(arch, batch, queue, splits, bf16=precision == "bf16",
-                                 device=self.device, **variant)
-                step.seconds(1)
-                times = sorted(step.seconds(2 if self.tiny else 20))
-                rates[name] = batch / times[len(times) // 2]
+            what = f"{arch}, batch {batch}, {splits} BN groups, {precision}: {name}"
+            if self.enough(seconds, what):
+                rate = self.tried(what, lambda: self.step_rate(
+                    arch, batch, queue, splits, bf16=precision == "bf16", device=self.device, **variant))
+                if rate is not None:
+                    rates[name] = rate
         peers = [rate for name, rate in rates.items() if name != "mocograd"]
         ratio = f"{rates['mocograd'] / max(peers):.2f} ×" if peers else ""
         norm = f"split batch norm, {splits} groups" if splits > 1 else "plain batch norm"
@@ -190,6 +206,13 @@ class Peers:
         return (f"**{arch}, batch {batch}, queue {queue}, {norm}**, images per second at the median step "
                 f"(mocograd: {of_limit(result) or 'limit not measured'}):\n\n" +
                 table(["", "images/s"], rows + [["mocograd / best peer", ratio]]))
+
+    def step_rate(self, arch, batch, *settings, **variant):
+        """PyTorch's, images per second."""
+        step = TorchStep(arch, batch, *settings, **variant)
+        step.seconds(1)
+        times = sorted(step.seconds(2 if self.tiny else 20))
+        return batch / times[len(times) // 2]
 
     # ---- all of it -------------------------------------------------------------------------------
 
@@ -212,7 +235,9 @@ class Peers:
                     if name == "gemm" and precision == "bf16":
                         continue  # mocograd's stays in fp32
                     if self.enough(20, f"{precision}: {name}"):
-                        print("\n" + getattr(self, name)(precision), flush=True)
+                        text = self.tried(f"{precision}: {name}", lambda: getattr(self, name)(precision))
+                        if text is not None:
+                            print("\n" + text, flush=True)
             except Refused as refused:
                 print(f"\nNot in this build: {refused}", flush=True)
 

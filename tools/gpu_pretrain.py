@@ -88,11 +88,12 @@ def main():
             break
     loss = loss.item()  # waits for the GPU
     rate = steps * batch / (time.monotonic() - begin)
+    stopped = over()
     accuracy = knn(step.encoder_q, [x[:2000] for x in train] if tiny else train,
                    [x[:100] for x in test] if tiny else test)
     print(f"PyTorch {torch.__version__} {'' if tiny else 'cuDNN, '}augmenting on the device: epoch "
           f"{steps * batch / len(train[0]):.1f}, loss {loss:.3f}, {rate:.1f} images/s on average; "
-          f"kNN top-1 {accuracy:.2f} %" + ("; stopped by the clock" if over() else ""))
+          f"kNN top-1 {accuracy:.2f} %" + ("; stopped by the clock" if stopped else ""))
     return 0
 
 

@@ -94,10 +94,11 @@ Tensor random_activations(const Shape& shape, uint32_t name, Device device) {
 }
 
 double largest_error(const Tensor& a, const Tensor& b) {
+  const Tensor actual = a.to(Device::cpu), exact = b.to(Device::cpu);
   double error = 0, size = 0;
-  for (int64_t i = 0; i < b.numel(); ++i) {
-    const double expected = b.data<double>()[i];
-    error = std::fmax(error, std::fabs(static_cast<double>(a.data<float>()[i]) - expected));
+  for (int64_t i = 0; i < exact.numel(); ++i) {
+    const double expected = exact.data<double>()[i];
+    error = std::fmax(error, std::fabs(static_cast<double>(actual.data<float>()[i]) - expected));
     size = std::fmax(size, std::fabs(expected));
   }
   return error / size;

@@ -44,7 +44,7 @@ Tensor random_normal_tensor(const Shape& shape, uint32_t name, Device device = D
 Tensor random_activations(const Shape& shape, uint32_t name, Device device);
 // A size of a problem: the emulator, whose times mean nothing, gets one on which it ends in seconds.
 int64_t size_on(Device device, int64_t size, int64_t emulated);
-// max |a − b| / max |b|          a: f32, b: f64
+// max |a − b| / max |b|          a: f32, b: f64, in any memory
 double largest_error(const Tensor& a, const Tensor& b);
 
 struct Measurement {

@@ -10,6 +10,7 @@
 #include "cpu/instruction_set.h"
 #include "cpu/parallel.h"
 #include "cuda/cublas.h"
+#include "cuda/device_problem.h"
 #include "nn/schedule.h"
 #include "tensor/error.h"
 #include "tensor/precision.h"
@@ -146,6 +147,9 @@ Device device_of(const ComputeFlags& flags) {
 std::string kernels_on(Device device) {
   const bool on_cpu = device == Device::cpu;
   std::string kernels = on_cpu ? name_of(instruction_set()) : name_of(device);
+  if (device == Device::cuda)
+    kernels =
+        kernels_of_gpu(cuda_device::gpu_architecture(), cuda_device::has_wgmma(), precision());
   if (const Cublas* cublas = on_cpu ? nullptr : cublas_of(device)) kernels += ", " + cublas->name();
   if (precision() != Precision::fp32) kernels += std::string(", ") + name_of(precision());
   if (on_cpu && conv_algorithm() == ConvAlgorithm::direct) kernels += ", direct convolution";

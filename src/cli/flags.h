@@ -38,7 +38,7 @@ void apply(const ComputeFlags& flags);
 // auto is the GPU where there is one, the CPU otherwise.
 Device device_of(const ComputeFlags& flags);
 // What computes, as far as results depend on it: "avx512", "avx2, direct convolution",
-// "cuda, cuBLAS 13.0.2, tf32".
+// "cuda 9.0, wgmma, cuBLAS 13.0.2, bf16".
 std::string kernels_on(Device device);
 
 // The data that a command reads. Where an image cannot be decoded: fail, or skip it.

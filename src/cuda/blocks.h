@@ -10,6 +10,13 @@ class Cublas;
 
 namespace mocograd::MOCO_CUDA {
 
+// The device of this namespace.
+#ifdef __CUDACC__
+inline constexpr Device kDevice = Device::cuda;
+#else
+inline constexpr Device kDevice = Device::cuda_emulated;
+#endif
+
 // cublas_of(device) (cublas.h), made ready to run on the stream of all kernels; nullptr where there is
 // none.
 const Cublas* ready_cublas(Device device);

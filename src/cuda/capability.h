@@ -1,6 +1,7 @@
 // What the GPU in use can do. The emulator can do everything.
 #pragma once
 
+#include "cuda/device_problem.h"
 #include "cuda/launch.h"
 #include "tensor/precision.h"
 
@@ -8,7 +9,6 @@ namespace mocograd::MOCO_CUDA {
 
 #ifdef __CUDACC__
 void require_tensor_cores(Precision);  // throws Error where they cannot do tf32 and bf16
-bool has_wgmma();                      // and this build has code for it
 #else
 inline void require_tensor_cores(Precision) {}
 inline bool has_wgmma() {

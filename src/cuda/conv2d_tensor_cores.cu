@@ -6,6 +6,9 @@
 //   data gradient     pixels × taps of dy, along k            w's taps, flipped          dx [pixels, C]
 //   weight gradient   taps × pixels of x, across k            dy, across k [pixels, OC]  dw [KH·KW·C, OC]
 //
+// Images are bf16, or f32 that is multiplied in tf32; the weight gradient here is of bf16 alone: across k
+// ldmatrix transposes numbers of 16 bits, and so tf32 takes tile_product.h.
+//
 // Eight channels of a pixel in bf16 are one piece of 16 bytes, which an asynchronous copy brings from
 // where it lies in the image to where the tensor cores want it; the padding is a copy of no bytes. With
 // 64 channels one step of K is one tap.

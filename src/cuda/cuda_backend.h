@@ -16,7 +16,7 @@ class CudaBackend final : public Backend {
   ~CudaBackend() override;  // in memory.cu
 
   std::shared_ptr<void> allocate(size_t bytes) override;
-  size_t free_memory() const override;
+  size_t total_memory() const override;
   void copy(const Tensor& x, const Tensor& y) override;
   void synchronize() override;
   std::function<void()> record(const std::function<void()>& work) override;

@@ -41,6 +41,12 @@ std::string tensor_core_problem_of(Precision precision, int architecture) {
                              capability_text(architecture));
 }
 
+std::string kernels_of_gpu(int architecture, bool has_wgmma, Precision precision) {
+  const std::string kernels = "cuda " + capability_text(architecture);
+  if (precision == Precision::fp32) return kernels;
+  return kernels + (has_wgmma && precision == Precision::bf16 ? ", wgmma" : ", mma");
+}
+
 std::string no_memory_text(size_t bytes, size_t free, size_t total) {
   return detail::concatenate("cuda: cannot allocate ", bytes >> 20, " MiB: ", free >> 20,
                              " of the GPU's ", total >> 20, " MiB are free");

@@ -1,5 +1,5 @@
-// Why a GPU cannot be used, or a kernel cannot run on it, in the words that the user reads. Pure
-// functions: what the driver said goes in, so that every text is tested on a machine without a GPU.
+// Why a GPU cannot be used, or a kernel cannot run on it, and what computes where it can, in the words
+// that the user reads. Pure functions: what the driver said goes in, so that every text is tested on a machine without a GPU.
 #pragma once
 
 #include <cstddef>
@@ -26,11 +26,15 @@ struct GpuFacts {
 std::string problem_of(const GpuFacts& gpu);
 // Of --precision tf32 or bf16, likewise.
 std::string tensor_core_problem_of(Precision precision, int architecture);
+// "cuda 9.0, wgmma": what results depend on. The instructions of the tensor cores where they multiply:
+// mma, or in bf16 wgmma where the GPU and the build have it.
+std::string kernels_of_gpu(int architecture, bool has_wgmma, Precision precision);
 // "cuda: cannot allocate 2048 MiB: 1000 of the GPU's 81000 MiB are free"
 std::string no_memory_text(size_t bytes, size_t free, size_t total);
 
-namespace cuda_device {
-int gpu_architecture();  // of the first GPU. Requires: there is one.
-}
+namespace cuda_device {  // of the first GPU. Requires: there is one.
+int gpu_architecture();
+bool has_wgmma();  // and this build has code for it
+}  // namespace cuda_device
 
 }  // namespace mocograd

@@ -2,6 +2,9 @@
 // each launch are read a thousand at a time; when the program ends, stderr gets a line of each kernel,
 //
 //   kernel LAUNCHES MILLISECONDS NAME
+//
+// Of the engine's own kernels alone: cuBLAS's and copies are not timed. Steps are not recorded meanwhile
+// (memory.cu), so that each launch is seen.
 #include <cxxabi.h>
 
 #include <cstdio>

@@ -35,7 +35,7 @@ struct Grid {
 // Memory of the device. device_allocate(0) is nullptr; throws Error when there is no more.
 void* device_allocate(size_t bytes);
 void device_free(void* p);
-size_t device_free_memory();  // bytes
+size_t device_total_memory();  // bytes, in use or not
 // Copies follow the kernels launched so far. device_copy is between any two sides and not for a
 // recording; the host's memory may be overwritten, or read, when it returns. device_move is within the
 // device.

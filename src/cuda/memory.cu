@@ -14,6 +14,9 @@
 namespace mocograd::MOCO_CUDA {
 namespace {
 
+// Gives it back; while a recording is made, which may read it, together with that one's memory.
+void free_or_keep(void* block);
+
 // The memory of one recording. What is freed while it is made is used again by what is recorded
 // later, since that runs later; nothing goes back to the device before the recording and all the
 // tensors in this memory are gone.
@@ -21,7 +24,7 @@ class RecordingMemory : public std::enable_shared_from_this<RecordingMemory> {
  public:
   RecordingMemory() = default;
   ~RecordingMemory() {
-    for (void* block : blocks_) device_free(block);
+    for (void* block : blocks_) free_or_keep(block);
   }
   RecordingMemory(const RecordingMemory&) = delete;
   RecordingMemory& operator=(const RecordingMemory&) = delete;
@@ -86,8 +89,8 @@ std::shared_ptr<void> CudaBackend::allocate(size_t bytes) {
   return std::shared_ptr<void>(device_allocate(bytes), free_or_keep);
 }
 
-size_t CudaBackend::free_memory() const {
-  return device_free_memory();
+size_t CudaBackend::total_memory() const {
+  return device_total_memory();
 }
 
 void CudaBackend::copy(const Tensor& x, const Tensor& y) {
@@ -99,6 +102,7 @@ void CudaBackend::copy(const Tensor& x, const Tensor& y) {
 
 std::function<void()> CudaBackend::record(const std::function<void()>& work) {
   if (!recording_is_on()) return {};
+  ready_cublas(kDevice);
   const auto memory = std::make_shared<RecordingMemory>();
   start_recording();
   recording_memory = memory.get();

@@ -1,6 +1,7 @@
 // Stands in for the GPU's backend in a build without nvcc.
 #include <vector>
 
+#include "cuda/device_problem.h"
 #include "cuda/peak.h"
 #include "tensor/backend.h"
 #include "tensor/rung.h"
@@ -15,7 +16,13 @@ Backend& cuda_backend() {
   throw Error("cuda: " + device_problem());
 }
 
-// Not reached: there is no such device to be measured.
+// Not reached: there is no such device to be asked or measured.
+int gpu_architecture() {
+  throw Error("cuda: " + device_problem());
+}
+bool has_wgmma() {
+  throw Error("cuda: " + device_problem());
+}
 std::vector<Rung> gemm_ladder() {
   throw Error("cuda: " + device_problem());
 }

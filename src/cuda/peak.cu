@@ -13,12 +13,10 @@ namespace mocograd::MOCO_CUDA {
 namespace {
 
 #ifdef __CUDACC__
-constexpr Device kDevice = Device::cuda;
 bool has_tensor_cores() {
   return tensor_core_problem_of(Precision::tf32, gpu_architecture()).empty();
 }
 #else
-constexpr Device kDevice = Device::cuda_emulated;
 bool has_tensor_cores() {
   return true;
 }

@@ -63,9 +63,10 @@ const std::string& problem() {
   return text;
 }
 
-cudaStream_t new_stream(unsigned flags) {
+// Waits for no other stream: the one that waits for all would end a recording.
+cudaStream_t new_stream() {
   cudaStream_t made;
-  check(cudaStreamCreateWithFlags(&made, flags), "a stream of the GPU");
+  check(cudaStreamCreateWithFlags(&made, cudaStreamNonBlocking), "a stream of the GPU");
   return made;
 }
 
@@ -74,7 +75,7 @@ bool recording = false;
 // Memory is asked for on the stream where it is used. In a recording that would be recorded, too, so
 // then it is asked for on a stream beside it, on which nothing runs.
 cudaStream_t memory_stream() {
-  static const cudaStream_t beside = new_stream(cudaStreamNonBlocking);
+  static const cudaStream_t beside = new_stream();
   return recording ? beside : stream();
 }
 
@@ -136,10 +137,10 @@ void device_free(void* memory) {
   cudaFreeAsync(memory, stream());  // an error would be one of the kernels before, told elsewhere
 }
 
-size_t device_free_memory() {
+size_t device_total_memory() {
   size_t free = 0, total = 0;
   check(cudaMemGetInfo(&free, &total), "the GPU's memory");
-  return free;
+  return total;
 }
 
 // From the host's memory CUDA reads before it returns, whether or not the GPU is busy; in the other
@@ -160,7 +161,7 @@ void device_synchronize() {
 }
 
 cudaStream_t stream() {
-  static const cudaStream_t only = new_stream(cudaStreamDefault);
+  static const cudaStream_t only = new_stream();
   return only;
 }
 

@@ -121,7 +121,7 @@ void ViewLoader::make_views(Drawn& drawn) const {
 }
 
 Tensor resident_images(const Tensor& images, Device device) {
-  const bool fits = images.bytes() <= backend_of(device).free_memory() / 4;
+  const bool fits = images.bytes() <= backend_of(device).total_memory() / 4;
   return fits ? images.to(device) : images;
 }
 

@@ -81,8 +81,9 @@ class ViewLoader {
   std::vector<std::thread> workers_;
 };
 
-// The images in the device's memory where they take at most a quarter of what is free there, since the
-// network needs the most of it; else as they are.   images: u8 [M, 3, H, W]
+// The images in the device's memory where they take at most a quarter of it, since the network needs the
+// most; else as they are. What else is there does not count: the views' last digits depend on where they
+// are made, and a run that is resumed makes them where it did before.   images: u8 [M, 3, H, W]
 Tensor resident_images(const Tensor& images, Device device);
 
 // View `view` of the images `samples` in epoch `epoch`: f32 [samples.size(), S, S, 3]. Made on the

@@ -183,7 +183,7 @@ StepResult Moco::train_step(const ViewPair& views, Sgd& optimizer, double learni
 }
 
 StepResult Moco::average_and_backward(const ViewPair& views) {
-  if (views.im_q.device() != Device::cpu && !observed()) {
+  if (records_ && views.im_q.device() != Device::cpu && !observed()) {
     const Inputs inputs(views);
     const bool first = !recorded_ || !recorded_->takes(inputs);
     // The first step is not recorded, so that what is made on first use is there.
@@ -236,7 +236,11 @@ bool Moco::record_or_replay(const Inputs& inputs) {
       update_key_encoder();
       recorded_->computed = compute(recorded_->inputs);
     });
-    if (!recorded_->replay) return false;
+    if (!recorded_->replay) {
+      records_ = false;
+      recorded_.reset();
+      return false;
+    }
     for (const NamedParameter& parameter : parameters)
       recorded_->gradients.push_back(parameter.variable->grad());
     return true;

@@ -74,10 +74,14 @@ class Moco {
   ~Moco();
 
   // One training step; `optimizer` holds encoder_q's parameters. Their gradients stay readable
-  // until the next step. On a device other than the CPU, unless it is observed, the step's kernels up
-  // to the gradients are recorded and launched at once from then on (Backend::record); the host waits
-  // for it once, to check and to return the loss. Throws NonFiniteError before the optimizer and the queue are touched if
-  // the loss, a running statistic or a gradient is not finite.
+  // until the next step. Throws NonFiniteError before the optimizer and the queue are touched if the
+  // loss, a running statistic or a gradient is not finite.
+  //
+  // On a device other than the CPU, unless it is observed, the second step's kernels up to the
+  // gradients are recorded and launched at once from then on (Backend::record); the host waits for
+  // it once, to check and to return the loss. A recording keeps the memory of all its tensors: where
+  // the device has not that much, the step that records throws Error, as any that does not fit; with
+  // MOCO_CUDA_GRAPH=0 in the environment none is recorded.
   StepResult train_step(const ViewPair& views, Sgd& optimizer, double learning_rate);
 
   // The parts of the step.
@@ -107,6 +111,7 @@ class Moco {
   MocoConfig config_;
   ResNet encoder_q_, encoder_k_;
   KeyQueue queue_;
+  bool records_ = true;  // until the device is seen not to
   std::unique_ptr<Recorded> recorded_;
 };
 

@@ -123,7 +123,7 @@ class PretrainRun {
     if (loader_->device() != options_.device)
       observer_.notice(
           detail::concatenate("the images take ", data_.pretraining_images().bytes() >> 20,
-                              " MiB, more than a quarter of the free memory of ",
+                              " MiB, more than a quarter of the memory of ",
                               name_of(options_.device), ": their views are made on the CPU"));
   }
 

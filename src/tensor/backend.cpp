@@ -4,7 +4,7 @@
 
 namespace mocograd {
 
-size_t Backend::free_memory() const {
+size_t Backend::total_memory() const {
   return SIZE_MAX;
 }
 

@@ -41,8 +41,8 @@ class Backend {
 
   // Unwritten memory on this device, 64-byte aligned, returned when the last owner lets go.
   virtual std::shared_ptr<void> allocate(size_t bytes) = 0;
-  // How many bytes can still be allocated; SIZE_MAX where the device does not say.
-  virtual size_t free_memory() const;
+  // How many bytes the device has, whoever uses them; SIZE_MAX where it does not say.
+  virtual size_t total_memory() const;
   // y = x, the same shape and dtype; each in this device's memory or the host's.
   virtual void copy(const Tensor& x, const Tensor& y) = 0;
   // Returns when everything that was asked of this device so far is done.
@@ -51,7 +51,10 @@ class Backend {
   // the arguments that they had; they read and write the tensors that they did. `work` makes tensors
   // and calls kernels, and nothing of it may depend on numbers in this device's memory: those are not
   // there before it has returned. Its tensors may be kept: they hold what the last call wrote. On a
-  // device that does not record, nothing is done and what is returned is empty.
+  // device that does not record, nothing is done and what is returned is empty. Throws where `work`
+  // does; then none of its kernels has run.
+  // Requires: nobody else uses the device meanwhile; what `work` makes on first use and keeps, beside
+  // tensors, is there, as when it was done before.
   virtual std::function<void()> record(const std::function<void()>& work);
 
   // ---- pointwise --------------------------------------------------------------------------------

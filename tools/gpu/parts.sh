@@ -2,12 +2,19 @@
 # the tools that they run.
 # shellcheck shell=sh disable=SC2154  # $scratch, $argument and the functions of the report are its
 
-# boxed SECONDS COMMAND...: stopped after so many, at most those that are left; Ctrl-C first
+left() { echo $((LIMIT - $(date +%s) + began)); }  # seconds
+# least A B: the smaller
+least() { [ "$1" -lt "$2" ] && echo "$1" || echo "$2"; }
+# boxed SECONDS COMMAND...: stopped as by Ctrl-C after so many, at most those that are left. Ctrl-C
+# itself reaches it, too.
 boxed() {
   seconds=$(least "$1" "$(left)")
   shift
   [ "$seconds" -gt 0 ] || return 124
-  timeout --signal=INT --kill-after=10 "$seconds" "$@"
+  timeout --foreground --signal=INT --kill-after=10 "$seconds" "$@"
+}
+has_torch() {
+  python3 -c 'import sys, torch; sys.exit(sys.argv[1] == "cuda" and not torch.cuda.is_available())' "$DEVICE" 2>/dev/null
 }
 
 # ---- suite -----------------------------------------------------------------------------------------
@@ -21,29 +28,41 @@ suite() {
   filter='*'
   [ "$DEVICE" = cuda ] || filter='Cublas*:DeviceProblem.*:*GemmTest*/cuda_emulated*'
   pieces=$(nproc)
-  seconds=$(left)
   i=0
   while [ "$i" -lt "$pieces" ]; do
-    echo "GTEST_TOTAL_SHARDS=$pieces GTEST_SHARD_INDEX=$i timeout $seconds $BUILD/tests --gtest_color=no \
-      --gtest_filter='$filter' >$scratch/tests.$i 2>&1 || echo \"exit code \$?\" >>$scratch/tests.$i"
+    echo "job $scratch/tests.$i env GTEST_TOTAL_SHARDS=$pieces GTEST_SHARD_INDEX=$i $BUILD/tests --gtest_color=no \
+      --gtest_filter='$filter'"
     i=$((i + 1))
   done >"$scratch/jobs"
   if [ "$DEVICE" = cuda ]; then
     for program in "$@"; do
       name=$scratch/example.$(basename "$program")
-      echo "timeout $seconds $program >$name 2>&1 && echo 1 passed, 0 failed >>$name || echo \"exit code \$?\" >>$name"
+      echo "job $name $program && echo 1 passed, 0 failed >>$name"
     done
     for script in tests/*_test.sh; do
-      name=$scratch/script.$(basename "$script" .sh)
-      echo "timeout $seconds sh $script >$name 2>&1 </dev/null || echo \"exit code \$?\" >>$name"
+      echo "job $scratch/script.$(basename "$script" .sh) sh $script"
     done
   fi >>"$scratch/jobs"
-  xargs -P "$pieces" -d '\n' -n 1 sh -c <"$scratch/jobs"
+  export LIMIT began
+  xargs -P "$pieces" -d '\n' -n 1 sh -c '. tools/gpu/parts.sh; eval "$1"; exit 0' job <"$scratch/jobs"
   summarize_suite "$scratch"/tests.* "$scratch"/example.* "$scratch"/script.* >"$scratch/sums"
   tee -a "$report" <"$scratch/sums"
-  say "Of the passed on the GPU: $(cat "$scratch"/tests.* | grep '^\[       OK \]' | grep -c '/cuda_[^e]')."
+  on_gpu=$(cat "$scratch"/tests.* | passed_on_gpu)
+  say "Of the passed on the GPU: $on_gpu."
+  if [ "$DEVICE" = cuda ] && [ "$on_gpu" -eq 0 ]; then return 1; fi
   grep -qE '^[0-9]+ passed, 0 failed' "$scratch/sums"
 }
+
+# job FILE COMMAND...: what it prints, and its exit code where that is not 0
+job() {
+  output=$1 code=0
+  shift
+  boxed "$LIMIT" "$@" >"$output" 2>&1 </dev/null || code=$?
+  [ "$code" -eq 0 ] || echo "exit code $code" >>"$output"
+  return "$code"
+}
+
+passed_on_gpu() { grep '^\[       OK \]' | grep -cE '/cuda(_[^e]| )'; }
 
 # summarize_suite FILE...: sums over the outputs of GoogleTest pieces and of scripts, and what failed
 summarize_suite() {
@@ -79,15 +98,18 @@ sanitize() {
   fi
   build "$BUILD/tests"
   seconds=$(($(left) - 15))
+  [ "$seconds" -gt 0 ] || { say 'No time is left after the build.'; return 1; }
   filter='*/cuda_*-*/cuda_emulated*:*cublas*:*LargerThanOneTask*:*LargeGroups*:*EveryKernelStride*:*ManyRows*'
   for tool in memcheck racecheck initcheck synccheck; do
     timeout --signal=INT --kill-after=10 "$seconds" "$sanitizer" --tool "$tool" "$BUILD/tests" \
       --gtest_color=no --gtest_filter="$filter" >"$scratch/$tool" 2>&1 &
+    background="$background $!"
   done
   wait
   for tool in memcheck racecheck initcheck synccheck; do say "- $(summarize_sanitizer "$tool" "$scratch/$tool")"; done
   code=0
   for tool in memcheck racecheck initcheck synccheck; do
+    sanitizer_is_content "$scratch/$tool" || code=1
     if grep '^========= ' "$scratch/$tool" | grep -qE 'Error|Invalid|Race|Uninitialized|Barrier'; then
       say '' && say "$tool's first reports:"
       grep -v '^\[' "$scratch/$tool" | grep '^========= ' | head -n 40 | verbatim
@@ -95,6 +117,11 @@ sanitize() {
     fi
   done
   return "$code"
+}
+
+# sanitizer_is_content FILE: whether it came to its summary, with tests that passed and none that failed
+sanitizer_is_content() {
+  grep -q '^========= .*SUMMARY' "$1" && grep -q '^\[       OK \]' "$1" && ! grep -q '^\[  FAILED  \]' "$1"
 }
 
 # summarize_sanitizer TOOL FILE: how many tests ended under it, and its last line
@@ -117,37 +144,57 @@ summarize_sanitizer() {
 
 bench() {
   build "$BUILD/moco"
-  if ! python3 -c 'import torch' 2>/dev/null; then
-    say 'PyTorch: not available here (python3 has no torch): cuBLAS, cuDNN and its step are not compared.'
-    boxed 400 "$BUILD/moco" bench --device "$DEVICE" --steps 10 | verbatim
+  precisions=${PRECISIONS:-fp32 tf32 bf16} failure=0
+  benched 60 --ladder || failure=$?
+  if ! has_torch; then
+    say 'PyTorch: not available here (python3 has no torch that finds the device): cuBLAS, cuDNN and its step are not compared.'
+    for precision in $precisions; do benched 130 --precision "$precision" --steps 10 || failure=$?; done
   else
-    boxed "$(($(left) - 100))" python3 tools/gpu_peers.py --moco "$BUILD/moco" --device "$DEVICE" \
-      --seconds "$(($(left) - 130))" --precisions "${PRECISIONS:-fp32 tf32 bf16}" 2>"$scratch/errors" | tee -a "$report"
+    told boxed "$(($(left) - 100))" python3 tools/gpu_peers.py --moco "$BUILD/moco" --device "$DEVICE" \
+      --seconds "$(($(left) - 130))" --precisions "$precisions" 2>"$scratch/errors" || failure=$?
     grep -E 'error|Error' "$scratch/errors" | tail -n 3 | tee -a "$report"
   fi
-  profile
+  profile || failure=$?
+  [ "$failure" -eq 0 ] || say "The exit code of what failed last: $failure."
+  return "$failure"
 }
 
-# Where the time of a step goes, kernel by kernel: by the first profiler that works here.
+# benched SECONDS FLAGS...: moco bench
+benched() {
+  box=$1
+  shift
+  say '' && say "\`moco bench $*\`:" && say '```'
+  told boxed "$box" "$BUILD/moco" bench --device "$DEVICE" "$@" 2>&1
+  code=$?
+  say '```'
+  return "$code"
+}
+
+# Where the time of three steps goes, kernel by kernel: by the first profiler that works here. Their
+# launches are not recorded, so that each is seen.
 profile() {
-  say '' && say '### Kernels of a step' && say ''
+  say '' && say '### Kernels of three steps' && say ''
   if [ "$DEVICE" != cuda ]; then
     say 'Profilers: not available here (they need a GPU).'
     return
   fi
-  set -- "$BUILD/moco" bench --device cuda --steps 1 --arch resnet18 --batch 512
-  if command -v nsys >/dev/null && boxed 45 nsys profile -o "$scratch/step" --trace=cuda "$@" >"$scratch/nsys" 2>&1 &&
+  export MOCO_CUDA_GRAPH=0
+  set -- "$BUILD/moco" pretrain --data shapes --device cuda --arch resnet18 --batch 512 --max-steps 3 \
+    --knn-every 0 --save-every 0 --out
+  if command -v nsys >/dev/null &&
+    boxed 45 nsys profile -o "$scratch/step" --trace=cuda "$@" "$scratch/by-nsys" >"$scratch/nsys" 2>&1 &&
     boxed 30 nsys stats --report cuda_gpu_kern_sum --format csv "$scratch/step.nsys-rep" >"$scratch/kernels" 2>&1 &&
     nsys_kernels <"$scratch/kernels" | grep -q .; then
-    say "By \`nsys profile $*\`:"
+    say "By \`MOCO_CUDA_GRAPH=0 nsys profile $* DIR\`:"
     nsys_kernels <"$scratch/kernels" >"$scratch/launches"
   elif command -v ncu >/dev/null && boxed 60 ncu --csv --print-units base --clock-control none \
-    --metrics gpu__time_duration.sum "$@" >"$scratch/ncu" 2>&1 && ncu_kernels <"$scratch/ncu" | grep -q .; then
-    say "By \`ncu --metrics gpu__time_duration.sum $*\`:"
+    --metrics gpu__time_duration.sum "$@" "$scratch/by-ncu" >"$scratch/ncu" 2>&1 && ncu_kernels <"$scratch/ncu" | grep -q .; then
+    say "By \`MOCO_CUDA_GRAPH=0 ncu --metrics gpu__time_duration.sum $* DIR\`:"
     ncu_kernels <"$scratch/ncu" >"$scratch/launches"
   else
-    say "Profilers: neither nsys nor ncu works here. By events, \`MOCO_KERNEL_TIMES=1 $*\`:"
-    MOCO_KERNEL_TIMES=1 boxed 60 "$@" 2>"$scratch/times" >"$scratch/stdout"
+    say "Profilers: neither nsys nor ncu works here. By events, without cuBLAS's kernels, \`MOCO_KERNEL_TIMES=1 $* DIR\`:"
+    export MOCO_KERNEL_TIMES=1
+    boxed 60 "$@" "$scratch/by-events" 2>"$scratch/times" >"$scratch/stdout" || { tail -n 1 "$scratch/times" | verbatim; return 1; }
     own_kernels <"$scratch/times" >"$scratch/launches"
   fi
   say ''
@@ -166,13 +213,12 @@ own_kernels() {
   awk '$1 == "kernel" { name = $0; sub(/^kernel [^ ]* [^ ]* /, "", name); printf "%d %.0f %s\n", $2, 1e6 * $3, name }'
 }
 
-# Sums by the kernel's own name, longest first. What measures the limits is not of the step.
+# Sums by the kernel's own name, longest first.
 kernel_table() {
   awk '{
       name = $0; sub(/^[^ ]+ [^ ]+ /, "", name)
       sub(/^void /, "", name); gsub(/\(anonymous namespace\)::|<unnamed>::|mocograd::|cuda_device::/, "", name)
       sub(/[<(].*/, "", name)
-      if (name ~ /^(fma|mma|triad|scatter|probe)_kernel$/) next
       launches[name] += $1; time[name] += $2; total += $2
     }
     END { for (name in time) printf "%.3f|%d|%.1f|%s\n", time[name] / 1e6, launches[name], 100 * time[name] / total, name }' |
@@ -209,13 +255,19 @@ pretrain() {
     --device "$DEVICE" --precision "$precision" --save-every 0 --knn-every 0 "$@" >"$scratch/log" 2>&1
 }
 
+# average_rate FILE: images a second over all its steps
+average_rate() {
+  sed -n '/"event":"step"/s/.*"images_per_s":\([0-9.eE+-]*\).*/\1/p' "$1" |
+    awk '{ time += 1 / $1 } END { printf "%.1f\n", time ? NR / time : 0 }'
+}
+
 # What pretrain left: epoch, loss, rate and kNN.
 our_line() {
   "$BUILD/moco" eval knn --checkpoint "$scratch/run/checkpoint.safetensors" --data "cifar10:$folder" \
     --device "$DEVICE" >"$scratch/knn"
   metrics=$scratch/run/metrics.jsonl
-  printf -- '- mocograd: epoch %d, loss %.3f, %.1f images/s at the last step; kNN top-1 %.2f %%' \
-    "$(metric "$metrics" epoch)" "$(metric "$metrics" loss)" "$(metric "$metrics" images_per_s)" \
+  printf -- '- mocograd: epoch %d, loss %.3f, %.1f images/s on average; kNN top-1 %.2f %%' \
+    "$(metric "$metrics" epoch)" "$(metric "$metrics" loss)" "$(average_rate "$metrics")" \
     "$(metric "$scratch/knn" top1)"
 }
 
@@ -241,8 +293,8 @@ train() {
   [ -f "$scratch/run/checkpoint.safetensors" ] ||
     { say "- moco pretrain: exit code $code: $(tail -n 1 "$scratch/log")"; exit 1; }
   say "$(our_line)$([ "$code" -eq 0 ] || echo '; stopped by the clock')"
-  if ! python3 -c 'import torch' 2>/dev/null; then
-    say '- PyTorch: not available here (python3 has no torch).'
+  if ! has_torch; then
+    say '- PyTorch: not available here (python3 has no torch that finds the device).'
     return
   fi
   boxed "$(($(left) - 10))" python3 tools/gpu_pretrain.py --data "$folder" --epochs "$epochs" --device "$DEVICE" \

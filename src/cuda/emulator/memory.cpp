@@ -31,7 +31,7 @@ std::atomic<size_t>& memory_limit() {
   return limit;
 }
 
-std::atomic<size_t> memory_in_use{0};
+std::atomic<size_t> in_use{0};
 
 }  // namespace
 
@@ -39,30 +39,33 @@ void set_memory_limit(size_t bytes) {
   memory_limit() = bytes;
 }
 
+size_t memory_in_use() {
+  return in_use;
+}
+
 }  // namespace emulator
 
-size_t cuda_emulated::device_free_memory() {
-  const size_t limit = emulator::memory_limit(), used = emulator::memory_in_use;
-  return used < limit ? limit - used : 0;
+size_t cuda_emulated::device_total_memory() {
+  return emulator::memory_limit();
 }
 
 void* cuda_emulated::device_allocate(size_t bytes) {
   if (bytes == 0) return nullptr;
   constexpr size_t kAlignment = 256;  // cudaMalloc's
   void* p = nullptr;
-  const size_t free = device_free_memory();
+  const size_t limit = device_total_memory(), used = emulator::in_use;
+  const size_t free = used < limit ? limit - used : 0;
   if (bytes > free || posix_memalign(&p, kAlignment, bytes) != 0)
-    throw Error(
-        detail::concatenate("cuda emulator: cannot allocate ", bytes, " bytes: ", free,
-                            " of the device's ", emulator::memory_limit().load(), " are free"),
-        "", "a smaller --batch or --queue needs less");
-  emulator::memory_in_use += malloc_usable_size(p);
+    throw Error(detail::concatenate("cuda emulator: cannot allocate ", bytes, " bytes: ", free,
+                                    " of the device's ", limit, " are free"),
+                "", "a smaller --batch or --queue needs less");
+  emulator::in_use += malloc_usable_size(p);
   std::memset(p, emulator::kPoison, bytes);
   return p;
 }
 
 void cuda_emulated::device_free(void* p) {
-  emulator::memory_in_use -= malloc_usable_size(p);
+  emulator::in_use -= malloc_usable_size(p);
   std::free(p);
 }
 

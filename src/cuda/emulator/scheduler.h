@@ -72,6 +72,7 @@ unsigned lane_number();    // within the warp
 // How much memory the device has, also by MOCO_EMULATOR_MEMORY=bytes in the environment. As much as
 // the host from the start.
 void set_memory_limit(size_t bytes);
+size_t memory_in_use();  // bytes that are allocated now
 
 void* dynamic_shared_memory();
 bool is_shared(const void* p, size_t bytes);

@@ -1,6 +1,7 @@
-// Rung 5, the engine's kernel for bf16 (pipelined_product.h): asynchronous copies bring the next two
-// steps' tiles while this one's are multiplied, ldmatrix loads four fragments in one instruction, and a
-// swizzle keeps them in different banks. bf16 has half the bytes, and twice the products in a cycle.
+// Rung 5, the engine's kernel for convolutions in bf16 (pipelined_product.h): asynchronous copies bring
+// the next two steps' tiles while this one's are multiplied, ldmatrix loads four fragments in one
+// instruction, and a swizzle keeps them in different banks. bf16 has half the bytes, and twice the
+// products in a cycle.
 //
 // What mma is fed with goes through the registers, and takes instructions: the tensor cores of compute
 // capability 9.0 are faster than that.

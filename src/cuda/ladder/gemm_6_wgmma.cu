@@ -1,5 +1,6 @@
-// Rung 6, the engine's kernel for bf16 on compute capability 9.0 (warpgroup_product.h): four warps
-// multiply tiles of 64×16 by 16×128 where they lie in shared memory, and nobody loads fragments.
+// Rung 6, the engine's kernel for convolutions in bf16 on compute capability 9.0 (warpgroup_product.h):
+// four warps multiply tiles of 64×16 by 16×128 where they lie in shared memory, and nobody loads
+// fragments.
 //
 // It wants both operands along k, so b is transposed first, as the engine does with weights.
 #include "cuda/ladder/rungs.h"
