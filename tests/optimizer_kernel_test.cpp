@@ -14,7 +14,8 @@ TEST_P(OptimizerKernelTest, SgdWithMomentumAndWeightDecay) {
     const Tensor g = uniform({n}, 1), v = uniform({n}, 2), theta = uniform({n}, 3);
     const std::vector<Tensor> results = run([&] {
       const Tensor velocity = v.clone(), parameter = theta.clone();
-      kernels().sgd_step(g, lr, mu, lambda, velocity, parameter);
+      const SgdUpdate update{g, velocity, parameter};
+      kernels().sgd_step({&update, 1}, lr, mu, lambda);
       return std::vector<Tensor>{velocity, parameter};
     });
     const Values vg = g.to_vector(), vt = theta.to_vector();
@@ -34,7 +35,8 @@ TEST_P(OptimizerKernelTest, ExponentialMovingAverage) {
       const Tensor query = uniform({n}, 1), key = uniform({n}, 2);
       const std::vector<Tensor> results = run([&] {
         const Tensor average = key.clone();
-        kernels().ema(query, m, average);
+        const EmaUpdate update{query, average};
+        kernels().ema({&update, 1}, m);
         return std::vector<Tensor>{average};
       });
       const Values q = query.to_vector();
@@ -43,6 +45,38 @@ TEST_P(OptimizerKernelTest, ExponentialMovingAverage) {
       const double bound = m == 0 || m == 1 ? 0 : 3 * eps();
       expect_within(results[0], average, Values(q.size(), bound), "theta_k");
     }
+  }
+}
+
+// More parameters than one launch takes, of sizes around what a block takes.
+TEST_P(OptimizerKernelTest, ManyParameters) {
+  std::vector<Tensor> before;
+  for (int64_t i = 0; i < 350; ++i) {
+    const int64_t n = i % 50 == 0 ? 4095 + i / 50 % 3 : 1 + i % 7;
+    before.push_back(uniform({n}, static_cast<uint64_t>(i)));
+  }
+  const std::vector<Tensor> results = run([&] {
+    std::vector<SgdUpdate> sgd;
+    std::vector<EmaUpdate> ema;
+    std::vector<Tensor> after;
+    for (const Tensor& x : before) {
+      sgd.push_back({x, x.clone(), x.clone()});
+      ema.push_back({x, Tensor::zeros_like(x)});
+    }
+    kernels().sgd_step(sgd, 0.5, 0, 1);
+    kernels().ema(ema, 0.75);
+    for (size_t i = 0; i < before.size(); ++i) {
+      after.push_back(sgd[i].theta);
+      after.push_back(ema[i].theta_k);
+    }
+    return after;
+  });
+  for (size_t i = 0; i < before.size(); ++i) {
+    Values theta, theta_k;
+    for (double x : before[i].to_vector())
+      theta.push_back(x - 0.5 * (x + x)), theta_k.push_back(x / 4);
+    expect_within(results[2 * i], theta, Values(theta.size(), 0), "theta");
+    expect_within(results[2 * i + 1], theta_k, Values(theta.size(), 0), "theta_k");
   }
 }
 

@@ -9,13 +9,13 @@ void bench_optimizer(BenchReport& report, int rounds) {
     PretrainConfig config;
     config.arch = arch;
     Moco moco(config.moco({.device = report.device()}), 0);
-    std::vector<Tensor> theta, gradient, buffer;
+    std::vector<SgdUpdate> updates;
     double bytes = 0;  // of all parameters
     for (const NamedParameter& parameter : moco.encoder_q().named_parameters()) {
-      theta.push_back(parameter.variable->data());
-      gradient.push_back(Tensor::full(theta.back().shape(), 1e-3, theta.back().options()));
-      buffer.push_back(Tensor::zeros_like(theta.back()));
-      bytes += static_cast<double>(theta.back().bytes());
+      const Tensor& theta = parameter.variable->data();
+      updates.push_back(
+          {Tensor::full(theta.shape(), 1e-3, theta.options()), Tensor::zeros_like(theta), theta});
+      bytes += static_cast<double>(theta.bytes());
     }
     const auto add = [&](const char* pass, int tensors, const std::function<void()>& work) {
       report.add({.part = "optimizer",
@@ -29,8 +29,7 @@ void bench_optimizer(BenchReport& report, int rounds) {
                   .details = {}});
     };
     add("sgd", 5, [&] {  // reads g, v and θ, writes v and θ
-      for (size_t i = 0; i < theta.size(); ++i)
-        theta[i].backend().sgd_step(gradient[i], 1e-3, 0.9, 5e-4, buffer[i], theta[i]);
+      updates[0].theta.backend().sgd_step(updates, 1e-3, 0.9, 5e-4);
     });
     add("ema", 3, [&] { moco.update_key_encoder(); });  // reads θq and θk, writes θk
   }

@@ -6,31 +6,35 @@
 namespace mocograd::MOCO_ISA {
 
 // v ← mu·v + (g + lambda·θ);  θ ← θ − lr·v
-void CpuBackend::sgd_step(const Tensor& g, double lr, double mu, double lambda, const Tensor& v,
-                          const Tensor& theta) {
-  with_float_type(g.dtype(), [&](auto zero) {
-    using T = decltype(zero);
-    const T* const gradient = g.raw<T>();
-    T *const velocity = v.raw<T>(), *const parameter = theta.raw<T>();
-    const T rate = static_cast<T>(lr), momentum = static_cast<T>(mu),
-            decay = static_cast<T>(lambda);
-    for_each_element(g.numel(), [=](int64_t i) {
-      const T step = momentum * velocity[i] + (gradient[i] + decay * parameter[i]);
-      velocity[i] = step;
-      parameter[i] -= rate * step;
+void CpuBackend::sgd_step(std::span<const SgdUpdate> updates, double lr, double mu, double lambda) {
+  for (const SgdUpdate& update : updates) {
+    with_float_type(update.g.dtype(), [&](auto zero) {
+      using T = decltype(zero);
+      const T* const gradient = update.g.raw<T>();
+      T *const velocity = update.v.raw<T>(), *const parameter = update.theta.raw<T>();
+      const T rate = static_cast<T>(lr), momentum = static_cast<T>(mu),
+              decay = static_cast<T>(lambda);
+      for_each_element(update.g.numel(), [=](int64_t i) {
+        const T step = momentum * velocity[i] + (gradient[i] + decay * parameter[i]);
+        velocity[i] = step;
+        parameter[i] -= rate * step;
+      });
     });
-  });
+  }
 }
 
 // θk ← m·θk + (1 − m)·θq
-void CpuBackend::ema(const Tensor& theta_q, double m, const Tensor& theta_k) {
-  with_float_type(theta_q.dtype(), [&](auto zero) {
-    using T = decltype(zero);
-    const T* const query = theta_q.raw<T>();
-    T* const key = theta_k.raw<T>();
-    const T keep = static_cast<T>(m), take = static_cast<T>(1 - m);
-    for_each_element(theta_q.numel(), [=](int64_t i) { key[i] = keep * key[i] + take * query[i]; });
-  });
+void CpuBackend::ema(std::span<const EmaUpdate> updates, double m) {
+  for (const EmaUpdate& update : updates) {
+    with_float_type(update.theta_q.dtype(), [&](auto zero) {
+      using T = decltype(zero);
+      const T* const query = update.theta_q.raw<T>();
+      T* const key = update.theta_k.raw<T>();
+      const T keep = static_cast<T>(m), take = static_cast<T>(1 - m);
+      for_each_element(update.theta_q.numel(),
+                       [=](int64_t i) { key[i] = keep * key[i] + take * query[i]; });
+    });
+  }
 }
 
 }  // namespace mocograd::MOCO_ISA

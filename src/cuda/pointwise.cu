@@ -1,8 +1,6 @@
 // Pointwise kernels: one output element from the input elements at the same place, one thread for
 // each. All of them are bound by memory.
-#include <algorithm>
-
-#include "cuda/blocks.h"
+#include "cuda/tensor_list.h"
 
 namespace mocograd::MOCO_CUDA {
 namespace {
@@ -50,29 +48,14 @@ __global__ void relu_backward_kernel(int64_t n, const T* y, const T* dy, T* dx) 
   if (i < n) dx[i] = Arithmetic<T>{y[i]} > 0 ? dy[i] : T(0);
 }
 
-// Several tensors for one launch. A block takes kOfBlock numbers of one of them: those of tensor i
-// begin with block first_block[i].
 template <class T>
-struct TensorList {
-  static constexpr int kMost = 96;  // the arguments of a launch are 4 KiB at most
-  static constexpr int64_t kOfBlock = 16 * kThreads;
-
-  const T* x[kMost];
-  int64_t numel[kMost];
-  int first_block[kMost + 1];
-};
-
-template <class T>
-__global__ void find_non_finite_kernel(TensorList<T> list, int64_t* y) {
-  const int block = static_cast<int>(blockIdx.x);
-  int i = 0;
-  while (block >= list.first_block[i + 1]) ++i;
-  const int64_t begin = (block - list.first_block[i]) * list.kOfBlock;
-  const int64_t end = begin + list.kOfBlock < list.numel[i] ? begin + list.kOfBlock : list.numel[i];
+__global__ void find_non_finite_kernel(TensorList<T, 1> list, int64_t* y) {
+  const TensorPart part = list.part();
+  const T* const x = list.array(part.tensor, 0);
   bool finite = true;
-  for (int64_t j = begin + threadIdx.x; j < end; j += kThreads)
-    finite &= list.x[i][j] - list.x[i][j] == 0;
-  if (!finite) y[i] = 1;  // whoever else writes, writes the same
+  for (int64_t i = part.begin + threadIdx.x; i < part.end; i += kThreads)
+    finite &= x[i] - x[i] == 0;
+  if (!finite) y[part.tensor] = 1;  // whoever else writes, writes the same
 }
 
 }  // namespace
@@ -149,20 +132,11 @@ void CudaBackend::find_non_finite(const Tensor* x, const Tensor& y) {
   if (y.numel() == 0) return;
   with_float_type(x[0].dtype(), [&](auto zero) {
     using T = decltype(zero);
-    using List = TensorList<T>;
-    for (int64_t begin = 0; begin < y.numel(); begin += List::kMost) {
-      const int count = static_cast<int>(std::min<int64_t>(List::kMost, y.numel() - begin));
-      List list{};
-      for (int i = 0; i < count; ++i) {
-        const Tensor& numbers = x[begin + i];
-        list.x[i] = numbers.raw<T>();
-        list.numel[i] = numbers.numel();
-        list.first_block[i + 1] =
-            list.first_block[i] + static_cast<int>(ceil_div(numbers.numel(), List::kOfBlock));
-      }
-      launch(find_non_finite_kernel<T>, blocks_of(kThreads, list.first_block[count]), list,
-             y.raw<int64_t>() + begin);
-    }
+    for_each_list<TensorList<T, 1>>(
+        static_cast<size_t>(y.numel()), [&](size_t i) { return std::array{&x[i]}; },
+        [&](const TensorList<T, 1>& list, size_t first) {
+          launch(find_non_finite_kernel<T>, list.grid(), list, y.raw<int64_t>() + first);
+        });
   });
 }
 

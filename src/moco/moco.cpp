@@ -261,12 +261,13 @@ bool Moco::record_or_replay(const Inputs& inputs) {
 void Moco::update_key_encoder() {
   const std::vector<NamedParameter> theta_q = encoder_q_.named_parameters();
   const std::vector<NamedParameter> theta_k = encoder_k_.named_parameters();
-  for (size_t i = 0; i < theta_q.size(); ++i) {
-    const Tensor& target = theta_k[i].variable->data();
-    target.backend().ema(theta_q[i].variable->data(), config_.momentum, target);
+  std::vector<EmaUpdate> updates;
+  for (size_t i = 0; i < theta_q.size(); ++i)
+    updates.push_back({theta_q[i].variable->data(), theta_k[i].variable->data()});
+  updates[0].theta_k.backend().ema(updates, config_.momentum);
+  for (size_t i = 0; i < theta_k.size(); ++i)
     observe_update(Phase::ema, "ema", encoder_k_.name() + "." + theta_k[i].name,
-                   {theta_q[i].variable->data()}, {target});
-  }
+                   {updates[i].theta_q}, {updates[i].theta_k});
 }
 
 Variable Moco::queries(const Tensor& images) {

@@ -15,15 +15,19 @@ void Sgd::zero_grad() {
 }
 
 void Sgd::step(double learning_rate) {
+  std::vector<SgdUpdate> updates;
   for (const Slot& slot : slots_) {
-    const Tensor gradient = slot.parameter.variable->grad();
-    MOCO_CHECK(gradient.defined(), "sgd: ", slot.parameter.name,
+    const Variable& theta = *slot.parameter.variable;
+    MOCO_CHECK(theta.grad().defined(), "sgd: ", slot.parameter.name,
                " has no gradient; run backward before the step");
-    gradient.backend().sgd_step(gradient, learning_rate, config_.momentum, config_.weight_decay,
-                                slot.momentum_buffer, slot.parameter.variable->data());
-    observe_update(Phase::optimizer, "sgd_step", module_ + "." + slot.parameter.name, {gradient},
-                   {slot.momentum_buffer, slot.parameter.variable->data()});
+    updates.push_back({theta.grad(), slot.momentum_buffer, theta.data()});
   }
+  if (updates.empty()) return;
+  updates[0].theta.backend().sgd_step(updates, learning_rate, config_.momentum,
+                                      config_.weight_decay);
+  for (size_t i = 0; i < slots_.size(); ++i)
+    observe_update(Phase::optimizer, "sgd_step", module_ + "." + slots_[i].parameter.name,
+                   {updates[i].g}, {updates[i].v, updates[i].theta});
 }
 
 }  // namespace mocograd

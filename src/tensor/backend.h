@@ -15,6 +15,7 @@
 
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 
 #include "tensor/tensor.h"
@@ -31,6 +32,15 @@ struct BatchNormConfig {
   double eps = 1e-5;
   bool batch_statistics = true;  // true: computed from x (training); false: given (evaluation)
   bool relu = false;             // y = max(0, ·), fused
+};
+
+// A parameter, its gradient and its momentum buffer, of one shape.
+struct SgdUpdate {
+  Tensor g, v, theta;
+};
+// The key encoder's parameter and the query encoder's that it follows.
+struct EmaUpdate {
+  Tensor theta_q, theta_k;
 };
 
 class Backend {
@@ -164,11 +174,11 @@ class Backend {
 
   // ---- optimizer --------------------------------------------------------------------------------
 
-  // v ← mu·v + (g + lambda·θ);  θ ← θ − lr·v      θ and v change in place
-  virtual void sgd_step(const Tensor& g, double lr, double mu, double lambda, const Tensor& v,
-                        const Tensor& theta) = 0;
-  // θk ← m·θk + (1 − m)·θq                        θk changes in place
-  virtual void ema(const Tensor& theta_q, double m, const Tensor& theta_k) = 0;
+  // Of each update: v ← mu·v + (g + lambda·θ);  θ ← θ − lr·v      θ and v change in place
+  virtual void sgd_step(std::span<const SgdUpdate> updates, double lr, double mu,
+                        double lambda) = 0;
+  // Of each update: θk ← m·θk + (1 − m)·θq                        θk changes in place
+  virtual void ema(std::span<const EmaUpdate> updates, double m) = 0;
 
   // ---- data -------------------------------------------------------------------------------------
 
