@@ -28,6 +28,11 @@ refused() {
 check 'no part' refused 2 'gpu-check.sh suite'
 check 'an unknown part' refused 2 'gpu-check.sh suite' polish
 check 'train without data' refused 2 'error: train: there is no' train
+nothing_built() {
+  OUT=$scratch/out BUILT=1 BUILD=$scratch/none DEVICE=cuda-emulated tools/gpu-check.sh bench >"$scratch/stdout" 2>&1
+  [ $? -eq 1 ] && grep -q "^BUILT is set, but there is no $scratch/none/moco" "$scratch/stdout"
+}
+check 'nothing built, though it was said' nothing_built
 if ! command -v nvidia-smi >/dev/null; then
   check 'no GPU' refused 1 'error: nvidia-smi finds no GPU here; DEVICE=cuda-emulated' suite
 else

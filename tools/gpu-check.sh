@@ -16,7 +16,7 @@
 #   OUT=build           the report's folder                LIMIT=540    seconds for everything
 #   BUILD=build         where it is built                  DEPS=DIR     filled by deps
 #   DEVICE=cuda         cuda-emulated: a try on a machine without a GPU, on tiny problems
-#   COMMIT=NAME         where there is no git
+#   COMMIT=NAME         where there is no git            BUILT=1      BUILD holds what was built elsewhere
 #   PRECISIONS='fp32 tf32 bf16'   of bench                 PRECISION=tf32, EPOCHS=N    of train
 #
 # Needs nvcc (CUDA 12 or newer), g++ 12 or newer and make. What is not there is said in a line of the
@@ -134,6 +134,12 @@ say ''
 
 # build TARGET...: for the GPU at hand alone
 build() {
+  if [ -n "${BUILT:-}" ]; then
+    for target in "$@"; do
+      [ "$target" = all ] || [ -f "$target" ] || { say "BUILT is set, but there is no $target."; exit 1; }
+    done
+    return
+  fi
   if [ -n "${DEPS:-}" ]; then
     find "$DEPS/lib" -name '*.gz' -exec gunzip -kf '{}' +
     # An rpath of the old kind serves what the libraries need, too, and no other program.

@@ -149,7 +149,7 @@ class Peers:
                 rows.append([r["what"], r["pass"], f"{r['median_ms']:.4f}", of_limit(r), "", "", ""])
                 continue
             size, channels = r["what"].split()[0].split("x")[0], int(r["what"].split()[0].split("x")[2])
-            N, relu = SPLITS if self.tiny else 64, "+relu" in r["what"]
+            N, relu = SPLITS if self.tiny else 512, "+relu" in r["what"]
             best = min((self.norm(precision, N, int(size), channels, layout, relu)[r["pass"]], layout)
                        for layout in LAYOUTS)
             rows.append([r["what"], r["pass"], f"{r['median_ms']:.4f}", of_limit(r), f"{best[0]:.4f}",

@@ -26,7 +26,7 @@ void bench_gemm(BenchReport& report, int rounds) {
   report.title(std::string("matrix products: median (best) time") +
                (device == Device::cuda_emulated ? ", of a 32nd of each side" : ""));
   for (Product p : kProducts) {
-    for (int64_t* side : {&p.M, &p.N, &p.K}) *side = size_on(device, *side, *side / 32);
+    for (int64_t* side : {&p.M, &p.N, &p.K}) *side = size_on(device, *side, *side, *side / 32);
     const Tensor a =
         random_normal_tensor(p.transpose_a ? Shape{p.K, p.M} : Shape{p.M, p.K}, 0, device);
     const Tensor b =

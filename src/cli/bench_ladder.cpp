@@ -63,7 +63,7 @@ void bench_ladder(BenchReport& report, int rounds) {
   const bool on_cpu = device == Device::cpu;
   report.title("matrix product, from the definition to the engine");
   const int64_t large = on_cpu ? 2048 : 4096;
-  for (int64_t size : {size_on(device, 512, 128), size_on(device, large, 192)}) {
+  for (int64_t size : {size_on(device, 512, 512, 128), size_on(device, large, large, 192)}) {
     const Tensor a = numbers({size, size}, 0, device), b = numbers({size, size}, 1, device);
     const Tensor exact = Tensor::empty({size, size}, {DType::f64, device});
     exact.backend().gemm(a.to(DType::f64), false, b.to(DType::f64), false, exact);
@@ -71,8 +71,8 @@ void bench_ladder(BenchReport& report, int rounds) {
     if (on_cpu && size > 512) rungs.erase(rungs.begin(), rungs.begin() + 2);  // a minute and more
     climb(report, rounds, rungs, {std::to_string(size) + "^3", size, a, b, exact, false});
   }
-  const int64_t images = device == Device::cuda ? 256 : size_on(device, 16, 1);
-  const int64_t side = size_on(device, 32, 8);
+  const int64_t images = size_on(device, 16, 256, 1);
+  const int64_t side = size_on(device, 32, 32, 8);
   report.title(detail::concatenate("convolution 3x3, ", images, " images of ", side, "x", side,
                                    ", 64 channels, in the definition's operations"));
   const Tensor x = numbers({images, side, side, 64}, 0, device);

@@ -132,8 +132,8 @@ void measure(BenchReport& report, int rounds, const Layer& layer) {
 
 void bench_layers(BenchReport& report, int rounds) {
   for (const std::vector<Layer>& layers :
-       {layers_of("resnet18", size_on(report.device(), 64, 1), 64, 4, 2),
-        layers_of("resnet20", size_on(report.device(), 128, 1), 16, 3, 3)}) {
+       {layers_of("resnet18", size_on(report.device(), 64, 512, 1), 64, 4, 2),
+        layers_of("resnet20", size_on(report.device(), 128, 512, 1), 16, 3, 3)}) {
     report.title(std::string("convolutions of ") + layers[0].arch + ", batch " +
                  std::to_string(layers[0].N) +
                  ": median (best) time, rates in the direct convolution's operations");

@@ -8,14 +8,14 @@ namespace mocograd {
 void bench_loss(BenchReport& report, int rounds) {
   constexpr int64_t kDim = 128;
   const Device device = report.device();
-  const int64_t K = size_on(device, 4096, 64);
+  const int64_t K = size_on(device, 4096, 4096, 64);
   report.title("InfoNCE, 128 dimensions, queue " + std::to_string(K) +
                ": normalise, logits, cross entropy");
   const auto unit_rows = [&](int64_t rows, uint32_t name) {
     return l2_normalize(Variable(random_normal_tensor({rows, kDim}, name, device))).data();
   };
   const Tensor queue = unit_rows(K, 0);
-  for (int64_t N : {size_on(device, 64, 2), size_on(device, 256, 8)}) {
+  for (int64_t N : {size_on(device, 64, 64, 2), size_on(device, 256, 512, 8)}) {
     const Tensor k = unit_rows(N, 1);
     const Tensor label = Tensor::zeros({N}, {DType::i64, device});
     const Tensor features = random_normal_tensor({N, kDim}, 2, device);

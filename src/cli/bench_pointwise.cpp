@@ -71,7 +71,7 @@ void bench_pointwise(BenchReport& report, int rounds) {
   report.title(
       "passes over activations, batch norm in 8 groups: what stays in a cache from one round to "
       "the next exceeds the memory's limit");
-  const int64_t N = size_on(report.device(), 64, kSplits);
+  const int64_t N = size_on(report.device(), 64, 512, kSplits);
   Stage(report, rounds, "32x32x64", {N, 32, 32, 64}).measure();
   Stage(report, rounds, "16x16x128", {N, 16, 16, 128}).measure();
   Stage(report, rounds, "8x8x256", {N, 8, 8, 256}).measure();

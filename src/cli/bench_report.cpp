@@ -47,8 +47,9 @@ MachineLimits measure_limits(Device device) {
   return {gpu.flops, 0, gpu.tf32_flops, gpu.bf16_flops, gpu.bytes};
 }
 
-int64_t size_on(Device device, int64_t size, int64_t emulated) {
-  return device == Device::cuda_emulated ? emulated : size;
+int64_t size_on(Device device, int64_t cpu, int64_t cuda, int64_t emulated) {
+  if (device == Device::cuda) return cuda;
+  return device == Device::cpu ? cpu : emulated;
 }
 
 double Timing::median() const {

@@ -42,8 +42,9 @@ Timing time_of(Device device, int rounds, const std::function<void()>& work);
 Tensor random_normal_tensor(const Shape& shape, uint32_t name, Device device = Device::cpu);
 // The same in the type in which the precision in use stores activations.
 Tensor random_activations(const Shape& shape, uint32_t name, Device device);
-// A size of a problem: the emulator, whose times mean nothing, gets one on which it ends in seconds.
-int64_t size_on(Device device, int64_t size, int64_t emulated);
+// A size of a problem: a GPU is full with the authors' batch only; the emulator, whose times mean
+// nothing, gets one on which it ends in seconds.
+int64_t size_on(Device device, int64_t cpu, int64_t cuda, int64_t emulated);
 // max |a − b| / max |b|          a: f32, b: f64, in any memory
 double largest_error(const Tensor& a, const Tensor& b);
 

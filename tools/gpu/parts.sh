@@ -179,8 +179,8 @@ profile() {
     return
   fi
   export MOCO_CUDA_GRAPH=0
-  set -- "$BUILD/moco" pretrain --data shapes --device cuda --arch resnet18 --batch 512 --max-steps 3 \
-    --knn-every 0 --save-every 0 --out
+  set -- "$BUILD/moco" pretrain --data shapes --device cuda --precision bf16 --arch resnet18 --batch 512 \
+    --max-steps 3 --knn-every 0 --save-every 0 --out
   if command -v nsys >/dev/null &&
     boxed 45 nsys profile -o "$scratch/step" --trace=cuda "$@" "$scratch/by-nsys" >"$scratch/nsys" 2>&1 &&
     boxed 30 nsys stats --report cuda_gpu_kern_sum --format csv "$scratch/step.nsys-rep" >"$scratch/kernels" 2>&1 &&
