@@ -141,6 +141,9 @@ TEST_P(Conv2dTest, TilesOfTheTensorCores) {
   check({2, 10, 10, 40, 33, 3, 3, 1, 1});
   check({2, 9, 8, 12, 20, 3, 3, 2, 1});
   check({3, 20, 20, 24, 65, 1, 1, 1, 0});
+  check({1, 23, 23, 3, 64, 3, 3, 1, 1});  // from here on blocks share the weight gradient's pixels
+  check({3, 16, 16, 64, 72, 1, 1, 1, 0});
+  check({5, 16, 15, 24, 136, 3, 3, 2, 1});
 }
 
 TEST_P(Conv2dTest, LayersOfTheNetworks) {

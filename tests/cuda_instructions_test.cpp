@@ -152,7 +152,45 @@ TEST(WgmmaTest, EverySwizzle) {
   }
 }
 
-enum class Mistake { none, early_read, no_fence, never_waits, beyond, not_shared, misaligned };
+// Each number where PTX says it is, and a GPU looks for it.
+TEST(WgmmaTest, AlongAndAcrossK) {
+  const std::vector<uint16_t> a = random_bf16(kWgmmaImageRows * 64, 1);
+  const std::vector<uint16_t> b = random_bf16(kWgmmaImageRows * 64, 2);
+  const auto at = [](const std::vector<uint16_t>& image, const WgmmaPlace& place, int row, int k) {
+    const int line = place.along_k ? row : k;
+    const int panel = place.along_k ? 0 : row / 64 * place.panel;
+    const int column = place.along_k ? k : row % 64;
+    return value_of(image[static_cast<size_t>(
+        (place.first + line / 8 * place.stride + line % 8 + panel) * 64 + column)]);
+  };
+  const WgmmaPlace dense_along{true, 0, 8, 0}, dense_across{false, 0, 8, 64};
+  for (int n : {64, 128}) {
+    for (const auto& [a_place, b_place] : {std::pair{dense_along, dense_across},
+                                           {dense_across, dense_along},
+                                           {dense_across, dense_across},
+                                           {{false, 3, 8, 64}, {false, 5, 10, 64}},
+                                           {{true, 11, 18, 0}, {false, 1, 18, 1}},
+                                           {{false, 7, 9, 0}, {false, 2, 34, 2}}}) {
+      std::vector<float> c(static_cast<size_t>(64 * n), NAN);
+      wgmma_product_of_images(a.data(), a_place, b.data(), b_place, c.data(), n);
+      EXPECT_EQ(c, plain_product(
+                       64, n, 16, [&, place = a_place](int m, int k) { return at(a, place, m, k); },
+                       [&, place = b_place](int k, int m) { return at(b, place, m, k); }))
+          << "n = " << n << ", a from row " << a_place.first << ", b from row " << b_place.first;
+    }
+  }
+}
+
+enum class Mistake {
+  none,
+  early_read,
+  no_fence,
+  never_waits,
+  beyond,
+  unswizzled,
+  not_shared,
+  misaligned
+};
 
 __global__ void wrong_instruction(float* y, Mistake mistake) {
   __shared__ __align__(16) unsigned char rows[32 * 16 + 16];
@@ -164,7 +202,10 @@ __global__ void wrong_instruction(float* y, Mistake mistake) {
   if (mistake != Mistake::no_fence) wgmma_fence();
   const uint64_t operand =
       wgmma_operand(operands + (mistake == Mistake::beyond ? 16 : 0), Swizzle::bytes32, 256);
-  wgmma_m64n64k16_bf16(d, operand, operand);
+  if (mistake == Mistake::unswizzled)
+    wgmma_m64n64k16_bf16<true, false>(d, operand, operand);
+  else
+    wgmma_m64n64k16_bf16<true, true>(d, operand, operand);
   wgmma_commit();
   if (mistake == Mistake::early_read) y[threadIdx.x] = d[0];
   if (mistake != Mistake::never_waits) wgmma_wait<0>();
@@ -186,6 +227,7 @@ TEST(WgmmaTest, MistakesAreFound) {
   EXPECT_DEATH(run(Mistake::no_fence), "wgmma without a wgmma_fence since the last wait");
   EXPECT_DEATH(run(Mistake::never_waits), "wgmma: the thread has ended and never waited");
   EXPECT_DEATH(run(Mistake::beyond), "wgmma: an operand reaches beyond dynamic shared memory");
+  EXPECT_DEATH(run(Mistake::unswizzled), "wgmma across k without the swizzle of 128 bytes");
   EXPECT_DEATH(run(Mistake::not_shared), "ldmatrix of a row that is not in shared memory");
   EXPECT_DEATH(run(Mistake::misaligned), "ldmatrix of a row whose address is no multiple of 16");
 }

@@ -120,6 +120,24 @@ __device__ uint64_t operand_at(const unsigned char* operand, int rows, int k) {
   return wgmma_operand(operand + k * 2, kSwizzle, brick, rows * 16);
 }
 
+template <bool a_along_k, bool b_along_k>
+__device__ void multiply(float (&sums)[32], uint64_t a, uint64_t b) {
+  wgmma_m64n64k16_bf16<a_along_k, b_along_k>(sums, a, b);
+}
+template <bool a_along_k, bool b_along_k>
+__device__ void multiply(float (&sums)[64], uint64_t a, uint64_t b) {
+  wgmma_m64n128k16_bf16<a_along_k, b_along_k>(sums, a, b);
+}
+
+template <int kCount>
+__device__ void write(const float (&sums)[kCount], float* c) {
+  const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
+  for (int i = 0; i < kCount; ++i) {
+    const int m = 16 * warp + lane / 4 + 8 * (i / 2 % 2), n = 8 * (i / 4) + lane % 4 * 2 + i % 2;
+    c[m * 2 * kCount + n] = sums[i];
+  }
+}
+
 template <int kN, Swizzle kSwizzle>
 __global__ void __launch_bounds__(kThreads)
     wgmma_kernel(const uint16_t* a, const uint16_t* b, float* c) {
@@ -136,17 +154,11 @@ __global__ void __launch_bounds__(kThreads)
   for (int k = 0; k < K; k += 16) {
     const uint64_t a_part = operand_at<kSwizzle>(a_tile, M, k);
     const uint64_t b_part = operand_at<kSwizzle>(b_tile, kN, k);
-    if constexpr (kN == 64) wgmma_m64n64k16_bf16(sums, a_part, b_part);
-    if constexpr (kN == 128) wgmma_m64n128k16_bf16(sums, a_part, b_part);
+    multiply<true, true>(sums, a_part, b_part);
   }
   wgmma_commit();
   wgmma_wait<0>();
-
-  const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
-  for (int i = 0; i < kN / 2; ++i) {
-    const int m = 16 * warp + lane / 4 + 8 * (i / 2 % 2), n = 8 * (i / 4) + lane % 4 * 2 + i % 2;
-    c[m * kN + n] = sums[i];
-  }
+  write(sums, c);
 }
 
 template <Swizzle kSwizzle>
@@ -154,6 +166,40 @@ void launch_wgmma(const uint16_t* a, const uint16_t* b, float* c, int n) {
   const size_t bytes = static_cast<size_t>(64 + n) * kColumns<kSwizzle> * 2;
   const Grid grid{1, kThreads, bytes};
   launch(n == 64 ? wgmma_kernel<64, kSwizzle> : wgmma_kernel<128, kSwizzle>, grid, a, b, c);
+}
+
+template <int kN, bool a_along_k, bool b_along_k>
+__global__ void __launch_bounds__(kThreads)
+    wgmma_of_images_kernel(const uint16_t* a, WgmmaPlace a_place, const uint16_t* b,
+                           WgmmaPlace b_place, float* c) {
+  unsigned char* a_image = shared_memory<unsigned char>();
+  unsigned char* b_image = a_image + kWgmmaImageRows * 128;
+  load_operand<Swizzle::bytes128>(a_image, a, kWgmmaImageRows);
+  load_operand<Swizzle::bytes128>(b_image, b, kWgmmaImageRows);
+  fence_before_wgmma();
+  __syncthreads();
+  const auto operand = [](const unsigned char* image, const WgmmaPlace& place) {
+    return wgmma_operand(image + place.first * 128, Swizzle::bytes128, place.stride * 128,
+                         place.panel * 128);
+  };
+  float sums[kN / 2] = {};
+  wgmma_fence();
+  multiply<a_along_k, b_along_k>(sums, operand(a_image, a_place), operand(b_image, b_place));
+  wgmma_commit();
+  wgmma_wait<0>();
+  write(sums, c);
+}
+
+template <int kN>
+void launch_of_images(const uint16_t* a, WgmmaPlace a_place, const uint16_t* b, WgmmaPlace b_place,
+                      float* c) {
+  const Grid grid{1, kThreads, size_t{2} * kWgmmaImageRows * 128};
+  const auto kernel = a_place.along_k
+                          ? (b_place.along_k ? wgmma_of_images_kernel<kN, true, true>
+                                             : wgmma_of_images_kernel<kN, true, false>)
+                          : (b_place.along_k ? wgmma_of_images_kernel<kN, false, true>
+                                             : wgmma_of_images_kernel<kN, false, false>);
+  launch(kernel, grid, a, a_place, b, b_place, c);
 }
 
 __global__ void sum_twice_kernel(const float* x, float* sums) {
@@ -172,6 +218,11 @@ void mma_gemm(const uint16_t* a, const uint16_t* b, float* c, int M, int N, int 
 
 void tf32_product(const float* a, const float* b, float* c) {
   launch(tf32_product_kernel, Grid{1, 32}, a, b, c);
+}
+
+void wgmma_product_of_images(const uint16_t* a, WgmmaPlace a_place, const uint16_t* b,
+                             WgmmaPlace b_place, float* c, int n) {
+  (n == 64 ? launch_of_images<64> : launch_of_images<128>)(a, a_place, b, b_place, c);
 }
 
 void wgmma_product(const uint16_t* a, const uint16_t* b, float* c, int n, int row_bytes) {

@@ -19,6 +19,17 @@ void tf32_product(const float* a, const float* b, float* c);
 // Requires: n is 64 or 128. row_bytes is 0 (no swizzle), 32, 64 or 128; K = row_bytes / 2, at least 16.
 void wgmma_product(const uint16_t* a, const uint16_t* b, float* c, int n, int row_bytes);
 
+// The same of operands in images of 64 columns, swizzled by 128 bytes, in places that overlap or have
+// gaps. Along k, row r of the operand is row first + r / 8 · stride + r % 8 of its image. Across k, k is
+// row first + k / 8 · stride + k % 8, and of the rows from 64 on `panel` rows further.
+struct WgmmaPlace {
+  bool along_k;
+  int first, stride, panel;
+};
+constexpr int kWgmmaImageRows = 192;
+void wgmma_product_of_images(const uint16_t* a, WgmmaPlace a_place, const uint16_t* b,
+                             WgmmaPlace b_place, float* c, int n);
+
 // sums[2t] = Σ x, sums[2t + 1] = 2 · Σ x, for every thread t of one block: block_sum twice in a row.
 void sum_twice(const float* x, float* sums, unsigned threads);
 

@@ -64,6 +64,7 @@ __global__ void add_parts_kernel(int64_t n, int64_t parts, const T* part, Sum* y
   const int64_t i = grid_index();
   if (i >= n) return;
   T sum = 0;
+#pragma unroll 16  // so many loads at a time
   for (int64_t s = 0; s < parts; ++s) sum += part[s * n + i];
   y[i] = static_cast<Sum>(sum);
 }

@@ -6,8 +6,7 @@
 //   data gradient     pixels × taps of dy, along k            w's taps, flipped          dx [pixels, C]
 //   weight gradient   taps × pixels of x, across k            dy, across k [pixels, OC]  dw [KH·KW·C, OC]
 //
-// Images are bf16, or f32 that is multiplied in tf32; the weight gradient here is of bf16 alone: across k
-// ldmatrix transposes numbers of 16 bits, and so tf32 takes tile_product.h.
+// Images are bf16, or f32 that is multiplied in tf32.
 //
 // Eight channels of a pixel in bf16 are one piece of 16 bytes, which an asynchronous copy brings from
 // where it lies in the image to where the tensor cores want it; the padding is a copy of no bytes. With
@@ -34,7 +33,7 @@ template <class T, class Tile, class A, class B, class Output>
 void product(const A& a, const B& b, const Output& output, int64_t M, int64_t N, int64_t K,
              bool may_share) {
   ProductShape shape = pipelined_shape<T, Tile>(M, N, K);
-  if (may_share) shape.share_k(kMultiprocessors * Tile::kBlocks);
+  if (may_share) shape.share_k_on(kMultiprocessors, Tile::kBlocks);
   if (shape.splits == 1) return pipelined_product_to<T, Tile>(a, b, output, shape);
   const Scratch<float> parts(M * N * shape.splits);
   pipelined_product_to<T, Tile>(a, b, MatrixOutput<float>{parts.data(), M, N}, shape);
@@ -65,6 +64,31 @@ void correlate(const Correlation<T>& in, const Weights& weights, const PixelOutp
   by_tiles_of(WideTile(), whole);
 }
 
+// output = dw: [KH·KW·C, OC]
+template <class T>
+void weight_gradient(const Correlation<T>& in, const Tensor& dy,
+                     const MatrixOutput<float>& output) {
+  const int64_t M = output.M, OC = output.N, K = dy.numel() / OC;
+  const MatrixOperand<T, false, true> whole{dy.raw<T>(), OC};
+  const auto by_tiles_of = [&](auto tile, const auto& a, const auto& b) {
+    product<T, decltype(tile)>(a, b, output, M, OC, K, true);
+  };
+  if (OC % kPiece<T> != 0)
+    return by_tiles_of(NarrowTile(), TapsByPixels<T>{in}, MatrixOperand<T, false>{dy.raw<T>(), OC});
+  if (in.C % kPiece<T> != 0) {
+    const TapsByPixels<T> single{in};
+    if (M <= LowTile::kRows) return by_tiles_of(LowTile(), single, whole);
+    return by_tiles_of(NarrowTile(), single, whole);
+  }
+  const TapsByPixels<T, true> pieces{in};
+  if constexpr (sizeof(T) == 2) {
+    if (use_wgmma() && OC <= 64) return by_tiles_of(WarpgroupTile<64>(), pieces, whole);
+    if (use_wgmma()) return by_tiles_of(WarpgroupTile<128>(), pieces, whole);
+  }
+  if (OC <= NarrowTile::kColumns) return by_tiles_of(NarrowTile(), pieces, whole);
+  by_tiles_of(WideTile(), pieces, whole);
+}
+
 void require_tensor_cores_for(DType dtype) {
   require_tensor_cores(dtype == DType::bf16 ? Precision::bf16 : Precision::tf32);
 }
@@ -73,8 +97,11 @@ void require_tensor_cores_for(DType dtype) {
 
 bool pipelined_conv2d(const Tensor& image) {
   if (image.dtype() == DType::bf16) return true;
-  return image.dtype() == DType::f32 && on_tensor_cores<float>() &&
-         image.dim(3) % kPiece<float> == 0;
+  return pipelined_weight_gradient(image) && image.dim(3) % kPiece<float> == 0;
+}
+
+bool pipelined_weight_gradient(const Tensor& x) {
+  return x.dtype() == DType::bf16 || (x.dtype() == DType::f32 && on_tensor_cores<float>());
 }
 
 void tensor_core_conv2d_forward(const Tensor& x, const Tensor& w, Conv2dConfig config,
@@ -102,20 +129,13 @@ void tensor_core_conv2d_backward_data(const Tensor& dy, const Tensor& w, Conv2dC
 
 void tensor_core_conv2d_backward_weight(const Tensor& x, const Tensor& dy, Conv2dConfig config,
                                         const Tensor& dw) {
-  require_tensor_cores(Precision::bf16);
-  using T = BFloat16;
-  const Correlation<T> in = forward_correlation<T>(x, dw.dim(1), config, dy);
-  const int64_t OC = dw.dim(3), M = dw.numel() / OC, K = dy.numel() / OC;
-  const MatrixOutput<float> output{dw.raw<float>(), M, OC};
-  const bool x_whole = in.C % kPiece<T> == 0, dy_whole = OC % kPiece<T> == 0;
-  const MatrixOperand<T, false, true> whole{dy.raw<T>(), OC};
-  const MatrixOperand<T, false> single{dy.raw<T>(), OC};
-  if (x_whole && dy_whole && OC > NarrowTile::kColumns)
-    return product<T, WideTile>(TapsByPixels<T, true>{in}, whole, output, M, OC, K, true);
-  if (x_whole && dy_whole)
-    return product<T, NarrowTile>(TapsByPixels<T, true>{in}, whole, output, M, OC, K, true);
-  if (dy_whole) return product<T, NarrowTile>(TapsByPixels<T>{in}, whole, output, M, OC, K, true);
-  product<T, NarrowTile>(TapsByPixels<T>{in}, single, output, M, OC, K, true);
+  require_tensor_cores_for(x.dtype());
+  const int64_t OC = dw.dim(3);
+  with_stored_type(x.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    weight_gradient(forward_correlation<T>(x, dw.dim(1), config, dy), dy,
+                    MatrixOutput<float>{dw.raw<float>(), dw.numel() / OC, OC});
+  });
 }
 
 }  // namespace mocograd::MOCO_CUDA

@@ -1,5 +1,5 @@
-// The convolutions of bf16, and forward pass and data gradient of f32 with --precision tf32, by the
-// pipelined products (pipelined_product.h).
+// The convolutions of bf16, and those of f32 with --precision tf32, by the pipelined products
+// (pipelined_product.h).
 #pragma once
 
 #include "tensor/backend.h"
@@ -9,12 +9,13 @@ namespace mocograd::MOCO_CUDA {
 // Whether forward pass and data gradient of this image (x or dy) go this way: bf16 always, f32 where
 // the precision is tf32 and the channels fill whole pieces.
 bool pipelined_conv2d(const Tensor& image);
+// Likewise the weight gradient: bf16 always, f32 where the precision is tf32.
+bool pipelined_weight_gradient(const Tensor& x);
 
 void tensor_core_conv2d_forward(const Tensor& x, const Tensor& w, Conv2dConfig config,
                                 const Tensor& y);
 void tensor_core_conv2d_backward_data(const Tensor& dy, const Tensor& w, Conv2dConfig config,
                                       const Tensor& dx);
-// bf16 only.
 void tensor_core_conv2d_backward_weight(const Tensor& x, const Tensor& dy, Conv2dConfig config,
                                         const Tensor& dw);
 

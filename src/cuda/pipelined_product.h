@@ -11,7 +11,8 @@
 // being what they wait for: 4 KiB of fragments for 64·64·16 products of bf16.
 //
 // Along K, ldmatrix delivers what mma takes in both types, because a fragment holds 32 bits of two bf16
-// or of one tf32. Across K it transposes, which it can do for 16 bits only: bf16.
+// or of one tf32. Across K it transposes, which it can do for 16 bits only: tf32 is loaded number by
+// number.
 //
 // The sums leave by way of shared memory, so that whole pieces of C's rows are written.
 #pragma once
@@ -60,18 +61,26 @@ class WarpProduct {
  private:
   static constexpr int kRowTiles = Tile::kWarpRows / 16, kColumnTiles = Tile::kWarpColumns / 8;
   static constexpr int kPart = 2 * kPiece<T>, kParts = kStep<T> / kPart;
-  static_assert(sizeof(T) == 2 || (a_along_k && b_along_k), "ldmatrix transposes 16 bits only");
+  static constexpr bool kByNumber = sizeof(T) == 4 && !a_along_k;
+  static_assert(sizeof(T) == 2 || a_along_k == b_along_k, "k would be in two orders");
   struct Fragments {
     uint32_t a[kRowTiles][4], b[kColumnTiles][2];
   };
 
+  __device__ void load(const unsigned char* a, const unsigned char* b, int part,
+                       Fragments& fragments) const {
+    if constexpr (kByNumber)
+      load_numbers(a, b, part * kPart, fragments);
+    else
+      load_matrices(a, b, part * kPart, fragments);
+  }
+
   // Each of an ldmatrix's four matrices is 8 rows (columns) of C by one piece of K. Of a tile of A:
   // the upper and the lower 8 rows with the part's first piece, then with its second. Of two tiles of
   // B: the first 8 columns with both pieces, then the next 8.
-  __device__ void load(const unsigned char* a, const unsigned char* b, int part,
-                       Fragments& fragments) const {
+  __device__ void load_matrices(const unsigned char* a, const unsigned char* b, int k,
+                                Fragments& fragments) const {
     const int line = lane_ % 8, first = lane_ / 8 % 2, second = lane_ / 16;
-    const int k = part * kPart;
 #pragma unroll
     for (int i = 0; i < kRowTiles; ++i) {
       const int m = m_ + 16 * i + 8 * first, piece = k + second * kPiece<T>;
@@ -93,6 +102,22 @@ class WarpProduct {
       fragments.b[j][0] = two[0], fragments.b[j][1] = two[1];
       fragments.b[j + 1][0] = two[2], fragments.b[j + 1][1] = two[3];
     }
+  }
+
+  // Of tf32 across k. A part's k are taken in the order 0 2 4 6 1 3 5 7: the numbers that a warp loads
+  // at once are then in different banks.
+  __device__ void load_numbers(const unsigned char* a, const unsigned char* b, int k,
+                               Fragments& fragments) const {
+    const auto number = [&](const unsigned char* tile, int outer, int odd) {
+      const uint32_t place = place_in_tile<T, false>(outer + lane_ / 4, k + lane_ % 4 * 2 + odd);
+      return to_tf32(*reinterpret_cast<const float*>(tile + place));
+    };
+#pragma unroll
+    for (int i = 0; i < kRowTiles; ++i)
+      for (int q = 0; q < 4; ++q) fragments.a[i][q] = number(a, m_ + 16 * i + 8 * (q % 2), q / 2);
+#pragma unroll
+    for (int j = 0; j < kColumnTiles; ++j)
+      for (int q = 0; q < 2; ++q) fragments.b[j][q] = number(b, n_ + 8 * j, q);
   }
 
   __device__ void multiply(const Fragments& fragments) {
@@ -127,6 +152,7 @@ struct WarpTile {
 using WideTile = WarpTile<128, 128, 64, 64>;
 using NarrowTile = WarpTile<128, 64, 64, 32>;  // for 64 columns and fewer
 using SlimTile = WarpTile<128, 32, 32, 32>;    // for 32 columns and fewer of a B along k
+using LowTile = WarpTile<64, 64, 32, 32>;      // for 64 rows and fewer
 
 // ---- how the sums leave ----------------------------------------------------------------------------
 

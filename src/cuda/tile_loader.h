@@ -112,15 +112,45 @@ struct ProductShape {
   __host__ __device__ int64_t column_tiles() const { return ceil_div(N, tile_columns); }
   int64_t blocks() const { return row_tiles() * column_tiles() * splits; }
 
-  // Enough blocks to keep a large GPU busy, but none with fewer than 256 terms a sum. The shape alone
-  // decides, so that results are the same on every GPU.
-  void share_k(int64_t enough_blocks = 512) {
-    constexpr int64_t kFewestTerms = 256;
-    const int64_t tiles = std::max<int64_t>(1, row_tiles() * column_tiles());
-    const int64_t wanted = std::min(enough_blocks / tiles, ceil_div(K, kFewestTerms));
+  // Blocks that share K, but none with fewer than kFewestTerms a sum. The shape alone decides, so that
+  // results are the same on every GPU.
+  //
+  // Enough blocks to keep a large GPU busy.
+  void share_k() {
+    constexpr int64_t kEnoughBlocks = 512;
+    share_k_by(std::min(kEnoughBlocks / tiles(), most_splits()));
+  }
+
+  // As many as take the shortest time on so many multiprocessors with room for so many blocks each.
+  void share_k_on(int64_t multiprocessors, int64_t room) {
+    constexpr int64_t kWaves = 4;  // beyond them there is little to gain
+    const int64_t most = std::min(kWaves * multiprocessors * room / tiles(), most_splits());
+    ProductShape best = *this;
+    for (int64_t wanted = 2; wanted <= most; ++wanted) {
+      ProductShape other = *this;
+      other.share_k_by(wanted);
+      if (other.time_on(multiprocessors, room) < best.time_on(multiprocessors, room)) best = other;
+    }
+    *this = best;
+  }
+
+ private:
+  static constexpr int64_t kFewestTerms = 256;
+  int64_t tiles() const { return std::max<int64_t>(1, row_tiles() * column_tiles()); }
+  int64_t most_splits() const { return ceil_div(K, kFewestTerms); }
+  void share_k_by(int64_t wanted) {
     if (wanted <= 1) return;
     k_per_split = static_cast<int>(ceil_div(ceil_div(K, wanted), step) * step);
     splits = static_cast<int>(ceil_div(K, k_per_split));
+  }
+
+  // In no particular unit. b blocks that share a multiprocessor take as long as b + 1 that need never
+  // wait; to begin, and to write a part, costs a block as much as some hundred terms.
+  int64_t time_on(int64_t multiprocessors, int64_t room) const {
+    constexpr int64_t kTermsToBegin = 512;
+    const int64_t slots = multiprocessors * room, rest = blocks() % slots;
+    const int64_t last = rest == 0 ? 0 : ceil_div(rest, multiprocessors) + 1;
+    return (blocks() / slots * (room + 1) + last) * (k_per_split + kTermsToBegin);
   }
 };
 

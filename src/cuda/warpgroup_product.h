@@ -1,4 +1,4 @@
-// The pipelined product (pipelined_product.h) with wgmma: bf16, both operands along k.
+// The pipelined product (pipelined_product.h) with wgmma: bf16, each operand along or across k.
 //
 // A block computes a tile of C, each of its two warpgroups 64 rows of it. wgmma reads both operands
 // from shared memory, where they lie as it wants them anyway, so no warp spends instructions or
@@ -24,20 +24,19 @@ inline bool use_wgmma() {
 }
 
 // A warpgroup's part of the block's tile.
-template <int columns>
+template <int columns, bool a_along_k, bool b_along_k>
 class WarpgroupProduct {
  public:
   __device__ void begin(const unsigned char* a, const unsigned char* b) {
     const unsigned char* const rows = a + threadIdx.x / 128 * tile_bytes(64);
     wgmma_fence();
 #pragma unroll
-    for (int part = 0; part < kTileRowBytes; part += 2 * kPieceBytes) {
-      const uint64_t left = wgmma_operand(rows + part, Swizzle::bytes128, tile_bytes(8));
-      const uint64_t right = wgmma_operand(b + part, Swizzle::bytes128, tile_bytes(8));
+    for (int part = 0; part < 4; ++part) {  // 16 of K each
+      const uint64_t left = operand<a_along_k>(rows, part), right = operand<b_along_k>(b, part);
       if constexpr (columns == 64)
-        wgmma_m64n64k16_bf16(sum_, left, right);
+        wgmma_m64n64k16_bf16<a_along_k, b_along_k>(sum_, left, right);
       else
-        wgmma_m64n128k16_bf16(sum_, left, right);
+        wgmma_m64n128k16_bf16<a_along_k, b_along_k>(sum_, left, right);
     }
     wgmma_commit();
   }
@@ -55,6 +54,12 @@ class WarpgroupProduct {
 
  private:
   static_assert(columns == 64 || columns == 128);
+  // Bricks follow each other, and across k the panels of 64 columns.
+  template <bool along_k>
+  __device__ static uint64_t operand(const unsigned char* tile, int part) {
+    return wgmma_operand(tile + part * (along_k ? 2 * kPieceBytes : tile_bytes(16)),
+                         Swizzle::bytes128, tile_bytes(8), tile_bytes(64));
+  }
   float sum_[columns / 2] = {};
 };
 
@@ -65,7 +70,7 @@ struct WarpgroupTile {
   static constexpr bool kWgmma = true;
   static constexpr int kStages = 3, kStageBytes = tile_bytes(kRows + tile_columns);
   template <class T, bool a_along_k, bool b_along_k>
-  using Product = WarpgroupProduct<tile_columns>;
+  using Product = WarpgroupProduct<tile_columns, a_along_k, b_along_k>;
 };
 
 }  // namespace mocograd::MOCO_CUDA

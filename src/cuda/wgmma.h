@@ -1,13 +1,14 @@
 // Matrix products of a warpgroup (128 threads, four warps in a row) with both operands in shared
 // memory: wgmma, compute capability 9.0a. A kernel that calls them is not launched on anything else.
 //
-//   wgmma_fence();                          before the first product, and after d was touched
-//   wgmma_m64n64k16_bf16(d, a, b);  …       begin; all threads of the warpgroup together
-//   wgmma_commit();                         a group of products
-//   wgmma_wait<0>();                        d may be read, and the operands overwritten
+//   wgmma_fence();                                  before the first product, and after d was touched
+//   wgmma_m64n64k16_bf16<true, true>(d, a, b);  …   begin; all threads of the warpgroup together
+//   wgmma_commit();                                 a group of products
+//   wgmma_wait<0>();                                d may be read, and the operands overwritten
 //
-// d += a · bᵀ with a: [64, 16] and b: [n, 16], bf16, rows along k; d: [64, n], fp32 sums. Thread
-// 32w + l holds in d[i] the element (16w + l / 4 + 8 (i / 2 % 2), 8 (i / 4) + 2 (l % 4) + i % 2).
+// d += a · bᵀ with a: [64, 16] and b: [n, 16], bf16; d: [64, n], fp32 sums. Thread 32w + l holds in
+// d[i] the element (16w + l / 4 + 8 (i / 2 % 2), 8 (i / 4) + 2 (l % 4) + i % 2). The two flags say
+// whether a and b lie along k (rows in memory are rows of a and b) or across k (their columns).
 #pragma once
 
 #include "cuda/launch.h"
@@ -21,13 +22,16 @@
 
 namespace mocograd::MOCO_CUDA {
 
-// How the rows of an operand lie in shared memory, in bricks of 8 rows:
+// How the rows of an operand along k lie in shared memory, in bricks of 8 rows:
 //   none         8 rows of 16 bytes one after the other; the brick of the next 8 columns (k) is
 //                `leading_bytes` away
 //   bytes32 …    8 rows of 32, 64 or 128 bytes one after the other, that is 16, 32 or 64 columns;
 //                `leading_bytes` is not looked at; of every byte's address, counted from a multiple of
 //                1024, the place of its 16 bytes is swizzled(): no bank of shared memory is asked twice
 // The brick of the next 8 rows is `stride_bytes` away. To begin at column 16 i, add 32 i to the address.
+//
+// Across k, of which we use bytes128 alone, a brick is 8 k of 64 rows (128 bytes) each. The next 8 k
+// are `stride_bytes` away, the next 64 rows `leading_bytes`. To begin at k, add 128 k to the address.
 enum class Swizzle : uint64_t { none = 0, bytes128 = 1, bytes64 = 2, bytes32 = 3 };
 
 // Where the byte at `offset` of an operand really is.
@@ -83,31 +87,33 @@ __device__ inline void fence_before_wgmma() {
 #endif
 }
 
+template <bool a_along_k, bool b_along_k>
 __device__ inline void wgmma_m64n64k16_bf16(float (&d)[32], uint64_t a, uint64_t b,
                                             [[maybe_unused]] CallSite site = CallSite::current()) {
 #if !defined(__CUDACC__)
-  emulator::async_products().issue(d, 64, a, b, site);
+  emulator::async_products().issue(d, 64, {a, a_along_k}, {b, b_along_k}, site);
 #elif defined(MOCO_HAS_WGMMA)
   asm volatile(
       "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
       "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
       "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, "
-      "%32, %33, 1, 1, 1, 0, 0;"
+      "%32, %33, 1, 1, 1, %34, %35;"
       : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]),
         "+f"(d[7]), "+f"(d[8]), "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]),
         "+f"(d[14]), "+f"(d[15]), "+f"(d[16]), "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]),
         "+f"(d[21]), "+f"(d[22]), "+f"(d[23]), "+f"(d[24]), "+f"(d[25]), "+f"(d[26]), "+f"(d[27]),
         "+f"(d[28]), "+f"(d[29]), "+f"(d[30]), "+f"(d[31])
-      : "l"(a), "l"(b));
+      : "l"(a), "l"(b), "n"(a_along_k ? 0 : 1), "n"(b_along_k ? 0 : 1));
 #else
   __trap();
 #endif
 }
 
+template <bool a_along_k, bool b_along_k>
 __device__ inline void wgmma_m64n128k16_bf16(float (&d)[64], uint64_t a, uint64_t b,
                                              [[maybe_unused]] CallSite site = CallSite::current()) {
 #if !defined(__CUDACC__)
-  emulator::async_products().issue(d, 128, a, b, site);
+  emulator::async_products().issue(d, 128, {a, a_along_k}, {b, b_along_k}, site);
 #elif defined(MOCO_HAS_WGMMA)
   asm volatile(
       "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 "
@@ -115,7 +121,7 @@ __device__ inline void wgmma_m64n128k16_bf16(float (&d)[64], uint64_t a, uint64_
       "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
       "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
       "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, "
-      "%64, %65, 1, 1, 1, 0, 0;"
+      "%64, %65, 1, 1, 1, %66, %67;"
       : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]),
         "+f"(d[7]), "+f"(d[8]), "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]),
         "+f"(d[14]), "+f"(d[15]), "+f"(d[16]), "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]),
@@ -126,7 +132,7 @@ __device__ inline void wgmma_m64n128k16_bf16(float (&d)[64], uint64_t a, uint64_
         "+f"(d[49]), "+f"(d[50]), "+f"(d[51]), "+f"(d[52]), "+f"(d[53]), "+f"(d[54]), "+f"(d[55]),
         "+f"(d[56]), "+f"(d[57]), "+f"(d[58]), "+f"(d[59]), "+f"(d[60]), "+f"(d[61]), "+f"(d[62]),
         "+f"(d[63])
-      : "l"(a), "l"(b));
+      : "l"(a), "l"(b), "n"(a_along_k ? 0 : 1), "n"(b_along_k ? 0 : 1));
 #else
   __trap();
 #endif

@@ -40,7 +40,7 @@ AsyncProducts::Product* AsyncProducts::first_into(const float* d) {
   return nullptr;
 }
 
-void AsyncProducts::issue(float* d, int n, uint64_t a, uint64_t b, const CallSite& site) {
+void AsyncProducts::issue(float* d, int n, Operand a, Operand b, const CallSite& site) {
   warp_meeting("wgmma", ~0u, site);
   if (!fenced_) fail(site, "wgmma without a wgmma_fence since the last wait");
   std::vector<float> addend;

@@ -38,8 +38,12 @@ class AsyncCopies {
 // wgmma: products of two operands in shared memory, added to the thread's part of an accumulator.
 class AsyncProducts {
  public:
-  // d += its part of a · bᵀ, `n` columns wide; `a` and `b` are descriptors (cuda/wgmma.h).
-  void issue(float* d, int n, uint64_t a, uint64_t b, const CallSite& site);
+  struct Operand {
+    uint64_t descriptor;  // cuda/wgmma.h
+    bool along_k;
+  };
+  // d += its part of a · bᵀ, `n` columns wide.
+  void issue(float* d, int n, Operand a, Operand b, const CallSite& site);
   void fence() { fenced_ = true; }
   void commit() { ++group_; }
   void wait(int64_t groups_left);
@@ -51,7 +55,7 @@ class AsyncProducts {
   struct Product {
     float* d;
     int n;
-    uint64_t a, b;
+    Operand a, b;
     int64_t group;
     CallSite site;
     std::vector<float> addend;  // what d held; nothing while a product before adds to the same d

@@ -96,19 +96,22 @@ void perform_ldmatrix(void* const offers[kLanes]) {
 // ---- wgmma -----------------------------------------------------------------------------------------
 
 // Element (row, k) of an operand, bf16, from its descriptor (cuda/wgmma.h).
-float operand_element(uint64_t descriptor, int row, int k, const CallSite& site) {
-  const auto field = [&](int shift) { return (descriptor >> shift & 0x3fff) << 4; };
+float operand_element(const AsyncProducts::Operand& operand, int row, int k, const CallSite& site) {
+  const auto field = [&](int shift) { return (operand.descriptor >> shift & 0x3fff) << 4; };
   const uint64_t start = field(0), leading = field(16), stride = field(32);
-  const auto swizzle = static_cast<unsigned>(descriptor >> 62);
-  uint64_t offset = start + static_cast<uint64_t>(row / 8) * stride;
-  if (swizzle == 0) {
-    offset +=
-        static_cast<uint64_t>(k / 8) * leading + static_cast<uint64_t>(row % 8 * 16 + k % 8 * 2);
+  const auto swizzle = static_cast<unsigned>(operand.descriptor >> 62);
+  const auto r = static_cast<unsigned>(row), column = static_cast<unsigned>(k);
+  const unsigned line_bytes = 256u >> swizzle;  // 128, 64, 32
+  uint64_t offset = start;
+  if (!operand.along_k) {
+    if (swizzle != 1) fail(site, "wgmma across k without the swizzle of 128 bytes");
+    offset += r / 64 * leading + column / 8 * stride + column % 8 * line_bytes + r % 64 * 2;
+  } else if (swizzle == 0) {
+    offset += r / 8 * stride + column / 8 * leading + r % 8 * 16 + column % 8 * 2;
   } else {
-    const unsigned row_bytes = 256u >> swizzle;  // 128, 64, 32
-    offset += row_bytes * static_cast<unsigned>(row % 8) + static_cast<unsigned>(k) * 2;
-    offset ^= (offset >> 7 & (row_bytes / 16 - 1)) << 4;
+    offset += r / 8 * stride + r % 8 * line_bytes + column * 2;
   }
+  if (swizzle != 0) offset ^= (offset >> 7 & (line_bytes / 16 - 1)) << 4;
   if (offset + 2 > block.dynamic_shared_bytes)
     fail(site, "wgmma: an operand reaches beyond dynamic shared memory, to byte " +
                    std::to_string(offset));
