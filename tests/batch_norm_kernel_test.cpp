@@ -63,7 +63,8 @@ Values mean_bound(const Reference& reference, const Values& mean, const Values& 
 }
 
 // n roundings of a sum of squares: of deviations from a chunk's mean, which is off by at most 256
-// roundings (so many numbers go into one running sum of a chunk) and is corrected for afterwards.
+// roundings (so many numbers go into one running sum of a chunk), or on a GPU from one of the chunk's
+// numbers; what either is away from the mean is corrected for afterwards.
 Values var_bound(const Reference& reference, const Values& mean, const Values& var, double eps) {
   const double n = static_cast<double>(reference.size.n);
   Values bound(var.size());

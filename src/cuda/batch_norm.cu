@@ -5,145 +5,242 @@
 // T is the type of activations and their gradients, A what is computed in and what everything else is
 // stored as: float where T is bf16, else T.
 //
-// Each is a pass over chunks of rows (columns.h) that leaves partial sums, a small kernel with one
-// thread a channel that combines them in order and in double, and a second pass that normalises.
+// Each is a pass over chunks of rows (columns.h) that leaves partial sums; a small kernel that combines
+// them, in double, and leaves the coefficients by which a second pass maps each element. All take
+// vectors of V channels. The first pass takes the chunks in reverse: what the kernel before wrote last
+// may still be in the cache, and so may what the second pass begins with.
 //
-// Variance without cancellation: a chunk, small enough to be in the cache the second time, is read
-// twice, for its mean and for the squared deviations from it; chunks are combined by the formula of
-// Chan, Golub and LeVeque (1979),  M2 = Σ_chunks M2_c + n_c·(mean_c − mean)².
+// Variance without cancellation: x is read once, and of each chunk deviations are summed from an element
+// m that lies among them (a chunk's first),  mean_c = m + Σ(x − m)/n_c,
+// M2_c = Σ(x − m)² − n_c·(mean_c − m)². Chunks are combined by the formula of Chan, Golub and LeVeque
+// (1979),  M2 = Σ_chunks M2_c + n_c·(mean_c − mean)².
 #include <cmath>
+#include <limits>
 
 #include "cuda/columns.h"
 
 namespace mocograd::MOCO_CUDA {
 namespace {
 
+// Channels of a thread. As many in f32 as in bf16, so that both add in the same order and a result in
+// bf16 is the rounded one in f32.
+template <class T>
+constexpr int kChannels = sizeof(T) == sizeof(double) ? 2 : 8;
+
+// Rows that a thread reads of several tensors before it uses the first: in vectors 64 bytes of each.
+template <class T>
+constexpr int kRowsAtOnce = sizeof(T) == sizeof(float) ? 2 : 4;
+
+__device__ inline unsigned block_in_reverse() {
+  return gridDim.x - 1 - blockIdx.x;
+}
+
 __device__ inline double inverse_deviation(double var, double eps) {
   return 1 / std::sqrt(var + eps);
 }
 
-// partials[group][chunk] = [m, Σ(x − m), Σ(x − m)²], C of each; m: the chunk's mean as rounded.
-template <class T, class A>
-__global__ void chunk_statistics_kernel(ColumnPartition part, const T* x, A* partials) {
-  const ColumnPlace at(part);
-  A sum = 0;
-  for (int row = at.row; row < at.rows; row += at.row_step) sum += x[at.first + row * part.C];
-  const A mean = column_sum(sum, part.width) * (A{1} / static_cast<A>(at.rows));
-  A rest = 0, squares = 0;
-  for (int row = at.row; row < at.rows; row += at.row_step) {
-    const A deviation = x[at.first + row * part.C] - mean;
-    rest += deviation;
-    squares += deviation * deviation;
-  }
-  rest = column_sum(rest, part.width);
-  squares = column_sum(squares, part.width);
-  if (!at.speaks) return;
-  A* const p = partials + (at.group * part.chunks + at.chunk) * 3 * part.C + at.column;
-  p[0] = mean;
-  p[part.C] = rest;
-  p[2 * part.C] = squares;
-}
-
-// mean and var of one channel of one group from its chunks' partials.
-template <class A>
-__global__ void combine_statistics_kernel(ColumnPartition part, const A* partials, A* mean,
-                                          A* var) {
-  const int64_t i = grid_index(), C = part.C;
-  if (i >= part.groups * C) return;
-  const A* const first = partials + i / C * part.chunks * 3 * C + i % C;
-  const double n = static_cast<double>(part.rows);
-  const auto rows_of = [&](int64_t k) {
-    const int64_t left = part.rows - k * kChunkRows;
-    return static_cast<double>(left < kChunkRows ? left : kChunkRows);
-  };
-  double total = 0;
-  for (int64_t k = 0; k < part.chunks; ++k) {
-    const A* const p = first + k * 3 * C;
-    total += rows_of(k) * p[0] + p[C];
-  }
-  double squares = 0;
-  for (int64_t k = 0; k < part.chunks; ++k) {
-    const A* const p = first + k * 3 * C;
-    const double rest = p[C] / rows_of(k);  // the chunk's mean is p[0] + rest
-    const double offset = p[0] + rest - total / n;
-    squares += p[2 * C] + rows_of(k) * (offset * offset - rest * rest);
-  }
-  mean[i] = static_cast<A>(total / n);
-  var[i] = static_cast<A>(squares < 0 ? 0 : squares / n);  // NaN stays
-}
-
-// y = (x − mean)·gamma/√(var + eps) + beta (+ residual), max(0, ·) with relu. residual: or null.
-template <class T, class A>
-__global__ void normalize_kernel(ColumnPartition part, const T* x, const A* gamma, const A* beta,
-                                 const T* residual, double eps, bool relu, const A* mean,
-                                 const A* var, T* y) {
-  const ColumnPlace at(part);
-  if (at.rows == 0) return;
-  const int64_t channel = at.group * part.C + at.column;
-  const A center = mean[channel], shift = beta[at.column];
-  const A factor = static_cast<A>(gamma[at.column] * inverse_deviation(var[channel], eps));
-  for (int row = at.row; row < at.rows; row += at.row_step) {
-    const int64_t i = at.first + row * part.C;
-    A z = (x[i] - center) * factor + shift;
-    if (residual) z += residual[i];
-    y[i] = static_cast<T>(relu && z < 0 ? 0 : z);  // NaN stays
-  }
-}
-
-// dz = dy, or dy·[y > 0] where y is given
-template <class T>
-__device__ Arithmetic<T> gradient_of_z(const T* dy, const T* y, int64_t i) {
-  return !y || y[i] > 0 ? dy[i] : T(0);
-}
-
-// partials[group][chunk] = [Σdz, Σdz·(x − mean)], C of each
-template <class T, class A>
-__global__ void gradient_sums_kernel(ColumnPartition part, const T* dy, const T* x, const T* y,
-                                     const A* mean, A* partials) {
-  const ColumnPlace at(part);
-  A sum = 0, sum_x = 0;
+// partials[group][chunk] = [m, Σ(x − m), Σ(x − m)²], C of each;  m: x in the chunk's first row
+template <int V, class T, class A>
+__global__ void __launch_bounds__(kThreads)
+    chunk_statistics_kernel(ColumnPartition<V> part, const T* x, A* partials) {
+  const ColumnPlace<V> at(part, block_in_reverse());
+  Vector<A, V> sum = {}, squares = {};
   if (at.rows > 0) {
-    const A center = mean[at.group * part.C + at.column];
-    for (int row = at.row; row < at.rows; row += at.row_step) {
-      const int64_t i = at.first + row * part.C;
-      const A dz = gradient_of_z(dy, y, i);
-      sum += dz;
-      sum_x += dz * (x[i] - center);
+    Vector<T, V> rows[kRowsOfThread];
+    load_rows(at, 0, x, rows);
+    const Vector<T, V> origin = load<V>(x + at.origin + at.column);
+#pragma unroll
+    for (int k = 0; k < kRowsOfThread; ++k) {
+      if (k >= at.rows) continue;
+      for (int v = 0; v < V; ++v) {
+        const A deviation = A{rows[k][v]} - A{origin[v]};
+        sum[v] += deviation;
+        squares[v] += deviation * deviation;
+      }
     }
   }
-  sum = column_sum(sum, part.width);
-  sum_x = column_sum(sum_x, part.width);
-  if (!at.speaks) return;
-  A* const p = partials + (at.group * part.chunks + at.chunk) * 2 * part.C + at.column;
-  p[0] = sum;
-  p[part.C] = sum_x;
+  const A own_sum = column_sums(sum, part.width), own_squares = column_sums(squares, part.width);
+  if (at.sum_column < 0) return;
+  A* const p = partials + (at.group * part.chunks + at.chunk) * 3 * part.C + at.sum_column;
+  p[0] = x[at.origin + at.sum_column];
+  p[part.C] = own_sum;
+  p[2 * part.C] = own_squares;
 }
 
-// totals[group] = [Σdz, Σdz·x̂], C of each
+// scale[group] = [mean, gamma/√(var + eps), beta], C of each
 template <class A>
-__global__ void combine_gradient_sums_kernel(ColumnPartition part, const A* partials, double eps,
-                                             const A* var, double* totals) {
-  const int64_t i = grid_index(), C = part.C;
-  if (i >= part.groups * C) return;
-  const int64_t group = i / C, c = i % C;
-  double sum = 0, sum_x = 0;
-  for (int64_t k = 0; k < part.chunks; ++k) {
-    const A* const p = partials + (group * part.chunks + k) * 2 * C + c;
-    sum += p[0];
-    sum_x += p[C];
+__device__ void write_scale(int64_t C, int64_t group, int64_t c, A mean, A var, const A* gamma,
+                            const A* beta, double eps, A* scale) {
+  A* const s = scale + group * 3 * C + c;
+  s[0] = mean;
+  s[C] = static_cast<A>(gamma[c] * inverse_deviation(var, eps));
+  s[2 * C] = beta[c];
+}
+
+// mean, var and scale from the chunks' partials
+template <class A>
+__global__ void combine_statistics_kernel(Chunks part, const A* partials, const A* gamma,
+                                          const A* beta, double eps, A* mean, A* var, A* scale) {
+  const ChunkColumn at(part);
+  const int64_t C = part.C;
+  const A* const first = partials + int64_t{at.group} * part.chunks * 3 * C + at.column;
+  const double n = static_cast<double>(part.rows);
+  double total = 0;
+#pragma unroll 4
+  for (int k = at.chunk; k < at.chunks; k += at.kStep) {
+    const A* const p = first + k * 3 * C;
+    total += part.rows_of(k) * static_cast<double>(p[0]) + p[C];
   }
-  totals[group * 2 * C + c] = sum;
-  totals[group * 2 * C + C + c] = sum_x * inverse_deviation(var[i], eps);
+  __shared__ double means[kCombinedColumns];
+  total = at.sum(total);
+  if (at.speaks) means[threadIdx.x] = total / n;
+  __syncthreads();
+  const double own_mean = means[threadIdx.x % kCombinedColumns];
+  double squares = 0;
+#pragma unroll 4
+  for (int k = at.chunk; k < at.chunks; k += at.kStep) {
+    const A* const p = first + k * 3 * C;
+    const double count = part.rows_of(k), rest = p[C] / count;  // the chunk's mean is p[0] + rest
+    const double offset = p[0] + rest - own_mean;
+    squares += p[2 * C] + count * (offset * offset - rest * rest);
+  }
+  squares = at.sum(squares);
+  if (!at.speaks) return;
+  const int64_t i = at.group * C + at.column;
+  mean[i] = static_cast<A>(own_mean);
+  var[i] = static_cast<A>(squares < 0 ? 0 : squares / n);  // NaN stays
+  write_scale(C, at.group, at.column, mean[i], var[i], gamma, beta, eps, scale);
 }
 
-// dgamma and dbeta of one channel: the groups' totals, added.
+// The same of statistics that are given.
 template <class A>
-__global__ void parameter_gradients_kernel(ColumnPartition part, const double* totals, A* dgamma,
-                                           A* dbeta) {
-  const int64_t c = grid_index();
-  if (c >= part.C) return;
+__global__ void scale_kernel(Chunks part, const A* mean, const A* var, const A* gamma,
+                             const A* beta, double eps, A* scale) {
+  const int64_t i = grid_index(), C = part.C;
+  if (i < part.groups * C) write_scale(C, i / C, i % C, mean[i], var[i], gamma, beta, eps, scale);
+}
+
+// z = (x − mean)·gamma/√(var + eps) + beta (+ residual);  y = z, or 0 where z < least, which is 0 with relu
+// and else −∞. residual: or null.
+template <int V, class T, class A>
+__global__ void __launch_bounds__(kThreads)
+    normalize_kernel(ColumnPartition<V> part, const T* x, const T* residual, A least,
+                     const A* scale, T* y) {
+  const ColumnPlace<V> at(part, blockIdx.x);
+  if (at.rows == 0) return;
+  const A* const s = scale + at.group * 3 * part.C + at.column;
+  const Vector<A, V> center = load<V>(s), factor = load<V>(s + part.C),
+                     shift = load<V>(s + 2 * part.C);
+#pragma unroll 1
+  for (int begin = 0; begin < at.rows; begin += kRowsAtOnce<T>) {
+    Vector<T, V> in[kRowsAtOnce<T>], shortcut[kRowsAtOnce<T>];
+    load_rows(at, begin, x, in);
+    if (residual) load_rows(at, begin, residual, shortcut);
+#pragma unroll
+    for (int k = 0; k < kRowsAtOnce<T>; ++k) {
+      Vector<A, V> z;
+      Vector<T, V> out;
+      for (int v = 0; v < V; ++v) z[v] = (in[k][v] - center[v]) * factor[v] + shift[v];
+      if (residual)
+        for (int v = 0; v < V; ++v) z[v] += shortcut[k][v];
+      for (int v = 0; v < V; ++v) out[v] = static_cast<T>(z[v] < least ? 0 : z[v]);  // NaN stays
+      if (begin + k < at.rows) store(at.row(begin + k, y), out);
+    }
+  }
+}
+
+// dy, x and, where y is not null, y: of the backward passes some rows of a thread.
+template <int V, class T>
+struct GradientRows {
+  Vector<T, V> dy[kRowsAtOnce<T>], x[kRowsAtOnce<T>], y[kRowsAtOnce<T>];
+  bool relu;
+
+  __device__ GradientRows(const ColumnPlace<V>& at, int begin, const T* all_dy, const T* all_x,
+                          const T* all_y)
+      : relu(all_y) {
+    load_rows(at, begin, all_dy, dy);
+    load_rows(at, begin, all_x, x);
+    if (relu) load_rows(at, begin, all_y, y);
+  }
+  // dz = dy, or dy·[y > 0] where y is given
+  __device__ Vector<Arithmetic<T>, V> dz(int k) const {
+    Vector<Arithmetic<T>, V> dz;
+    for (int v = 0; v < V; ++v) dz[v] = dy[k][v];
+    if (relu)
+      for (int v = 0; v < V; ++v) dz[v] = y[k][v] > 0 ? dz[v] : 0;
+    return dz;
+  }
+};
+
+// partials[group][chunk] = [Σdz, Σdz·(x − mean)], C of each
+template <int V, class T, class A>
+__global__ void __launch_bounds__(kThreads)
+    gradient_sums_kernel(ColumnPartition<V> part, const T* dy, const T* x, const T* y,
+                         const A* mean, A* partials) {
+  const ColumnPlace<V> at(part, block_in_reverse());
+  Vector<A, V> sum = {}, sum_x = {}, center = {};
+  if (at.rows > 0) center = load<V>(mean + at.group * part.C + at.column);
+#pragma unroll 1
+  for (int begin = 0; begin < at.rows; begin += kRowsAtOnce<T>) {
+    const GradientRows<V, T> rows(at, begin, dy, x, y);
+#pragma unroll
+    for (int k = 0; k < kRowsAtOnce<T>; ++k) {
+      if (begin + k >= at.rows) continue;
+      const Vector<A, V> dz = rows.dz(k);
+      for (int v = 0; v < V; ++v) {
+        sum[v] += dz[v];
+        sum_x[v] += dz[v] * (rows.x[k][v] - center[v]);
+      }
+    }
+  }
+  const A own_sum = column_sums(sum, part.width), own_sum_x = column_sums(sum_x, part.width);
+  if (at.sum_column < 0) return;
+  A* const p = partials + (at.group * part.chunks + at.chunk) * 2 * part.C + at.sum_column;
+  p[0] = own_sum;
+  p[part.C] = own_sum_x;
+}
+
+// totals[group] = [Σdz, Σdz·x̂], and the coefficients of
+//   dx = a·dz + (b·(x − mean) + c),  a = gamma/√(var + eps), b = −a·Σ(dz·x̂)/(n·√(var + eps)),
+//   c = −a·Σdz/n; b = c = 0 where the statistics were given:
+// coefficients[group] = [mean, a, b, c]. C of each.
+template <class A>
+__global__ void combine_gradient_sums_kernel(Chunks part, const A* partials, const A* gamma,
+                                             BatchNormConfig config, const A* mean, const A* var,
+                                             double* totals, A* coefficients) {
+  const ChunkColumn at(part);
+  const int64_t C = part.C;
+  const A* const first = partials + int64_t{at.group} * part.chunks * 2 * C + at.column;
   double sum = 0, sum_x = 0;
-  for (int64_t g = 0; g < part.groups; ++g) {
+#pragma unroll 8
+  for (int k = at.chunk; k < at.chunks; k += at.kStep) {
+    sum += first[k * 2 * C];
+    sum_x += first[k * 2 * C + C];
+  }
+  sum = at.sum(sum);
+  sum_x = at.sum(sum_x);
+  if (!at.speaks) return;
+  const int64_t channel = at.group * C + at.column;
+  const double inverse = inverse_deviation(var[channel], config.eps);
+  double* const total = totals + at.group * 2 * C + at.column;
+  total[0] = sum;
+  total[C] = sum_x * inverse;
+  const double share = config.batch_statistics ? 1 / static_cast<double>(part.rows) : 0;
+  const double factor = gamma[at.column] * inverse;
+  A* const to = coefficients + at.group * 4 * C + at.column;
+  to[0] = mean[channel];
+  to[C] = static_cast<A>(factor);
+  to[2 * C] = static_cast<A>(-share * factor * total[C] * inverse);
+  to[3 * C] = static_cast<A>(-share * factor * sum);
+}
+
+// dgamma and dbeta of channel c: the groups' totals, added.
+template <class A>
+__device__ void write_parameter_gradients(const Chunks& part, const double* totals, int64_t c,
+                                          A* dgamma, A* dbeta) {
+  double sum = 0, sum_x = 0;
+#pragma unroll 4
+  for (int g = 0; g < part.groups; ++g) {
     sum += totals[g * 2 * part.C + c];
     sum_x += totals[g * 2 * part.C + part.C + c];
   }
@@ -151,27 +248,35 @@ __global__ void parameter_gradients_kernel(ColumnPartition part, const double* t
   dgamma[c] = static_cast<A>(sum_x);
 }
 
-// dx = a·dz + (b·(x − mean) + c),  a = gamma/√(var + eps), b = −a·Σ(dz·x̂)/(n·√(var + eps)),
-// c = −a·Σdz/n; b = c = 0 where the statistics were given.  dresidual = dz, or null.
-template <class T, class A>
-__global__ void gradient_kernel(ColumnPartition part, const T* dy, const T* x, const T* y,
-                                const A* gamma, BatchNormConfig config, const A* mean, const A* var,
-                                const double* totals, T* dx, T* dresidual) {
-  const ColumnPlace at(part);
+// dx by the coefficients;  dresidual = dz, or null. The first block of some columns also adds up what
+// their parameters get.
+template <int V, class T, class A>
+__global__ void __launch_bounds__(kThreads)
+    gradient_kernel(ColumnPartition<V> part, const T* dy, const T* x, const T* y,
+                    const A* coefficients, const double* totals, T* dx, T* dresidual, A* dgamma,
+                    A* dbeta) {
+  const ColumnPlace<V> at(part, blockIdx.x);
+  if (at.group == 0 && at.chunk == 0 && at.sum_column >= 0)
+    write_parameter_gradients(part, totals, at.sum_column, dgamma, dbeta);
   if (at.rows == 0) return;
-  const int64_t channel = at.group * part.C + at.column;
-  const double* const total = totals + at.group * 2 * part.C + at.column;
-  const double share = config.batch_statistics ? 1 / static_cast<double>(part.rows) : 0;
-  const double inverse = inverse_deviation(var[channel], config.eps);
-  const double factor = gamma[at.column] * inverse;
-  const A center = mean[channel], a = static_cast<A>(factor),
-          b = static_cast<A>(-share * factor * total[part.C] * inverse),
-          c = static_cast<A>(-share * factor * total[0]);
-  for (int row = at.row; row < at.rows; row += at.row_step) {
-    const int64_t i = at.first + row * part.C;
-    const A dz = gradient_of_z(dy, y, i);
-    dx[i] = static_cast<T>(a * dz + (b * (x[i] - center) + c));
-    if (dresidual) dresidual[i] = static_cast<T>(dz);
+  const A* const from = coefficients + at.group * 4 * part.C + at.column;
+  const Vector<A, V> center = load<V>(from), a = load<V>(from + part.C),
+                     b = load<V>(from + 2 * part.C), c = load<V>(from + 3 * part.C);
+#pragma unroll 1
+  for (int begin = 0; begin < at.rows; begin += kRowsAtOnce<T>) {
+    const GradientRows<V, T> rows(at, begin, dy, x, y);
+#pragma unroll
+    for (int k = 0; k < kRowsAtOnce<T>; ++k) {
+      if (begin + k >= at.rows) continue;
+      const Vector<A, V> dz = rows.dz(k);
+      Vector<T, V> out;
+      for (int v = 0; v < V; ++v)
+        out[v] = static_cast<T>(a[v] * dz[v] + (b[v] * (rows.x[k][v] - center[v]) + c[v]));
+      store(at.row(begin + k, dx), out);
+      if (!dresidual) continue;
+      for (int v = 0; v < V; ++v) out[v] = static_cast<T>(dz[v]);
+      store(at.row(begin + k, dresidual), out);
+    }
   }
 }
 
@@ -191,14 +296,21 @@ __global__ void update_running_kernel(int64_t S, int64_t C, const T* mean, const
   running_var[c] = static_cast<T>((1 - momentum) * running_var[c] + share * unbiased * var_sum);
 }
 
-ColumnPartition partition(const Tensor& x, const Tensor& mean) {
-  const int64_t C = mean.dim(mean.ndim() - 1);
-  return ColumnPartition(C, x.numel() / C, mean.numel() / C);
-}
-
 template <class T>
 T* raw_or_null(const Tensor& x) {
   return x.defined() ? x.raw<T>() : nullptr;
+}
+
+// Calls f with the partition of x, by vectors where x's channels and all these places allow it.
+template <class T, class F, class... P>
+void with_partition(const Tensor& x, const Tensor& mean, const F& f, const P*... places) {
+  const int64_t C = mean.dim(mean.ndim() - 1), rows = x.numel() / C, groups = mean.numel() / C;
+  constexpr int V = kChannels<T>;
+  if (C % V == 0 && takes_vectors<V>(places...)) {
+    f(ColumnPartition<V>(C, rows, groups));
+  } else {
+    f(ColumnPartition<1>(C, rows, groups));
+  }
 }
 
 }  // namespace
@@ -209,16 +321,22 @@ void CudaBackend::batch_norm_forward(const Tensor& x, const Tensor& gamma, const
   with_activation_type(x.dtype(), [&](auto zero) {
     using T = decltype(zero);
     using A = Arithmetic<T>;
-    const ColumnPartition part = partition(x, mean);
-    if (config.batch_statistics) {
-      const Scratch<A> partials(part.groups * part.chunks * 3 * part.C);
-      launch(chunk_statistics_kernel<T, A>, part.grid(), part, x.raw<T>(), partials.data());
-      launch(combine_statistics_kernel<A>, part.one_thread_a_column_of_each_group(), part,
-             partials.data(), mean.raw<A>(), var.raw<A>());
-    }
-    launch(normalize_kernel<T, A>, part.grid(), part, x.raw<T>(), gamma.raw<A>(), beta.raw<A>(),
-           raw_or_null<T>(residual), config.eps, config.relu, mean.raw<A>(), var.raw<A>(),
-           y.raw<T>());
+    const auto run = [&]<int V>(const ColumnPartition<V>& part) {
+      const Scratch<A> scale(part.groups * 3 * part.C);
+      if (config.batch_statistics) {
+        const Scratch<A> partials(int64_t{part.groups} * part.chunks * 3 * part.C);
+        launch(chunk_statistics_kernel<V, T, A>, part.grid(), part, x.raw<T>(), partials.data());
+        launch(combine_statistics_kernel<A>, part.grid_of_combining(), part, partials.data(),
+               gamma.raw<A>(), beta.raw<A>(), config.eps, mean.raw<A>(), var.raw<A>(),
+               scale.data());
+      } else {
+        launch(scale_kernel<A>, one_thread_each(part.groups * part.C), part, mean.raw<A>(),
+               var.raw<A>(), gamma.raw<A>(), beta.raw<A>(), config.eps, scale.data());
+      }
+      launch(normalize_kernel<V, T, A>, part.grid(), part, x.raw<T>(), raw_or_null<T>(residual),
+             config.relu ? A{0} : -std::numeric_limits<A>::infinity(), scale.data(), y.raw<T>());
+    };
+    with_partition<T>(x, mean, run, x.raw<T>(), y.raw<T>(), raw_or_null<T>(residual));
   });
 }
 
@@ -230,19 +348,23 @@ void CudaBackend::batch_norm_backward(const Tensor& dy, const Tensor& x, const T
   with_activation_type(x.dtype(), [&](auto zero) {
     using T = decltype(zero);
     using A = Arithmetic<T>;
-    const ColumnPartition part = partition(x, mean);
     const T* const out = config.relu ? y.raw<T>() : nullptr;
-    const Scratch<A> partials(part.groups * part.chunks * 2 * part.C);
-    const Scratch<double> totals(part.groups * 2 * part.C);
-    launch(gradient_sums_kernel<T, A>, part.grid(), part, dy.raw<T>(), x.raw<T>(), out,
-           mean.raw<A>(), partials.data());
-    launch(combine_gradient_sums_kernel<A>, part.one_thread_a_column_of_each_group(), part,
-           partials.data(), config.eps, var.raw<A>(), totals.data());
-    launch(parameter_gradients_kernel<A>, part.one_thread_a_column(), part, totals.data(),
-           dgamma.raw<A>(), dbeta.raw<A>());
-    launch(gradient_kernel<T, A>, part.grid(), part, dy.raw<T>(), x.raw<T>(), out, gamma.raw<A>(),
-           config, mean.raw<A>(), var.raw<A>(), totals.data(), dx.raw<T>(),
-           raw_or_null<T>(dresidual));
+    T* const shortcut = raw_or_null<T>(dresidual);
+    const auto run = [&]<int V>(const ColumnPartition<V>& part) {
+      const Scratch<A> partials(int64_t{part.groups} * part.chunks * 2 * part.C);
+      const Scratch<A> coefficients(part.groups * 4 * part.C);
+      const Scratch<double> totals(part.groups * 2 * part.C);
+      launch(gradient_sums_kernel<V, T, A>, part.grid(), part, dy.raw<T>(), x.raw<T>(), out,
+             mean.raw<A>(), partials.data());
+      launch(combine_gradient_sums_kernel<A>, part.grid_of_combining(), part, partials.data(),
+             gamma.raw<A>(), config, mean.raw<A>(), var.raw<A>(), totals.data(),
+             coefficients.data());
+      launch(gradient_kernel<V, T, A>, part.grid(), part, dy.raw<T>(), x.raw<T>(), out,
+             coefficients.data(), totals.data(), dx.raw<T>(), shortcut, dgamma.raw<A>(),
+             dbeta.raw<A>());
+    };
+    with_partition<T>(x, mean, run, dy.raw<T>(), x.raw<T>(), out, mean.raw<A>(), dx.raw<T>(),
+                      shortcut);
   });
 }
 

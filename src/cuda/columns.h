@@ -1,72 +1,151 @@
 // How blocks cover a matrix [rows, C] when something is kept, or summed, for each column.
 //
-// The 256 threads of a block stand in `width` columns, a power of two up to 32, so that neighbouring
-// threads read neighbouring numbers; the 256/width threads of one column take every 256/width-th row
-// of the block's chunk of kChunkRows rows. The matrix may consist of several groups of rows, none of
-// whose chunks reaches into the next.
+// A thread takes V neighbouring columns (a vector, vectors.h), and kRowsOfThread rows of them. The 256
+// threads of a block stand in `width` vectors, a power of two up to 32, so that neighbouring threads
+// read neighbouring memory; the 256/width threads of one vector take every 256/width-th row of the
+// block's chunk. The matrix may consist of several groups of rows, none of whose chunks reaches into
+// the next.
+//
+// Sums over a group are made in two steps, in an order that does not depend on the GPU: each chunk
+// leaves its own, and blocks that stand as ChunkColumn says add those up.
 #pragma once
 
-#include "cuda/blocks.h"
+#include "cuda/vectors.h"
+#include "cuda/warp.h"
 
 namespace mocograd::MOCO_CUDA {
 
-constexpr int kChunkRows = 256;
+constexpr int kRowsOfThread = 8;
+constexpr int kMostVectors = 32;     // side by side in a block
+constexpr int kCombinedColumns = 8;  // of a block that combines chunks
 
-struct ColumnPartition {
-  int64_t C, groups;
-  int64_t rows;    // of a group
-  int64_t chunks;  // of a group; its last may have fewer than kChunkRows rows
-  int width, column_blocks;
+// How the rows are cut into chunks.
+struct Chunks {
+  int64_t C;
+  int64_t rows;  // of a group
+  int groups, chunk_rows;
+  int chunks;  // of a group; its last may have fewer than chunk_rows rows
 
-  ColumnPartition(int64_t columns, int64_t total_rows, int64_t number_of_groups)
-      : C(columns), groups(number_of_groups), rows(total_rows / number_of_groups) {
-    chunks = ceil_div(rows, kChunkRows);
-    width = 32;
-    while (width > 1 && width / 2 >= C) width /= 2;
-    column_blocks = static_cast<int>(ceil_div(C, width));
+  __host__ __device__ int rows_of(int64_t chunk) const {
+    const int64_t left = rows - chunk * chunk_rows;
+    return static_cast<int>(left < chunk_rows ? left : chunk_rows);
   }
-
-  Grid grid() const { return blocks_of(kThreads, groups * chunks * column_blocks); }
-  Grid one_thread_a_column() const { return one_thread_each(C); }
-  Grid one_thread_a_column_of_each_group() const { return one_thread_each(groups * C); }
+  __host__ __device__ int combined_blocks() const {
+    return static_cast<int>(ceil_div(C, kCombinedColumns));
+  }
+  Grid grid_of_combining() const {
+    return blocks_of(kThreads, int64_t{groups} * combined_blocks());
+  }
 };
 
-// What one thread has to do.
+template <int V>
+struct ColumnPartition : Chunks {
+  int width, log_width, column_blocks;
+
+  ColumnPartition(int64_t columns, int64_t total_rows, int64_t number_of_groups) {
+    C = columns;
+    groups = static_cast<int>(number_of_groups);
+    rows = total_rows / number_of_groups;
+    log_width = 0;
+    while (1 << log_width < kMostVectors && V << log_width < C) ++log_width;
+    width = 1 << log_width;
+    chunk_rows = kRowsOfThread * (kThreads >> log_width);
+    chunks = static_cast<int>(ceil_div(rows, chunk_rows));
+    column_blocks = static_cast<int>(ceil_div(C, V * width));
+  }
+
+  Grid grid() const { return blocks_of(kThreads, int64_t{groups} * chunks * column_blocks); }
+};
+
+// What one thread of such a block has to do.
+template <int V>
 struct ColumnPlace {
-  int64_t group, chunk, column;
-  int64_t first;      // element of the chunk's first row in this column
-  int rows;           // of the chunk; 0 beyond the last column
-  int row, row_step;  // this thread's first row, and from there to its next
-  bool speaks;        // writes what was found out for the column
+  int group, chunk;
+  int64_t column;       // the first of its V
+  int64_t origin;       // element of the chunk's first row in column 0
+  int64_t first, step;  // element of its own first row in `column`, and from there to its next row
+  int rows;             // its rows, at most kRowsOfThread; none beyond the last column
+  int64_t sum_column;   // of which column_sums gives it the sum; -1 where of none
 
-  __device__ explicit ColumnPlace(const ColumnPartition& part) {
-    const int64_t block = blockIdx.x;
-    column = block % part.column_blocks * part.width + threadIdx.x % part.width;
-    chunk = block / part.column_blocks % part.chunks;
-    group = block / part.column_blocks / part.chunks;
-    first = (group * part.rows + chunk * kChunkRows) * part.C + column;
-    const int64_t left = part.rows - chunk * kChunkRows;
-    rows = column >= part.C ? 0 : static_cast<int>(left < kChunkRows ? left : kChunkRows);
-    row = threadIdx.x / part.width;
-    row_step = kThreads / part.width;
-    speaks = row == 0 && column < part.C;
+  // block: blockIdx.x, or another order of the same numbers.
+  __device__ ColumnPlace(const ColumnPartition<V>& part, unsigned block) {
+    const int thread = threadIdx.x, columns = V << part.log_width;
+    const unsigned of_all = block / part.column_blocks;
+    chunk = of_all % part.chunks;
+    group = of_all / part.chunks;
+    const int64_t first_column = int64_t{block % part.column_blocks} * columns;
+    column = first_column + (thread & (part.width - 1)) * V;
+    const int row = thread >> part.log_width, row_step = kThreads >> part.log_width;
+    origin = (group * part.rows + int64_t{chunk} * part.chunk_rows) * part.C;
+    first = origin + row * part.C + column;
+    step = row_step * part.C;
+    const int left = part.rows_of(chunk) - row;
+    rows = column < part.C && left > 0 ? (left + row_step - 1) >> (8 - part.log_width) : 0;
+    sum_column = thread < columns && first_column + thread < part.C ? first_column + thread : -1;
+  }
+
+  // Of its row k the V numbers.
+  template <class T>
+  __device__ T* row(int k, T* x) const {
+    return x + first + k * step;
   }
 };
 
-// The sum of x over the threads of this thread's column. Every thread of the block must call.
-template <class T>
-__device__ T column_sum(T x, int width) {
-  __shared__ T part[kThreads];
-  const int thread = threadIdx.x;
-  part[thread] = x;
-  __syncthreads();
-  for (int half = kThreads / 2; half >= width; half /= 2) {
-    if (thread < half) part[thread] += part[thread + half];
-    __syncthreads();
+// N of the thread's rows, from `begin` on; beyond its last that one again, so that no load depends on a
+// condition. Requires: begin < at.rows.
+template <int V, class T, int N>
+__device__ void load_rows(const ColumnPlace<V>& at, int begin, const T* x, Vector<T, V> (&to)[N]) {
+#pragma unroll
+  for (int k = 0; k < N; ++k)
+    to[k] = load<V>(at.row(begin + k < at.rows ? begin + k : at.rows - 1, x));
+}
+
+// Thread t gets the sum over the block of its column t, x[t % V] of the threads in vector t / V; for
+// t >= V·width it means nothing. Every thread of the block must call.
+template <int V, class A>
+__device__ A column_sums(Vector<A, V> x, int width) {
+  constexpr int kWarps = kThreads / 32;
+  __shared__ Vector<A, V> of_warp[kWarps][kMostVectors];
+  const int thread = threadIdx.x, lane = thread % 32;
+  for (int lanes = 16; lanes >= width; lanes /= 2) {
+#pragma unroll
+    for (int v = 0; v < V; ++v) x[v] += __shfl_xor_sync(kAllLanes, x[v], lanes);
   }
-  const T sum = part[thread % width];
-  __syncthreads();  // before the next call writes
+  __syncthreads();  // the sums of a call before this one have been read
+  if (lane < width) of_warp[thread / 32][lane] = x;
+  __syncthreads();
+  A sum = 0;
+  if (thread < V * width) {
+#pragma unroll
+    for (int warp = 0; warp < kWarps; ++warp) sum += of_warp[warp][thread / V][thread % V];
+  }
   return sum;
 }
+
+// A thread of a block that combines what the chunks of a group have left for kCombinedColumns columns:
+// the threads of one column take every kStep-th chunk.
+struct ChunkColumn {
+  static constexpr int kStep = kThreads / kCombinedColumns;
+
+  int group;
+  int64_t column;
+  int chunk, chunks;  // its first chunk, and where they end; none beyond the last column
+  bool speaks;        // sum() is its column's, and it writes what comes of it
+
+  __device__ explicit ChunkColumn(const Chunks& part) {
+    const int thread = threadIdx.x, blocks = part.combined_blocks();
+    group = static_cast<int>(blockIdx.x) / blocks;
+    column = int64_t{static_cast<int>(blockIdx.x) % blocks} * kCombinedColumns +
+             thread % kCombinedColumns;
+    chunk = thread / kCombinedColumns;
+    chunks = column < part.C ? part.chunks : 0;
+    speaks = thread < kCombinedColumns && column < part.C;
+  }
+
+  // Σ of x over the threads of the column. Every thread of the block must call.
+  __device__ static double sum(double x) {
+    return column_sums(Vector<double, 1>{x}, kCombinedColumns);
+  }
+};
 
 }  // namespace mocograd::MOCO_CUDA

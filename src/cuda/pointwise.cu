@@ -1,51 +1,52 @@
-// Pointwise kernels: one output element from the input elements at the same place, one thread for
-// each. All of them are bound by memory.
+// Pointwise kernels: one output element from the input elements at the same place, one thread for each
+// vector of them (vectors.h). All are bound by memory.
 #include "cuda/tensor_list.h"
+#include "cuda/vectors.h"
 
 namespace mocograd::MOCO_CUDA {
 namespace {
 
 template <class T>
 __global__ void fill_kernel(int64_t n, T value, T* y) {
-  const int64_t i = grid_index();
-  if (i < n) y[i] = value;
+  map(
+      n, [&] { return value; }, y);
 }
 
 template <class From, class To>
 __global__ void convert_kernel(int64_t n, const From* x, To* y) {
-  const int64_t i = grid_index();
-  if (i < n) y[i] = static_cast<To>(static_cast<Arithmetic<From>>(x[i]));
+  map(
+      n, [](From x) { return static_cast<To>(static_cast<Arithmetic<From>>(x)); }, y, x);
 }
 
 template <class T>
 __global__ void add_kernel(int64_t n, const T* a, const T* b, T* y) {
-  const int64_t i = grid_index();
   using A = Arithmetic<T>;
-  if (i < n) y[i] = static_cast<T>(A{a[i]} + A{b[i]});
+  map(
+      n, [](A a, A b) { return static_cast<T>(a + b); }, y, a, b);
 }
 
 template <class T>
 __global__ void multiply_kernel(int64_t n, const T* a, const T* b, T* y) {
-  const int64_t i = grid_index();
-  if (i < n) y[i] = a[i] * b[i];
+  map(
+      n, [](T a, T b) { return a * b; }, y, a, b);
 }
 
 template <class T>
 __global__ void scale_kernel(int64_t n, const T* x, T factor, T* y) {
-  const int64_t i = grid_index();
-  if (i < n) y[i] = factor * x[i];
+  map(
+      n, [&](T x) { return factor * x; }, y, x);
 }
 
 template <class T>
 __global__ void relu_forward_kernel(int64_t n, const T* x, T* y) {
-  const int64_t i = grid_index();
-  if (i < n) y[i] = Arithmetic<T>{x[i]} < 0 ? T(0) : x[i];
+  map(
+      n, [](T x) { return Arithmetic<T>{x} < 0 ? T(0) : x; }, y, x);
 }
 
 template <class T>
 __global__ void relu_backward_kernel(int64_t n, const T* y, const T* dy, T* dx) {
-  const int64_t i = grid_index();
-  if (i < n) dx[i] = Arithmetic<T>{y[i]} > 0 ? dy[i] : T(0);
+  map(
+      n, [](T y, T dy) { return Arithmetic<T>{y} > 0 ? dy : T(0); }, dx, y, dy);
 }
 
 template <class T>
@@ -65,7 +66,7 @@ void CudaBackend::fill(const Tensor& y, double value) {
   with_element_type(y.dtype(), [&](auto zero) {
     using T = decltype(zero);
     const int64_t n = y.numel();
-    launch(fill_kernel<T>, one_thread_each(n), n, static_cast<T>(value), y.raw<T>());
+    launch(fill_kernel<T>, one_thread_a_vector<T>(n), n, static_cast<T>(value), y.raw<T>());
   });
 }
 
@@ -76,7 +77,8 @@ void CudaBackend::convert(const Tensor& x, const Tensor& y) {
       using From = decltype(from);
       using To = decltype(to);
       const int64_t n = y.numel();
-      launch(convert_kernel<From, To>, one_thread_each(n), n, x.raw<From>(), y.raw<To>());
+      launch(convert_kernel<From, To>, one_thread_a_vector<From, To>(n), n, x.raw<From>(),
+             y.raw<To>());
     });
   });
 }
@@ -86,7 +88,7 @@ void CudaBackend::add(const Tensor& a, const Tensor& b, const Tensor& y) {
   with_activation_type(y.dtype(), [&](auto zero) {
     using T = decltype(zero);
     const int64_t n = y.numel();
-    launch(add_kernel<T>, one_thread_each(n), n, a.raw<T>(), b.raw<T>(), y.raw<T>());
+    launch(add_kernel<T>, one_thread_a_vector<T>(n), n, a.raw<T>(), b.raw<T>(), y.raw<T>());
   });
 }
 
@@ -95,7 +97,7 @@ void CudaBackend::multiply(const Tensor& a, const Tensor& b, const Tensor& y) {
   with_float_type(y.dtype(), [&](auto zero) {
     using T = decltype(zero);
     const int64_t n = y.numel();
-    launch(multiply_kernel<T>, one_thread_each(n), n, a.raw<T>(), b.raw<T>(), y.raw<T>());
+    launch(multiply_kernel<T>, one_thread_a_vector<T>(n), n, a.raw<T>(), b.raw<T>(), y.raw<T>());
   });
 }
 
@@ -104,7 +106,8 @@ void CudaBackend::scale(const Tensor& x, double factor, const Tensor& y) {
   with_float_type(y.dtype(), [&](auto zero) {
     using T = decltype(zero);
     const int64_t n = y.numel();
-    launch(scale_kernel<T>, one_thread_each(n), n, x.raw<T>(), static_cast<T>(factor), y.raw<T>());
+    launch(scale_kernel<T>, one_thread_a_vector<T>(n), n, x.raw<T>(), static_cast<T>(factor),
+           y.raw<T>());
   });
 }
 
@@ -113,7 +116,7 @@ void CudaBackend::relu_forward(const Tensor& x, const Tensor& y) {
   with_activation_type(y.dtype(), [&](auto zero) {
     using T = decltype(zero);
     const int64_t n = y.numel();
-    launch(relu_forward_kernel<T>, one_thread_each(n), n, x.raw<T>(), y.raw<T>());
+    launch(relu_forward_kernel<T>, one_thread_a_vector<T>(n), n, x.raw<T>(), y.raw<T>());
   });
 }
 
@@ -122,7 +125,8 @@ void CudaBackend::relu_backward(const Tensor& y, const Tensor& dy, const Tensor&
   with_activation_type(y.dtype(), [&](auto zero) {
     using T = decltype(zero);
     const int64_t n = y.numel();
-    launch(relu_backward_kernel<T>, one_thread_each(n), n, y.raw<T>(), dy.raw<T>(), dx.raw<T>());
+    launch(relu_backward_kernel<T>, one_thread_a_vector<T>(n), n, y.raw<T>(), dy.raw<T>(),
+           dx.raw<T>());
   });
 }
 

@@ -20,12 +20,12 @@ __global__ void scale_rows_kernel(int64_t n, int64_t C, const T* x, const T* s, 
 
 // partial: [chunks, C]
 template <class T>
-__global__ void sum_chunks_kernel(ColumnPartition part, const T* x, T* partial) {
-  const ColumnPlace at(part);
-  T sum = 0;
-  for (int row = at.row; row < at.rows; row += at.row_step) sum += x[at.first + row * part.C];
-  sum = column_sum(sum, part.width);
-  if (at.speaks) partial[at.chunk * part.C + at.column] = sum;
+__global__ void sum_chunks_kernel(ColumnPartition<1> part, const T* x, T* partial) {
+  const ColumnPlace<1> at(part, blockIdx.x);
+  Vector<T, 1> sum = {};
+  for (int k = 0; k < at.rows; ++k) sum[0] += *at.row(k, x);
+  const T of_chunk = column_sums(sum, part.width);
+  if (at.sum_column >= 0) partial[at.chunk * part.C + at.sum_column] = of_chunk;
 }
 
 // `lanes` threads of a warp for each row, a power of two.
@@ -81,7 +81,7 @@ void CudaBackend::sum_rows(const Tensor& x, const Tensor& y) {
   with_float_type(x.dtype(), [&](auto zero) {
     using T = decltype(zero);
     const int64_t C = x.dim(1);
-    const ColumnPartition part(C, x.dim(0), 1);
+    const ColumnPartition<1> part(C, x.dim(0), 1);
     const Scratch<T> partial(part.chunks * C);
     launch(sum_chunks_kernel<T>, part.grid(), part, x.raw<T>(), partial.data());
     add_parts(C, part.chunks, partial.data(), y.raw<T>());
