@@ -9,10 +9,14 @@ namespace mocograd::MOCO_CUDA {
 
 #ifdef __CUDACC__
 void require_tensor_cores(Precision);  // throws Error where they cannot do tf32 and bf16
+int multiprocessors();
 #else
 inline void require_tensor_cores(Precision) {}
 inline bool has_wgmma() {
   return true;
+}
+inline int multiprocessors() {
+  return 2;  // few, so that blocks which go on from tile to tile have several
 }
 #endif
 

@@ -12,6 +12,9 @@
 // where it lies in the image to where the tensor cores want it; the padding is a copy of no bytes. With
 // 64 channels one step of K is one tap.
 //
+// 3×3 with stride 1, of images whose shape allows it, has a kernel that reads each pixel once
+// (conv2d_windows.cu).
+//
 // The weights, f32 and few, are first rounded to x's type and written along k (staged_operand.h), so that
 // forward pass and data gradient are one kernel.
 //
@@ -19,6 +22,7 @@
 #include "cuda/conv2d_tensor_cores.h"
 
 #include "cuda/conv2d_operands.h"
+#include "cuda/conv2d_windows.h"
 #include "cuda/staged_operand.h"
 #include "cuda/tile_product.h"
 #include "cuda/warpgroup_product.h"
@@ -89,6 +93,19 @@ void weight_gradient(const Correlation<T>& in, const Tensor& dy,
   by_tiles_of(WideTile(), pieces, whole);
 }
 
+// y = conv(x, weights), or a data gradient likewise, from windows of x, where that can be.
+// weights: element (column of C, k), f32
+template <class Weights>
+bool correlate_windows(const Tensor& x, const Weights& weights, const Tensor& w,
+                       Conv2dConfig config, const Tensor& y) {
+  if (!use_wgmma() || !takes_windows(x, w, config, y)) return false;
+  const int64_t N = y.dim(3), K = w.numel() / N;
+  const Scratch<BFloat16> staged(N * K);
+  stage(weights, N, K, K, staged.data());
+  window_conv2d(x, staged.data(), y);
+  return true;
+}
+
 void require_tensor_cores_for(DType dtype) {
   require_tensor_cores(dtype == DType::bf16 ? Precision::bf16 : Precision::tf32);
 }
@@ -107,12 +124,13 @@ bool pipelined_weight_gradient(const Tensor& x) {
 void tensor_core_conv2d_forward(const Tensor& x, const Tensor& w, Conv2dConfig config,
                                 const Tensor& y) {
   require_tensor_cores_for(x.dtype());
+  const int64_t OC = w.dim(3), K = w.numel() / OC;
+  const MatrixOperand<float, false> weights{w.raw<float>(), OC};
+  if (correlate_windows(x, weights, w, config, y)) return;
   with_stored_type(x.dtype(), [&](auto zero) {
     using T = decltype(zero);
-    const int64_t OC = w.dim(3), K = w.numel() / OC;
-    correlate<T>(forward_correlation<T>(x, w.dim(1), config, y),
-                 MatrixOperand<float, false>{w.raw<float>(), OC}, all_pixels<T>(y, y.raw<T>()),
-                 y.numel() / OC, OC, K);
+    correlate<T>(forward_correlation<T>(x, w.dim(1), config, y), weights,
+                 all_pixels<T>(y, y.raw<T>()), y.numel() / OC, OC, K);
   });
 }
 
@@ -121,7 +139,8 @@ void tensor_core_conv2d_backward_data(const Tensor& dy, const Tensor& w, Conv2dC
   require_tensor_cores_for(dx.dtype());
   with_stored_type(dx.dtype(), [&](auto zero) {
     using T = decltype(zero);
-    for_each_class<T, float>(dy, w, config, dx, [](const DataGradientClass<T, float>& part) {
+    for_each_class<T, float>(dy, w, config, dx, [&](const DataGradientClass<T, float>& part) {
+      if (correlate_windows(dy, part.w, w, config, dx)) return;
       correlate<T>(part.dy, part.w, part.dx, part.M, part.N, part.K);
     });
   });

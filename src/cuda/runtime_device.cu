@@ -103,6 +103,11 @@ int gpu_architecture() {
   return architecture;
 }
 
+int multiprocessors() {
+  static const int count = first_gpu().multiProcessorCount;
+  return count;
+}
+
 void require_tensor_cores(Precision precision) {
   const std::string text = tensor_core_problem_of(precision, gpu_architecture());
   if (!text.empty()) throw Error(text);

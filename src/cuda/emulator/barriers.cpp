@@ -23,8 +23,14 @@ std::string text_of_lane(unsigned lanes) {
   return "thread " + text_of(block.threads[number].index);
 }
 
-std::string text_of_first_waiting() {
-  return "thread " + text_of(block.threads[block.barrier.first].index);
+std::string text_of_first_waiting(const Barrier& barrier) {
+  return "thread " + text_of(block.threads[barrier.first].index);
+}
+
+// Where lanes of the running thread's warp wait, if any wait at a barrier.
+const Barrier& barrier_of_warp() {
+  const Barrier& barrier = block.warpgroup_barrier();
+  return barrier.waiting > 0 ? barrier : block.barrier;
 }
 
 // The lanes of this warp that wait for the running thread, nullptr if none do.
@@ -49,9 +55,9 @@ void check_meeting(const char* name, unsigned mask, const CallSite& site) {
   check(mask & ~existing, "the mask names lanes that the block does not have");
   if (const unsigned ended = mask & warp.ended)
     check(ended, "divergent warp: ", text_of_lane(ended), " has ended and will not come");
-  if (const unsigned away = mask & warp.at_block_barrier)
-    check(away, "divergent warp: ", text_of_lane(away), " waits in ", block.barrier.name, " at ",
-          text_of(block.barrier.site));
+  if (const unsigned away = mask & warp.at_barrier)
+    check(away, "divergent warp: ", text_of_lane(away), " waits in ", barrier_of_warp().name,
+          " at ", text_of(barrier_of_warp().site));
   for (const Meeting& other : warp.meetings) {
     const unsigned away = other.mask & me ? other.arrived & mask : 0;
     if (away != 0 && !(other.mask == mask && same(other.site, site)))
@@ -60,16 +66,20 @@ void check_meeting(const char* name, unsigned mask, const CallSite& site) {
   }
 }
 
-}  // namespace
-
-int block_barrier(const char* name, const CallSite& site, bool predicate) {
-  BlockBarrier& barrier = block.barrier;
-  if (block.ended > 0)
-    fail(site, concatenate(name, ": divergent barrier: thread ", text_of(block.last_ended->index),
-                           " has ended and will not come"));
+// Waits at `barrier` for threads [first, end). Returns for how many of them `predicate` is true.
+int wait_at(Barrier& barrier, unsigned first, unsigned end, const char* name, const CallSite& site,
+            bool predicate) {
+  Warp* const warps = block.warps.data();
+  const unsigned first_warp = first / kLanes, end_warp = (end + kLanes - 1) / kLanes;
+  for (unsigned w = first_warp; w < end_warp; ++w) {
+    if (warps[w].ended == 0) continue;
+    const unsigned number = w * kLanes + static_cast<unsigned>(__builtin_ctz(warps[w].ended));
+    fail(site, concatenate(name, ": divergent barrier: thread ",
+                           text_of(block.threads[number].index), " has ended and will not come"));
+  }
   if (barrier.waiting > 0 && !same(barrier.site, site))
-    fail(site, concatenate(name, ": divergent barrier: ", text_of_first_waiting(), " waits at ",
-                           text_of(barrier.site)));
+    fail(site, concatenate(name, ": divergent barrier: ", text_of_first_waiting(barrier),
+                           " waits at ", text_of(barrier.site)));
   if (const Meeting* meeting = meeting_without_me())
     fail(site,
          concatenate(name, ": divergent warp: ", text_of_lane(meeting->arrived),
@@ -80,18 +90,39 @@ int block_barrier(const char* name, const CallSite& site, bool predicate) {
     barrier.first = block.current->number;
   }
   barrier.count += predicate;
-  if (++barrier.waiting < block.threads.size()) {
-    block.warp().at_block_barrier |= block.current->bit();
+  if (++barrier.waiting < end - first) {
+    block.warp().at_barrier |= block.current->bit();
     wait();
     return barrier.result;
   }
-  for (Thread& thread : block.threads)
-    if (&thread != block.current) block.make_ready(thread);
-  for (Warp& warp : block.warps) warp.at_block_barrier = 0;
+  for (unsigned i = first; i < end; ++i)
+    if (&block.threads[i] != block.current) block.make_ready(block.threads[i]);
+  for (unsigned w = first_warp; w < end_warp; ++w) warps[w].at_barrier = 0;
   barrier.result = barrier.count;
   barrier.waiting = 0;
   barrier.count = 0;
   return barrier.result;
+}
+
+void check_not_awaited_at(const Barrier& barrier) {
+  if (barrier.waiting > 0)
+    fail(barrier.site,
+         concatenate(barrier.name, ": divergent barrier: ", text_of_first_waiting(barrier),
+                     " waits here for a thread that has ended"));
+}
+
+}  // namespace
+
+int block_barrier(const char* name, const CallSite& site, bool predicate) {
+  return wait_at(block.barrier, 0, static_cast<unsigned>(block.threads.size()), name, site,
+                 predicate);
+}
+
+void warpgroup_barrier(const char* name, const CallSite& site) {
+  const unsigned first = block.current->number / kWarpgroupThreads * kWarpgroupThreads;
+  if (block.threads.size() < first + kWarpgroupThreads)
+    fail(site, concatenate(name, ": the block's last threads are no whole warpgroup"));
+  wait_at(block.warpgroup_barrier(), first, first + kWarpgroupThreads, name, site, false);
 }
 
 void warp_meeting(const char* name, unsigned mask, const CallSite& site, void* offer,
@@ -119,10 +150,8 @@ void warp_meeting(const char* name, unsigned mask, const CallSite& site, void* o
 }
 
 void check_none_waits_for_me() {
-  if (block.barrier.waiting > 0)
-    fail(block.barrier.site,
-         concatenate(block.barrier.name, ": divergent barrier: ", text_of_first_waiting(),
-                     " waits here for a thread that has ended"));
+  check_not_awaited_at(block.barrier);
+  check_not_awaited_at(block.warpgroup_barrier());
   if (const Meeting* meeting = meeting_without_me())
     fail(meeting->site,
          concatenate(meeting->name, ": divergent warp: ", text_of_lane(meeting->arrived),

@@ -12,6 +12,7 @@
 namespace mocograd::emulator {
 
 constexpr unsigned kLanes = 32;  // of a warp
+constexpr unsigned kWarpgroupThreads = 128;
 constexpr uint64_t kNoWarp = UINT64_MAX;
 
 struct Thread {
@@ -33,11 +34,11 @@ struct Meeting {
 };
 
 struct Warp {
-  unsigned ended = 0, at_block_barrier = 0;  // lanes
+  unsigned ended = 0, at_barrier = 0;  // lanes
   std::vector<Meeting> meetings;
 };
 
-struct BlockBarrier {
+struct Barrier {  // of the block, or of a warpgroup
   const char* name = "";
   CallSite site;
   unsigned waiting = 0, first = 0;  // how many threads, and one of them
@@ -50,10 +51,10 @@ struct Block {
   std::vector<Warp> warps;
   std::vector<Thread*> ready, eager;  // to run: those that wait for nothing; the eager warp's
   Thread* current = nullptr;
-  Thread* last_ended = nullptr;
   unsigned ended = 0;    // threads
   bool running = false;  // between launches there is no block
-  BlockBarrier barrier;
+  Barrier barrier;
+  std::vector<Barrier> warpgroup_barriers;
   unsigned char* dynamic_shared = nullptr;
   size_t dynamic_shared_bytes = 0;
 
@@ -62,6 +63,7 @@ struct Block {
   uint64_t eager_warp = kNoWarp;
 
   Warp& warp() { return warps[current->number / kLanes]; }
+  Barrier& warpgroup_barrier() { return warpgroup_barriers[current->number / kWarpgroupThreads]; }
   void make_ready(Thread& thread) {
     (thread.number / kLanes == eager_warp ? eager : ready).push_back(&thread);
   }

@@ -69,7 +69,13 @@ void begin_block() {
                                              "waits for one that waits elsewhere"));
     }
   }
-  std::abort();  // whoever waits does so in a meeting: the last to come to a barrier does not wait
+  for (const Barrier& barrier : block.warpgroup_barriers) {
+    if (barrier.waiting == 0) continue;
+    threadIdx = block.threads[barrier.first].index;
+    fail(barrier.site,
+         detail::concatenate(barrier.name, ": deadlock: threads of the warpgroup wait elsewhere"));
+  }
+  std::abort();  // not all can be at the block's barrier: the last to come does not wait
 }
 
 // Makes the next thread the running one. nullptr: the last block is done.
@@ -109,7 +115,6 @@ void end_thread() {
          "wgmma: the thread has ended and never waited for this product");
   thread.products.forget_fence();
   block.warp().ended |= thread.bit();
-  block.last_ended = &thread;
   ++block.ended;
 }
 
@@ -152,6 +157,7 @@ void prepare_threads(const cuda_emulated::dim3& shape) {
     block.threads[i].index = {i % shape.x, i / shape.x % shape.y, i / shape.x / shape.y};
   }
   block.warps.resize((count + kLanes - 1) / kLanes);
+  block.warpgroup_barriers.resize((count + kWarpgroupThreads - 1) / kWarpgroupThreads);
 }
 
 [[noreturn]] void fail_in_thread(const std::string& what) {

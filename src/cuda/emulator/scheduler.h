@@ -58,6 +58,9 @@ inline std::vector<std::function<void()>>* recorded = nullptr;
 // Waits for all threads of the block. Returns for how many of them `predicate` is true.
 int block_barrier(const char* name, const CallSite& site, bool predicate = false);
 
+// Waits for all threads of the warpgroup.
+void warpgroup_barrier(const char* name, const CallSite& site);
+
 // Waits for the lanes of `mask`. The last of them calls perform(offers), where offers[lane] is what
 // that lane passed as `offer`, nullptr outside of the mask; it may read and write through them all.
 using Perform = void (*)(void* const offers[32]);

@@ -1,0 +1,254 @@
+// The 3×3 convolution of stride 1 and padding 1 in bf16, with wgmma, from windows of the image that lie
+// in shared memory (image_window.h):
+//   y[p][o] = Σ_tap Σ_c w[o][tap][c] x[p + tap][c]               w: [OC, 9·C], staged along k
+//
+// A warpgroup computes yᵀ: 64 channels of 256 pixels, so that each 16 numbers of k are one wgmma, which
+// reads 2 KiB of weights and 8 KiB of pixels from shared memory in 128 cycles; with 64 pixels of 64
+// channels shared memory would be what the tensor cores wait for. The block goes on from tile to tile, as
+// many blocks as fit into the GPU at a time.
+//
+//   streamed    two warpgroups have the same window and 128 channels. A step is one tap of 64 channels of
+//               x; the weights of the steps after it and, spread over nine steps, the next window are
+//               copied meanwhile. The next step's products begin before this one's have ended.
+//   resident    C = OC = 64: the weights of all taps stay in shared memory. Three warpgroups go their own
+//               ways, each with a window of its own: while one waits for pixels or writes, others multiply.
+#include "cuda/conv2d_windows.h"
+
+#include <algorithm>
+
+#include "cuda/capability.h"
+#include "cuda/image_window.h"
+#include "cuda/mma.h"
+
+namespace mocograd::MOCO_CUDA {
+namespace {
+
+struct WindowConvolution {
+  const BFloat16 *x, *w;
+  BFloat16* y;
+  Squares in, out;  // x and y, of the same height and width
+};
+
+constexpr int kPanel = kStep<BFloat16>;  // channels of x in a window
+constexpr int kGroup = 64, kTaps = 9;    // channels of y of a warpgroup
+constexpr int kGroupBytes =
+    tile_bytes(64);  // of the weights of 64 channels of y, one tap, one panel
+
+// ---- the weights -----------------------------------------------------------------------------------
+
+// Which channel of y is row m of a warpgroup's 64: such that a thread, of whose sums of m and m + 8 … are
+// neighbours, has four neighbouring channels (TransposedSums::write).
+__device__ constexpr int channel_of_row(int m) {
+  return (m & ~15) | (m & 6) << 1 | (m & 8) >> 2 | (m & 1);
+}
+
+// Begins to copy channels [o, o + rows) of y, a tap and channels [c, c + 64) of x. All of `threads`.
+template <int rows, int threads>
+__device__ void begin_copy_of_weights(unsigned char* tile, const WindowConvolution& conv, int o,
+                                      int tap, int c) {
+  constexpr int kPiecesInARow = kTileRowBytes / kPieceBytes;
+  const int k = threadIdx.x % kPiecesInARow * kPiece<BFloat16>;
+#pragma unroll
+  for (int row = threadIdx.x / kPiecesInARow; row < rows; row += threads / kPiecesInARow)
+    async_copy<kPieceBytes>(
+        tile + place_in_tile<BFloat16, true>(row, k),
+        conv.w + (int64_t{o + channel_of_row(row)} * kTaps + tap) * conv.in.C + c + k);
+}
+
+// ---- the sums --------------------------------------------------------------------------------------
+
+// A warpgroup's 64 channels of a window's pixels, in registers.
+struct alignas(8) FourChannels {
+  uint32_t first, second;  // two of them each
+};
+
+class TransposedSums {
+ public:
+  // A tap's products with one panel. wgmma_fence before and wgmma_commit after the last.
+  __device__ void begin(const unsigned char* weights, const unsigned char* window, int tap) {
+    const unsigned char* const pixels = window + tap_offset(tap / 3, tap % 3);
+#pragma unroll
+    for (int part = 0; part < kTileRowBytes; part += 2 * kPieceBytes)
+      wgmma_m64n256k16_bf16(sum_, wgmma_operand(weights + part, Swizzle::bytes128, tile_bytes(8)),
+                            wgmma_operand(pixels + part, Swizzle::bytes128, kGroupStride));
+  }
+
+  __device__ void clear() {
+#pragma unroll
+    for (float& sum : sum_) sum = 0;
+  }
+
+  // To channels [o, o + 64). A thread has two neighbouring pixels of each of its channels; lanes 4 apart
+  // exchange one for the other's channel, and then each has one pixel, with four neighbouring channels.
+  __device__ void write(const WindowConvolution& conv, int window, int o) const {
+    const int lane = threadIdx.x % 32, odd = lane / 4 % 2, j = 1 + lane % 4 * 2 + odd;
+    const int channel = o + threadIdx.x % 128 / 32 * 16 + lane / 8 * 4;
+#pragma unroll
+    for (int s = 0; s < kSquares; ++s) {
+      const Squares::Square square = conv.out.square(window * kSquares + s);
+#pragma unroll
+      for (int i = 0; i < kSide; ++i) {
+        const int first = (i * kSquares + s) * 4;
+        const FourChannels four = {exchange(first, odd), exchange(first + 2, odd)};
+        if (conv.out.exists(square))
+          *reinterpret_cast<FourChannels*>(conv.y + conv.out.offset(square, i + 1, j) + channel) =
+              four;
+      }
+    }
+  }
+
+ private:
+  __device__ uint32_t exchange(int i, bool odd) const {
+    const uint32_t mine = pack_bf16(sum_[i], sum_[i + 1]), other = __shfl_xor_sync(~0u, mine, 4);
+    return odd ? other >> 16 | (mine & 0xffff0000) : (mine & 0xffff) | other << 16;
+  }
+
+  float sum_[kWindowPixels / 2];
+};
+
+// ---- the kernels -----------------------------------------------------------------------------------
+
+struct StreamedWeights {
+  static constexpr int kChannels = 128, kThreads = 256, kStages = 4, kAhead = kStages - 2;
+  static constexpr int kStageBytes = tile_bytes(kChannels);
+  static constexpr int kBytes = 2 * kWindowBytes + kStages * kStageBytes;
+};
+
+// What is copied two steps ahead, or a window ahead.
+struct WindowPanel {
+  int window, o, c;  // channels of y and x
+};
+
+__global__ void __launch_bounds__(StreamedWeights::kThreads, 1)
+    streamed_window_kernel(WindowConvolution conv) {
+  using Shape = StreamedWeights;
+  constexpr int kFirst = 1,
+                kSteps = kTaps - Shape::kAhead - kFirst + 1;    // that copy the next window
+  constexpr int kPixels = (kHaloPixels + kSteps - 1) / kSteps;  // of each square, in a step
+  const int columns = conv.out.C / Shape::kChannels, tiles = conv.in.windows() * columns;
+  const auto begin_of = [&](int tile) -> WindowPanel {
+    return {tile / columns, tile % columns * Shape::kChannels, 0};
+  };
+  unsigned char* const shared = shared_memory<unsigned char>();
+  const auto window_of = [=](int round) { return shared + round % 2 * kWindowBytes; };
+  const auto weights_of = [=](int step) {
+    return shared + 2 * kWindowBytes + step % Shape::kStages * Shape::kStageBytes;
+  };
+  const auto copy_weights = [&](const WindowPanel& from, int tap, int step) {
+    begin_copy_of_weights<Shape::kChannels, Shape::kThreads>(weights_of(step), conv, from.o, tap,
+                                                             from.c);
+  };
+  int step = 0, round = 0;
+  WindowPanel now = begin_of(blockIdx.x);
+  WindowLoader<Shape::kThreads>(conv.x, conv.in, now.window)
+      .begin_copy(window_of(0), 0, 0, kHaloPixels);
+  for (int tap = 0; tap < Shape::kAhead; ++tap) {
+    copy_weights(now, tap, tap);
+    async_copy_commit();
+  }
+  for (int tile = blockIdx.x; tile < tiles; tile += gridDim.x) {
+    const int next_tile = tile + gridDim.x;
+    const WindowPanel tile_begin = now;
+    TransposedSums sums;
+    sums.clear();
+    for (int c = 0; c < conv.in.C; c += kPanel, ++round) {
+      WindowPanel next = now;
+      next.c += kPanel;
+      if (next.c == conv.in.C) next = begin_of(next_tile);
+      const bool last = c + kPanel == conv.in.C && next_tile >= tiles;
+      const WindowLoader<Shape::kThreads> loader(conv.x, conv.in, next.window);
+      for (int tap = 0; tap < kTaps; ++tap, ++step) {
+        async_copy_wait<Shape::kAhead - 1>();
+        fence_before_wgmma();
+        __syncthreads();  // all pieces are there, and all warps are done with the step before the last
+        wgmma_fence();
+        sums.begin(weights_of(step) + threadIdx.x / 128 * kGroupBytes, window_of(round), tap);
+        wgmma_commit();
+        const int ahead = tap + Shape::kAhead;
+        if (ahead < kTaps)
+          copy_weights(now, ahead, step + Shape::kAhead);
+        else if (!last)
+          copy_weights(next, ahead - kTaps, step + Shape::kAhead);
+        if (kFirst <= tap && tap < kFirst + kSteps && !last)
+          loader.begin_copy(window_of(round + 1), next.c, (tap - kFirst) * kPixels,
+                            (tap - kFirst + 1) * kPixels);
+        async_copy_commit();
+        wgmma_wait<1>();
+      }
+      now = next;
+    }
+    wgmma_wait<0>();
+    sums.write(conv, tile_begin.window, tile_begin.o + threadIdx.x / 128 * kGroup);
+  }
+}
+
+struct ResidentWeights {
+  static constexpr int kGroups = 3, kThreads = kGroups * 128;
+  static constexpr int kBytes = kTaps * kGroupBytes + kGroups * kWindowBytes;
+};
+
+__global__ void __launch_bounds__(ResidentWeights::kThreads, 1)
+    resident_window_kernel(WindowConvolution conv) {
+  using Shape = ResidentWeights;
+  const int group = threadIdx.x / 128;
+  unsigned char* const weights = shared_memory<unsigned char>();
+  unsigned char* const window = weights + kTaps * kGroupBytes + group * kWindowBytes;
+  for (int tap = 0; tap < kTaps; ++tap)
+    begin_copy_of_weights<kGroup, Shape::kThreads>(weights + tap * kGroupBytes, conv, 0, tap, 0);
+  const int windows = conv.in.windows(), stride = Shape::kGroups * gridDim.x;
+  const auto copy_window = [&](int number) {
+    if (number < windows)
+      WindowLoader<128>(conv.x, conv.in, number).begin_copy(window, 0, 0, kHaloPixels);
+    async_copy_commit();
+  };
+  int number = blockIdx.x + group * gridDim.x;
+  copy_window(number);
+  async_copy_wait<0>();
+  fence_before_wgmma();
+  __syncthreads();  // the weights are there, and the first windows
+  TransposedSums sums;
+  for (; number < windows; number += stride) {
+    sums.clear();
+    wgmma_fence();
+#pragma unroll
+    for (int tap = 0; tap < kTaps; ++tap) sums.begin(weights + tap * kGroupBytes, window, tap);
+    wgmma_commit();
+    wgmma_wait<0>();
+    warpgroup_barrier();  // the other warps have read the window too
+    copy_window(number + stride);
+    sums.write(conv, number, 0);
+    async_copy_wait<0>();
+    fence_before_wgmma();
+    warpgroup_barrier();  // the other warps' pieces are there too
+  }
+}
+
+}  // namespace
+
+// ---- launching -------------------------------------------------------------------------------------
+
+bool takes_windows(const Tensor& image, const Tensor& w, Conv2dConfig config,
+                   const Tensor& result) {
+  const int64_t H = image.dim(1), W = image.dim(2), C = image.dim(3), OC = result.dim(3);
+  return image.dtype() == DType::bf16 && w.dim(0) == 3 && w.dim(1) == 3 && config.stride == 1 &&
+         config.padding == 1 && H % kSide == 0 && W % kSide == 0 && C % kPanel == 0 &&
+         (OC % StreamedWeights::kChannels == 0 || (C == kPanel && OC == kGroup));
+}
+
+void window_conv2d(const Tensor& x, const BFloat16* w, const Tensor& y) {
+  const auto squares = [](const Tensor& image) -> Squares {
+    return {static_cast<int>(image.dim(0)), static_cast<int>(image.dim(1)),
+            static_cast<int>(image.dim(2)), static_cast<int>(image.dim(3))};
+  };
+  const WindowConvolution conv{x.raw<BFloat16>(), w, y.raw<BFloat16>(), squares(x), squares(y)};
+  const bool resident = conv.in.C == kPanel && conv.out.C == kGroup;
+  const int64_t tiles =
+      resident ? conv.in.windows()
+               : int64_t{conv.in.windows()} * (conv.out.C / StreamedWeights::kChannels);
+  Grid grid = blocks_of(resident ? ResidentWeights::kThreads : StreamedWeights::kThreads,
+                        std::min<int64_t>(tiles, multiprocessors()));
+  grid.dynamic_shared_bytes = resident ? ResidentWeights::kBytes : StreamedWeights::kBytes;
+  launch(resident ? resident_window_kernel : streamed_window_kernel, grid, conv);
+}
+
+}  // namespace mocograd::MOCO_CUDA

@@ -1,0 +1,16 @@
+// The 3×3 convolution of stride 1 and padding 1 in bf16 from windows of the image, with wgmma.
+#pragma once
+
+#include "tensor/backend.h"
+
+namespace mocograd::MOCO_CUDA {
+
+// Whether y = conv(x, w), or dx = its data gradient as a convolution of dy, can go this way, on a GPU
+// with wgmma. image: x, dy; result: y, dx; w: [KH, KW, C, OC] of the convolution
+bool takes_windows(const Tensor& image, const Tensor& w, Conv2dConfig config, const Tensor& result);
+
+// y = conv(x, w).                             x: [N, H, W, C]; w: [OC, 3·3·C]; y: [N, H, W, OC]
+// Requires: takes_windows(x, …, y).
+void window_conv2d(const Tensor& x, const BFloat16* w, const Tensor& y);
+
+}  // namespace mocograd::MOCO_CUDA
