@@ -69,8 +69,9 @@ class TransposedSums {
     const unsigned char* const pixels = window + tap_offset(tap / 3, tap % 3);
 #pragma unroll
     for (int part = 0; part < kTileRowBytes; part += 2 * kPieceBytes)
-      wgmma_m64n256k16_bf16(sum_, wgmma_operand(weights + part, Swizzle::bytes128, tile_bytes(8)),
-                            wgmma_operand(pixels + part, Swizzle::bytes128, kGroupStride));
+      wgmma_m64n256k16_bf16<true, true>(
+          sum_, wgmma_operand(weights + part, Swizzle::bytes128, tile_bytes(8)),
+          wgmma_operand(pixels + part, Swizzle::bytes128, kGroupStride));
   }
 
   __device__ void clear() {

@@ -148,10 +148,11 @@ __device__ inline void wgmma_m64n128k16_bf16(float (&d)[64], uint64_t a, uint64_
 #endif
 }
 
+template <bool a_along_k, bool b_along_k>
 __device__ inline void wgmma_m64n256k16_bf16(float (&d)[128], uint64_t a, uint64_t b,
                                              [[maybe_unused]] CallSite site = CallSite::current()) {
 #if !defined(__CUDACC__)
-  emulator::async_products().issue(d, 256, a, b, site);
+  emulator::async_products().issue(d, 256, {a, a_along_k}, {b, b_along_k}, site);
 #elif defined(MOCO_HAS_WGMMA)
   asm volatile(
       "wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16.bf16 "
@@ -164,7 +165,7 @@ __device__ inline void wgmma_m64n256k16_bf16(float (&d)[128], uint64_t a, uint64
       "%96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, "
       "%112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, "
       "%127}, "
-      "%128, %129, 1, 1, 1, 0, 0;"
+      "%128, %129, 1, 1, 1, %130, %131;"
       : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]),
         "+f"(d[7]), "+f"(d[8]), "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]),
         "+f"(d[14]), "+f"(d[15]), "+f"(d[16]), "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]),
@@ -184,7 +185,7 @@ __device__ inline void wgmma_m64n256k16_bf16(float (&d)[128], uint64_t a, uint64
         "+f"(d[110]), "+f"(d[111]), "+f"(d[112]), "+f"(d[113]), "+f"(d[114]), "+f"(d[115]),
         "+f"(d[116]), "+f"(d[117]), "+f"(d[118]), "+f"(d[119]), "+f"(d[120]), "+f"(d[121]),
         "+f"(d[122]), "+f"(d[123]), "+f"(d[124]), "+f"(d[125]), "+f"(d[126]), "+f"(d[127])
-      : "l"(a), "l"(b));
+      : "l"(a), "l"(b), "n"(a_along_k ? 0 : 1), "n"(b_along_k ? 0 : 1));
 #else
   __trap();
 #endif
