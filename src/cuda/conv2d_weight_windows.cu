@@ -1,21 +1,21 @@
-// The weight gradient of the 3×3 convolution of stride 1 and padding 1 in bf16, with wgmma, from windows of
-// x and dy that lie in shared memory:
+// The weight gradient of the 3×3 convolution of stride 1 and padding 1 in bf16, with wgmma, from
+// windows of x and dy that lie in shared memory:
 //   dw[kh][kw][c][o] = Σ_p dy[p][o] x[p + (kh - 1, kw - 1)][c]
 //
-// A block computes 64 channels of x by 64 of dy by all nine taps, over a share of the pixels, so that each
-// number is read once instead of nine times. 128 pixels are a stage: in shared memory a pixel's 64
-// channels are a row of 128 bytes, and wgmma reads both operands across k, which are the pixels.
+// A block computes 64 channels of x by 64 of dy by all nine taps, over a share of the pixels, so that
+// each pixel of x is read once instead of nine times. 128 pixels are a stage: in shared memory a pixel's
+// 64 channels are a row of 128 bytes, and wgmma reads both operands across k, which are the pixels.
 //
-// One wgmma takes 16 pixels: two runs of 8, whose rows follow each other. A tap moves the run of x by so
-// many rows and no more. The three taps of a kernel's row are then three panels of B, one pixel
-// apart: N = 3·64, and each of three warpgroups has a row of the kernel.
+// A wgmma takes 16 pixels, two runs of 8 whose rows follow each other. For another tap the run of x
+// begins some rows later, and that is all. So the three taps of a kernel's row are three panels of the
+// same operand, one pixel apart: N = 3·64, and each of three warpgroups has a row of the kernel.
 //
-//   side 8    a run is a row of a square of 8×8 pixels; x also has the pixel around it: 10×10 rows
-//   side 4    of 4×4 pixels, which alternate with those of the next image: a, b, a, b …, so that a run is
-//             a row of both squares, and the neighbouring pixel is two rows away: 6×6·2 rows
+//   side 8    a run is a row of a square of 8×8 pixels; of x there are also the pixels around it, 10×10
+//   side 4    of 4×4 pixels, which alternate with those of the next image: a b a b a b a b is a row of
+//             both squares, and the neighbouring pixel is two rows away
 //
-// The copies of two later stages go on while one is multiplied, and the stage's products begin before those
-// of the stage before have ended. Blocks' parts of the sums are f32 and are added in order.
+// Two later stages are copied while one is multiplied, and a stage's products begin before those of the
+// stage before have ended. The blocks' parts of a sum are f32 and are added in order.
 #include "cuda/conv2d_weight_windows.h"
 
 #include "cuda/staged_tile.h"
@@ -50,7 +50,7 @@ struct Window {
 
 // ---- how pixels come into shared memory ------------------------------------------------------------
 
-// A thread's square of a stage, of which it copies one piece of several pixels.
+// A thread's square of a stage, of which it copies one piece of some of the pixels.
 template <int side>
 class SquareLoader {
  public:

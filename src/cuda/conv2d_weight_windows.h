@@ -1,5 +1,5 @@
-// The weight gradient of the 3×3 convolution of stride 1 and padding 1 in bf16 from windows of the image,
-// with wgmma.
+// The weight gradient of the 3×3 convolution of stride 1 and padding 1 in bf16 from windows of the
+// images, with wgmma.
 #pragma once
 
 #include "tensor/backend.h"
