@@ -7,10 +7,6 @@
 
 #include "tensor/error.h"
 
-#ifdef __CUDACC__
-#include <cuda_bf16.h>
-#endif
-
 // Functions that CUDA kernels call too.
 #ifdef __CUDACC__
 #define MOCO_HOST_DEVICE __host__ __device__
@@ -27,7 +23,7 @@ struct BFloat16 {
   // To nearest, ties to even; beyond the largest to infinity; NaN stays NaN.
   MOCO_HOST_DEVICE MOCO_ALWAYS_INLINE explicit BFloat16(float x) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
-    bits = __bfloat16_as_ushort(__float2bfloat16_rn(x));  // one instruction
+    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(x));
 #else
     const uint32_t word = __builtin_bit_cast(uint32_t, x);
     const uint32_t rounded = word + 0x7fff + (word >> 16 & 1);
