@@ -138,6 +138,7 @@ __global__ void __launch_bounds__(kThreads)
     const uint64_t b_part = operand_at<kSwizzle>(b_tile, kN, k);
     if constexpr (kN == 64) wgmma_m64n64k16_bf16(sums, a_part, b_part);
     if constexpr (kN == 128) wgmma_m64n128k16_bf16(sums, a_part, b_part);
+    if constexpr (kN == 256) wgmma_m64n256k16_bf16(sums, a_part, b_part);
   }
   wgmma_commit();
   wgmma_wait<0>();
@@ -153,7 +154,10 @@ template <Swizzle kSwizzle>
 void launch_wgmma(const uint16_t* a, const uint16_t* b, float* c, int n) {
   const size_t bytes = static_cast<size_t>(64 + n) * kColumns<kSwizzle> * 2;
   const Grid grid{1, kThreads, bytes};
-  launch(n == 64 ? wgmma_kernel<64, kSwizzle> : wgmma_kernel<128, kSwizzle>, grid, a, b, c);
+  launch(n == 64    ? wgmma_kernel<64, kSwizzle>
+         : n == 128 ? wgmma_kernel<128, kSwizzle>
+                    : wgmma_kernel<256, kSwizzle>,
+         grid, a, b, c);
 }
 
 __global__ void sum_twice_kernel(const float* x, float* sums) {

@@ -230,8 +230,9 @@ __global__ void __launch_bounds__(ResidentWeights::kThreads, 1)
 bool takes_windows(const Tensor& image, const Tensor& w, Conv2dConfig config,
                    const Tensor& result) {
   const int64_t H = image.dim(1), W = image.dim(2), C = image.dim(3), OC = result.dim(3);
-  return image.dtype() == DType::bf16 && w.dim(0) == 3 && w.dim(1) == 3 && config.stride == 1 &&
-         config.padding == 1 && H % kSide == 0 && W % kSide == 0 && C % kPanel == 0 &&
+  return image.dtype() == DType::bf16 && image.dim(0) * H * W < int64_t{1} << 31 && w.dim(0) == 3 &&
+         w.dim(1) == 3 && config.stride == 1 && config.padding == 1 && H % kSide == 0 &&
+         W % kSide == 0 && C % kPanel == 0 &&
          (OC % StreamedWeights::kChannels == 0 || (C == kPanel && OC == kGroup));
 }
 
