@@ -8,7 +8,7 @@
 // many blocks as fit into the GPU at a time.
 //
 //   streamed    two warpgroups have the same window and 128 channels. A step is one tap of 64 channels of
-//               x; the weights of the steps after it and, spread over nine steps, the next window are
+//               x; the weights of the steps after it and, spread over seven, the next window are
 //               copied meanwhile. The next step's products begin before this one's have ended.
 //   resident    C = OC = 64: the weights of all taps stay in shared memory. Three warpgroups go their own
 //               ways, each with a window of its own: while one waits for pixels or writes, others multiply.
