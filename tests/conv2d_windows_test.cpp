@@ -1,6 +1,7 @@
-// The 3×3 convolutions from windows of the image (cuda/conv2d_windows.cu), and which shapes do not go
-// that way, against the CPU's in f64. All numbers are small integers, so that sums in any order are the
-// same and only the result is rounded, to bf16: it has to be that number and no other.
+// The 3×3 convolutions from windows of the image (cuda/conv2d_windows.cu, conv2d_weight_windows.cu), and
+// which shapes do not go that way, against the CPU's in f64. All numbers are small integers, so that sums
+// in any order are the same and only the results y and dx are rounded, to bf16: each has to be that
+// number and no other.
 #include "cpu/conv_algorithm.h"
 #include "kernel_cases.h"
 
@@ -10,6 +11,13 @@ namespace {
 struct Case {
   int64_t N, H, W, C, OC;
   int64_t kernel = 3, stride = 1, padding = 1;
+
+  Conv2dConfig config() const { return {.stride = stride, .padding = padding}; }
+  int64_t output(int64_t size) const { return (size + 2 * padding - kernel) / stride + 1; }
+  Shape x() const { return {N, H, W, C}; }
+  Shape w() const { return {kernel, kernel, C, OC}; }
+  Shape y() const { return {N, output(H), output(W), OC}; }
+  std::string to_string() const { return " of x " + x().to_string() + ", w " + w().to_string(); }
 };
 
 class Conv2dWindowsTest : public KernelTest {
@@ -25,30 +33,40 @@ class Conv2dWindowsTest : public KernelTest {
   }
 
   void check(const Case& s) {
-    const Conv2dConfig config{.stride = s.stride, .padding = s.padding};
-    const int64_t OH = (s.H + 2 * s.padding - s.kernel) / s.stride + 1;
-    const int64_t OW = (s.W + 2 * s.padding - s.kernel) / s.stride + 1;
-    const Shape x_shape{s.N, s.H, s.W, s.C}, w_shape{s.kernel, s.kernel, s.C, s.OC};
-    const Shape y_shape{s.N, OH, OW, s.OC};
-    const Values x = integers(x_shape, 1), w = integers(w_shape, 2), dy = integers(y_shape, 3);
+    const Values x = integers(s.x(), 1), w = integers(s.w(), 2), dy = integers(s.y(), 3);
     const auto convolve = [&](Backend& backend, DType image, DType weights, Device where) {
       const TensorOptions images{image, where};
-      const Tensor y = poisoned_on(y_shape, images), dx = poisoned_on(x_shape, images);
-      const Tensor w_there = Tensor::from(w, w_shape, {weights, where});
-      backend.conv2d_forward(Tensor::from(x, x_shape, images), w_there, config, y);
-      backend.conv2d_backward_data(Tensor::from(dy, y_shape, images), w_there, config, dx);
+      const Tensor y = poisoned_on(s.y(), images), dx = poisoned_on(s.x(), images);
+      const Tensor w_there = Tensor::from(w, s.w(), {weights, where});
+      backend.conv2d_forward(Tensor::from(x, s.x(), images), w_there, s.config(), y);
+      backend.conv2d_backward_data(Tensor::from(dy, s.y(), images), w_there, s.config(), dx);
       return std::vector<Tensor>{y, dx};
     };
     const std::vector<Tensor> results =
         run([&] { return convolve(kernels(), DType::bf16, DType::f32, device()); });
     const std::vector<Tensor> expected =
         convolve(backend_of(Device::cpu), DType::f64, DType::f64, Device::cpu);
-    const std::string which = " of x " + x_shape.to_string() + ", w " + w_shape.to_string();
     for (size_t i = 0; i < 2; ++i) {
       const Tensor rounded =
           Tensor::from(expected[i].to_vector(), expected[i].shape(), {DType::bf16, Device::cpu});
-      expect_exactly(results[i], rounded.to_vector(), (i == 0 ? "y" : "dx") + which);
+      expect_exactly(results[i], rounded.to_vector(), (i == 0 ? "y" : "dx") + s.to_string());
     }
+  }
+
+  void check_weight_gradient(const Case& s) {
+    const Values x = integers(s.x(), 1), dy = integers(s.y(), 3);
+    const auto gradient = [&](Backend& backend, DType image, DType weights, Device where) {
+      const TensorOptions images{image, where};
+      const Tensor dw = poisoned_on(s.w(), {weights, where});
+      backend.conv2d_backward_weight(Tensor::from(x, s.x(), images),
+                                     Tensor::from(dy, s.y(), images), s.config(), dw);
+      return std::vector<Tensor>{dw};
+    };
+    const std::vector<Tensor> result =
+        run([&] { return gradient(kernels(), DType::bf16, DType::f32, device()); });
+    const std::vector<Tensor> expected =
+        gradient(backend_of(Device::cpu), DType::f64, DType::f64, Device::cpu);
+    expect_exactly(result[0], expected[0].to_vector(), "dw" + s.to_string());
   }
 
  private:
@@ -85,6 +103,43 @@ TEST_P(Conv2dWindowsTest, ShapesOfTheOtherKernels) {
   check({1, 8, 8, 64, 64, 3, 1, 0});
   check({1, 8, 8, 64, 64, 1, 1, 0});
   check({1, 8, 8, 64, 64, 5, 1, 1});
+}
+
+TEST_P(Conv2dWindowsTest, WeightGradientBySquaresOf8) {
+  check_weight_gradient({1, 8, 8, 64, 64});  // half a stage
+  check_weight_gradient({3, 8, 8, 64, 128});
+  check_weight_gradient({1, 16, 16, 128, 64});
+  check_weight_gradient({5, 16, 16, 64, 64});  // blocks share ten stages
+  check_weight_gradient({1, 32, 32, 64, 64});
+  check_weight_gradient({3, 8, 16, 192, 64});
+  check_weight_gradient({1, 24, 40, 64, 192});  // stages of two rows of squares
+}
+
+TEST_P(Conv2dWindowsTest, WeightGradientBySquaresOf4) {
+  check_weight_gradient({1, 4, 4, 64, 64});  // without the second image
+  check_weight_gradient({2, 4, 4, 64, 192});
+  check_weight_gradient({5, 4, 4, 128, 64});
+  check_weight_gradient({33, 4, 4, 64, 64});  // blocks share five stages
+  check_weight_gradient({3, 12, 4, 64, 64});
+  check_weight_gradient({3, 4, 12, 64, 128});
+  check_weight_gradient({3, 20, 20, 64, 64});
+  check_weight_gradient({1, 4, 8, 64, 64});
+}
+
+// So many tiles that blocks do not share the pixels: each has one stage more than there is room for.
+TEST_P(Conv2dWindowsTest, WeightGradientOfManyStages) {
+  check_weight_gradient({33, 4, 4, 256, 64 * 17});
+}
+
+TEST_P(Conv2dWindowsTest, WeightGradientOfOtherShapes) {
+  check_weight_gradient({1, 8, 8, 72, 64});
+  check_weight_gradient({1, 8, 8, 64, 72});
+  check_weight_gradient({1, 6, 8, 64, 64});
+  check_weight_gradient({1, 8, 6, 64, 64});
+  check_weight_gradient({1, 8, 8, 64, 64, 3, 2, 1});
+  check_weight_gradient({1, 8, 8, 64, 64, 3, 1, 0});
+  check_weight_gradient({1, 8, 8, 64, 64, 1, 1, 0});
+  check_weight_gradient({1, 8, 8, 64, 64, 5, 1, 1});
 }
 
 std::vector<Kernels> wgmma_kernels() {

@@ -13,8 +13,8 @@
 // 64 channels one step of K is one tap. Channels that are no whole pieces, the stem's three, are first made
 // so by zeros (whole_pieces.h).
 //
-// 3×3 with stride 1, of images whose shape allows it, has a kernel that reads each pixel once
-// (conv2d_windows.cu).
+// 3×3 with stride 1, of images whose shape allows it, has kernels that read each pixel once
+// (conv2d_windows.cu, conv2d_weight_windows.cu).
 //
 // The weights, f32 and few, are first rounded to x's type and written along k (staged_operand.h), so that
 // forward pass and data gradient are one kernel.
@@ -23,6 +23,7 @@
 #include "cuda/conv2d_tensor_cores.h"
 
 #include "cuda/conv2d_operands.h"
+#include "cuda/conv2d_weight_windows.h"
 #include "cuda/conv2d_windows.h"
 #include "cuda/staged_operand.h"
 #include "cuda/tile_product.h"
@@ -31,8 +32,6 @@
 
 namespace mocograd::MOCO_CUDA {
 namespace {
-
-constexpr int kMultiprocessors = 132;  // of an H100
 
 // output = a·b, with a second pass where blocks share K.
 template <class T, class Tile, class A, class B, class Output>
@@ -148,6 +147,8 @@ void tensor_core_conv2d_backward_data(const Tensor& dy, const Tensor& w, Conv2dC
 void tensor_core_conv2d_backward_weight(const Tensor& x, const Tensor& dy, Conv2dConfig config,
                                         const Tensor& dw) {
   require_tensor_cores_for(x.dtype());
+  if (use_wgmma() && weight_gradient_takes_windows(x, config, dw))
+    return window_weight_gradient(x, dy, dw);
   with_stored_type(x.dtype(), [&](auto zero) {
     using T = decltype(zero);
     const int64_t C = x.dim(3), OC = dy.dim(3), taps = dw.dim(0) * dw.dim(1);

@@ -93,6 +93,8 @@ class TileLoader<Operand, size, false> {
   typename Operand::Outer outer_ = {};
 };
 
+constexpr int kMultiprocessors = 132;  // of the GPU that grids are cut for, an H100
+
 // The extent of a product, and how it is shared by blocks: each takes one tile of C and one part of K.
 struct ProductShape {
   int M, N, K;
