@@ -10,14 +10,24 @@
 namespace mocograd {
 namespace {
 
-class BatchNormKernelTest : public KernelTest {};
-
 struct Case {
-  int64_t S, n, C;  // groups, pixels a group, channels
+  int64_t S, n, C;         // groups, pixels a group, channels
+  bool displaced = false;  // activations lie where no vector begins
 };
-const Case kCases[] = {{1, 2, 1},     {1, 5, 3},     {2, 7, 5},     {3, 11, 16},   {1, 67, 17},
-                       {2, 64, 32},   {1, 131, 64},  {4, 33, 128},  {2, 61, 129},  {1, 3, 2048},
-                       {2, 2053, 16}, {1, 1025, 32}, {1, 20011, 1}, {2, 4099, 67}, {1, 300, 513}};
+// Also around vectors of channels, and, of a GPU, around chunks of rows and columns of a block.
+const Case kCases[] = {
+    {1, 2, 1},     {1, 5, 3},        {2, 7, 5},         {3, 11, 16},  {1, 67, 17},   {2, 64, 32},
+    {1, 131, 64},  {4, 33, 128},     {2, 61, 129},      {1, 3, 2048}, {2, 2053, 16}, {1, 1025, 32},
+    {1, 20011, 1}, {2, 4099, 67},    {1, 300, 513},     {2, 1, 8},    {8, 9, 7},     {3, 33, 9},
+    {1, 2049, 8},  {2, 513, 24},     {1, 511, 24},      {2, 256, 64}, {1, 257, 64},  {2, 65, 264},
+    {1, 63, 264},  {2, 37, 8, true}, {1, 300, 64, true}};
+
+class BatchNormKernelTest : public KernelTest {
+ protected:
+  static Tensor placed(const Case& size, const Tensor& x) {
+    return size.displaced ? displaced(x) : x;
+  }
+};
 
 struct Reference {
   Case size;
@@ -77,8 +87,8 @@ Values var_bound(const Reference& reference, const Values& mean, const Values& v
 TEST_P(BatchNormKernelTest, ForwardInEveryForm) {
   for (const Case& size : kCases) {
     const Shape shape = {size.S, size.n, 1, size.C};
-    const Tensor x = uniform(shape, 1, -1, 2), gamma = uniform({size.C}, 2, 0.5, 1.5),
-                 beta = uniform({size.C}, 3), residual = uniform(shape, 4);
+    const Tensor x = placed(size, uniform(shape, 1, -1, 2)), gamma = uniform({size.C}, 2, 0.5, 1.5),
+                 beta = uniform({size.C}, 3), residual = placed(size, uniform(shape, 4));
     const Reference reference{size, x.to_vector()};
     const Values g = gamma.to_vector(), b = beta.to_vector(), r = residual.to_vector();
     for (bool relu : {false, true}) {
@@ -86,7 +96,7 @@ TEST_P(BatchNormKernelTest, ForwardInEveryForm) {
         const BatchNormConfig config{.eps = 1e-5, .relu = relu};
         const std::vector<Tensor> results = run([&] {
           const Tensor mean = poisoned({size.S, size.C}), var = poisoned({size.S, size.C}),
-                       y = poisoned(shape);
+                       y = placed(size, poisoned(shape));
           kernels().batch_norm_forward(x, gamma, beta, add ? residual : Tensor(), config, mean, var,
                                        y);
           return std::vector<Tensor>{mean, var, y};
@@ -210,8 +220,9 @@ Gradients reference_gradients(const Reference& reference, const Values& dy, cons
 TEST_P(BatchNormKernelTest, BackwardInEveryForm) {
   for (const Case& size : kCases) {
     const Shape shape = {size.S, size.n, 1, size.C};
-    const Tensor x = uniform(shape, 1, -1, 2), y = uniform(shape, 2), dy = uniform(shape, 3),
-                 gamma = uniform({size.C}, 4, 0.5, 1.5), mean = uniform({size.S, size.C}, 5, 0, 1),
+    const Tensor x = placed(size, uniform(shape, 1, -1, 2)), y = placed(size, uniform(shape, 2)),
+                 dy = placed(size, uniform(shape, 3)), gamma = uniform({size.C}, 4, 0.5, 1.5),
+                 mean = uniform({size.S, size.C}, 5, 0, 1),
                  var = uniform({size.S, size.C}, 6, 0.5, 1);
     const Reference reference{size, x.to_vector()};
     for (int form = 0; form < 8; ++form) {
@@ -219,8 +230,9 @@ TEST_P(BatchNormKernelTest, BackwardInEveryForm) {
       if (!training && size.S > 1) continue;
       const BatchNormConfig config{.batch_statistics = training, .relu = relu};
       const std::vector<Tensor> results = run([&] {
-        const Tensor dx = poisoned(shape), dgamma = poisoned({size.C}), dbeta = poisoned({size.C}),
-                     dresidual = residual ? poisoned(shape) : Tensor();
+        const Tensor dx = placed(size, poisoned(shape)), dgamma = poisoned({size.C}),
+                     dbeta = poisoned({size.C}),
+                     dresidual = residual ? placed(size, poisoned(shape)) : Tensor();
         kernels().batch_norm_backward(dy, x, relu ? y : Tensor(), gamma, config, mean, var, dx,
                                       dgamma, dbeta, dresidual);
         std::vector<Tensor> written = {dx, dgamma, dbeta};

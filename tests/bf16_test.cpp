@@ -149,7 +149,15 @@ TEST_P(Bf16KernelTest, BatchNorm) {
   struct Case {
     int64_t S, n, C;
   };
-  for (const Case& s : {Case{1, 5, 3}, {2, 67, 17}, {2, 300, 64}, {1, 5003, 64}, {3, 61, 129}}) {
+  for (const Case& s : {Case{1, 5, 3},
+                        {2, 67, 17},
+                        {2, 300, 64},
+                        {1, 5003, 64},
+                        {3, 61, 129},
+                        {1, 1, 8},
+                        {2, 9, 7},
+                        {8, 257, 24},
+                        {2, 65, 264}}) {
     for (bool relu : {false, true}) {
       const Shape shape{s.S * s.n, 1, s.C};
       const Tensor gamma = uniform({s.C}, 2, 0.5, 1.5), beta = uniform({s.C}, 3);

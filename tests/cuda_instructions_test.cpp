@@ -139,7 +139,7 @@ TEST(MmaTest, Rounding) {
 
 TEST(WgmmaTest, EverySwizzle) {
   for (int row_bytes : {0, 32, 64, 128}) {
-    for (int n : {64, 128}) {
+    for (int n : {64, 128, 256}) {
       const int K = row_bytes == 0 ? 16 : row_bytes / 2;
       const std::vector<uint16_t> a = random_bf16(64 * K, 1), b = random_bf16(n * K, 2);
       std::vector<float> c(static_cast<size_t>(64 * n), NAN);
@@ -179,6 +179,59 @@ TEST(WgmmaTest, AlongAndAcrossK) {
           << "n = " << n << ", a from row " << a_place.first << ", b from row " << b_place.first;
     }
   }
+}
+
+// Each warpgroup reverses its 128 numbers as often as its number says, and once more.
+__global__ void reverse_in_warpgroups(int* y) {
+  __shared__ int numbers[256];
+  const unsigned other = threadIdx.x / 128 * 128 + 127 - threadIdx.x % 128;
+  numbers[threadIdx.x] = static_cast<int>(threadIdx.x);
+  for (unsigned times = 0; times <= threadIdx.x / 128; ++times) {
+    warpgroup_barrier();
+    const int number = numbers[other];
+    warpgroup_barrier();
+    numbers[threadIdx.x] = number;
+  }
+  y[threadIdx.x] = numbers[threadIdx.x];
+}
+
+TEST(WgmmaTest, AWarpgroupsBarrierIsItsOwn) {
+  std::vector<int> y(256), expected(256);
+  for (int i = 0; i < 256; ++i) expected[static_cast<size_t>(i)] = i < 128 ? 127 - i : i;
+  for (uint64_t seed = 0; seed < 10; ++seed) {
+    emulator::set_seed(seed);
+    launch(reverse_in_warpgroups, Grid{1, 256}, y.data());
+    EXPECT_EQ(y, expected) << "seed " << seed;
+  }
+  emulator::set_seed(0);
+}
+
+enum class Place { ended, block_barrier, shuffle };
+
+__global__ void wrong_warpgroup_barrier(Place place) {
+  if (threadIdx.x == 40 && place == Place::ended) return;
+  if (threadIdx.x / 32 == 1 && place == Place::block_barrier)
+    __syncthreads();
+  else if (threadIdx.x == 40 && place == Place::shuffle)
+    __shfl_xor_sync(~0u, 1, 1);
+  else
+    warpgroup_barrier();
+}
+
+TEST(WgmmaTest, ADivergentWarpgroupIsNamed) {
+  const auto run = [](Place place, unsigned threads = 128) {
+    launch(wrong_warpgroup_barrier, Grid{1, threads}, place);
+  };
+  EXPECT_DEATH(run(Place::ended),
+               "warpgroup_barrier: divergent barrier: thread .* (waits here for "
+               "a thread that has ended|has ended and will not come)");
+  EXPECT_DEATH(run(Place::block_barrier),
+               "warpgroup_barrier: deadlock: threads of the warpgroup "
+               "wait elsewhere");
+  EXPECT_DEATH(run(Place::shuffle),
+               "divergent warp: thread .* waits (in warpgroup_barrier at|for "
+               "this thread in __shfl_xor_sync)");
+  EXPECT_DEATH(run(Place::ended, 160), "the block's last threads are no whole warpgroup");
 }
 
 enum class Mistake {

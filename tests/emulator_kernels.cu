@@ -128,6 +128,10 @@ template <bool a_along_k, bool b_along_k>
 __device__ void multiply(float (&sums)[64], uint64_t a, uint64_t b) {
   wgmma_m64n128k16_bf16<a_along_k, b_along_k>(sums, a, b);
 }
+template <bool a_along_k, bool b_along_k>
+__device__ void multiply(float (&sums)[128], uint64_t a, uint64_t b) {
+  wgmma_m64n256k16_bf16<a_along_k, b_along_k>(sums, a, b);
+}
 
 template <int kCount>
 __device__ void write(const float (&sums)[kCount], float* c) {
@@ -165,7 +169,10 @@ template <Swizzle kSwizzle>
 void launch_wgmma(const uint16_t* a, const uint16_t* b, float* c, int n) {
   const size_t bytes = static_cast<size_t>(64 + n) * kColumns<kSwizzle> * 2;
   const Grid grid{1, kThreads, bytes};
-  launch(n == 64 ? wgmma_kernel<64, kSwizzle> : wgmma_kernel<128, kSwizzle>, grid, a, b, c);
+  launch(n == 64    ? wgmma_kernel<64, kSwizzle>
+         : n == 128 ? wgmma_kernel<128, kSwizzle>
+                    : wgmma_kernel<256, kSwizzle>,
+         grid, a, b, c);
 }
 
 template <int kN, bool a_along_k, bool b_along_k>

@@ -143,6 +143,12 @@ class KernelTest : public testing::TestWithParam<std::tuple<Kernels, DType>> {
     for (double& value : values) value = static_cast<double>(random.below(classes));
     return Tensor::from(values, {n}, {DType::i64, device()});
   }
+  // The same numbers in memory where no vector begins.
+  static Tensor displaced(const Tensor& x) {
+    const Tensor y = Tensor::empty({x.numel() + 1}, x.options()).rows(1, x.numel() + 1);
+    y.copy_from(x.reshape({x.numel()}));
+    return y.reshape(x.shape());
+  }
   // A tensor to write to, whose present numbers a test would notice.
   static Tensor poisoned(const Shape& shape, DType dtype) {
     return Tensor::full(shape,

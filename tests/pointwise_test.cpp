@@ -37,12 +37,15 @@ TEST_P(PointwiseTest, ArithmeticOfTwoTensors) {
       kernels().add(in_place, b, in_place);
       kernels().multiply(a, b, product);
       kernels().scale(a, -2.5, scaled);
-      return std::vector<Tensor>{sum, product, scaled, in_place};
+      const Tensor from_displaced = poisoned({n}), displaced_sum = displaced(poisoned({n}));
+      kernels().add(a, displaced(b), from_displaced);
+      kernels().add(a, b, displaced_sum);
+      return std::vector<Tensor>{sum, product, scaled, in_place, from_displaced, displaced_sum};
     });
     const auto sum = [](double x, double y) { return x + y; };
     const auto size = [](double x, double y) { return std::abs(x) + std::abs(y); };
     expect_pointwise(results[0], a, b, eps(), sum, size);
-    expect_pointwise(results[3], a, b, eps(), sum, size);
+    for (size_t i : {3, 4, 5}) expect_pointwise(results[i], a, b, eps(), sum, size);
     expect_pointwise(
         results[1], a, b, eps(), [](double x, double y) { return x * y; },
         [](double x, double y) { return std::abs(x * y); });

@@ -15,6 +15,8 @@
 
 namespace mocograd::MOCO_CUDA {
 
+constexpr int kLogThreads = 8;
+static_assert(1 << kLogThreads == kThreads);
 constexpr int kRowsOfThread = 8;
 constexpr int kMostVectors = 32;     // side by side in a block
 constexpr int kCombinedColumns = 8;  // of a block that combines chunks
@@ -80,7 +82,8 @@ struct ColumnPlace {
     first = origin + row * part.C + column;
     step = row_step * part.C;
     const int left = part.rows_of(chunk) - row;
-    rows = column < part.C && left > 0 ? (left + row_step - 1) >> (8 - part.log_width) : 0;
+    rows =
+        column < part.C && left > 0 ? (left + row_step - 1) >> (kLogThreads - part.log_width) : 0;
     sum_column = thread < columns && first_column + thread < part.C ? first_column + thread : -1;
   }
 

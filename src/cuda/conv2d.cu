@@ -40,7 +40,7 @@ void CudaBackend::conv2d_backward_data(const Tensor& dy, const Tensor& w, Conv2d
 
 void CudaBackend::conv2d_backward_weight(const Tensor& x, const Tensor& dy, Conv2dConfig config,
                                          const Tensor& dw) {
-  if (pipelined_weight_gradient(x)) return tensor_core_conv2d_backward_weight(x, dy, config, dw);
+  if (pipelined_conv2d(x)) return tensor_core_conv2d_backward_weight(x, dy, config, dw);
   const int64_t taps = dw.dim(0) * dw.dim(1) * dw.dim(2), OC = dw.dim(3);
   with_float_type(x.dtype(), [&](auto zero) {
     using T = decltype(zero);

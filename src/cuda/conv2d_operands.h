@@ -57,12 +57,12 @@ struct Correlation {
   }
 };
 
-// Row i is an output pixel, column k a tap. With whole_pieces C is a multiple of 16 bytes.
-template <class T, bool whole_pieces = false>
+// Row i is an output pixel, column k a tap.
+template <class T>
 struct PixelsByTaps {
   using Outer = typename Correlation<T>::Pixel;
   using Inner = typename Correlation<T>::Tap;
-  static constexpr bool kInnerIsContiguous = true, kWholePieces = whole_pieces;
+  static constexpr bool kInnerIsContiguous = true;
   Correlation<T> in;
 
   __device__ Outer outer(int i) const { return in.pixel(in.position(i)); }
@@ -73,11 +73,11 @@ struct PixelsByTaps {
 };
 
 // Row i is a tap, column k an output pixel.
-template <class T, bool whole_pieces = false>
+template <class T>
 struct TapsByPixels {
   using Outer = typename Correlation<T>::Tap;
   using Inner = typename Correlation<T>::Position;
-  static constexpr bool kInnerIsContiguous = false, kWholePieces = whole_pieces;
+  static constexpr bool kInnerIsContiguous = false;
   Correlation<T> in;
 
   __device__ Outer outer(int i) const { return in.tap(i); }
@@ -91,24 +91,45 @@ struct TapsByPixels {
   }
 };
 
-// The taps of one parity class, flipped: row k = (th, tw, oc) and column c hold w[kh][kw][c][oc].
+// The weights' taps: row k = (kh, kw, c) and column oc hold w[kh][kw][c][oc], zero for the channels c
+// that C is short of whole_C (whole_pieces.h).
+template <class T>
+struct Taps {
+  using Outer = int64_t;
+  using Inner = int64_t;
+  static constexpr bool kInnerIsContiguous = false;
+  const T* w;
+  int C, whole_C, OC;
+
+  __device__ Outer outer(int oc) const { return oc; }
+  __device__ Inner inner(int k) const {
+    const int c = k % whole_C;
+    return c < C ? int64_t{k / whole_C * C + c} * OC : -1;
+  }
+  __device__ T load(Outer oc, Inner k) const { return k < 0 ? T(0) : w[k + oc]; }
+};
+
+// The taps of one parity class, flipped: row k = (th, tw, oc) and column c hold w[kh][kw][c][oc], zero
+// for the channels oc that OC is short of whole_OC.
 template <class T>
 struct FlippedTaps {
   using Outer = int64_t;
   using Inner = int64_t;
   static constexpr bool kInnerIsContiguous = true;
   const T* w;
-  int KW, C, OC;
+  int KW, C, OC, whole_OC;
   int vertical_residue, vertical_taps, horizontal_residue, horizontal_taps, stride;
 
   __device__ Outer outer(int c) const { return int64_t{c} * OC; }
   __device__ Inner inner(int k) const {
-    const int th = k / OC / horizontal_taps, tw = k / OC % horizontal_taps;
+    const int oc = k % whole_OC, tap = k / whole_OC;
+    if (oc >= OC) return -1;
+    const int th = tap / horizontal_taps, tw = tap % horizontal_taps;
     const int kh = vertical_residue + (vertical_taps - 1 - th) * stride;
     const int kw = horizontal_residue + (horizontal_taps - 1 - tw) * stride;
-    return int64_t{kh * KW + kw} * C * OC + k % OC;
+    return int64_t{kh * KW + kw} * C * OC + oc;
   }
-  __device__ T load(Outer c, Inner k) const { return w[c + k]; }
+  __device__ T load(Outer c, Inner k) const { return k < 0 ? T(0) : w[c + k]; }
 };
 
 // The pixels of an image y: [N, H, W, C] that a product writes, numbered row by row: those of one
@@ -176,15 +197,10 @@ void for_each_class(const Tensor& dy, const Tensor& w, Conv2dConfig config, cons
     const ParityClass rows(index / config.stride, dx.dim(1), w.dim(0), config);
     const ParityClass columns(index % config.stride, dx.dim(2), w.dim(1), config);
     const int64_t OC = dy.dim(3), C = dx.dim(3);
-    const FlippedTaps<Weight> taps{w.raw<Weight>(),
-                                   narrow(w.dim(1)),
-                                   narrow(C),
-                                   narrow(OC),
-                                   narrow(rows.residue),
-                                   narrow(rows.taps),
-                                   narrow(columns.residue),
-                                   narrow(columns.taps),
-                                   narrow(config.stride)};
+    const FlippedTaps<Weight> taps{
+        w.raw<Weight>(),      narrow(w.dim(1)),     narrow(C),         narrow(OC),
+        narrow(OC),           narrow(rows.residue), narrow(rows.taps), narrow(columns.residue),
+        narrow(columns.taps), narrow(config.stride)};
     PixelOutput<T> output = all_pixels<T>(dx, dx.raw<T>());
     output.first_row = narrow(rows.first), output.first_column = narrow(columns.first);
     output.stride = narrow(config.stride);

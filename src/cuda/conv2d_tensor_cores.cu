@@ -10,7 +10,8 @@
 //
 // Eight channels of a pixel in bf16 are one piece of 16 bytes, which an asynchronous copy brings from
 // where it lies in the image to where the tensor cores want it; the padding is a copy of no bytes. With
-// 64 channels one step of K is one tap.
+// 64 channels one step of K is one tap. Channels that are no whole pieces, the stem's three, are first made
+// so by zeros (whole_pieces.h).
 //
 // 3×3 with stride 1, of images whose shape allows it, has kernels that read each pixel once
 // (conv2d_windows.cu, conv2d_weight_windows.cu).
@@ -27,6 +28,7 @@
 #include "cuda/staged_operand.h"
 #include "cuda/tile_product.h"
 #include "cuda/warpgroup_product.h"
+#include "cuda/whole_pieces.h"
 
 namespace mocograd::MOCO_CUDA {
 namespace {
@@ -47,49 +49,45 @@ void product(const A& a, const B& b, const Output& output, int64_t M, int64_t N,
 template <class T, class Weights>
 void correlate(const Correlation<T>& in, const Weights& weights, const PixelOutput<T>& output,
                int64_t M, int64_t N, int64_t K) {
-  const int64_t ld = ceil_div(K, kPiece<T>) * kPiece<T>;
-  const Scratch<T> staged(N * ld);
-  stage(weights, N, K, ld, staged.data());
-  const MatrixOperand<T, true, true> b{staged.data(), ld};
-  const auto by_tiles_of = [&](auto tile, const auto& a) {
+  const Scratch<T> staged(N * K);
+  stage(weights, N, K, staged.data());
+  const PixelsByTaps<T> a{in};
+  const MatrixOperand<T, true> b{staged.data(), K};
+  const auto by_tiles_of = [&](auto tile) {
     product<T, decltype(tile)>(a, b, output, M, N, K, output.stride == 1);
   };
-  const PixelsByTaps<T, true> whole{in};
   if constexpr (sizeof(T) == 2) {
-    const PixelsByTaps<T> single{in};
-    if (in.C % kPiece<T> != 0 && N <= SlimTile::kColumns) return by_tiles_of(SlimTile(), single);
-    if (in.C % kPiece<T> != 0) return by_tiles_of(NarrowTile(), single);
-    if (N <= SlimTile::kColumns) return by_tiles_of(SlimTile(), whole);
-    if (use_wgmma() && N <= 64) return by_tiles_of(WarpgroupTile<64>(), whole);
-    if (use_wgmma()) return by_tiles_of(WarpgroupTile<128>(), whole);
+    if (N <= SlimTile::kColumns) return by_tiles_of(SlimTile());
+    if (use_wgmma() && N <= 64) return by_tiles_of(WarpgroupTile<64>());
+    if (use_wgmma()) return by_tiles_of(WarpgroupTile<128>());
   }
-  if (N <= NarrowTile::kColumns) return by_tiles_of(NarrowTile(), whole);
-  by_tiles_of(WideTile(), whole);
+  if (N <= NarrowTile::kColumns) return by_tiles_of(NarrowTile());
+  by_tiles_of(WideTile());
 }
 
-// output = dw: [KH·KW·C, OC]
+// dw: [KH·KW·C, OC], C as x has it, in whole pieces
 template <class T>
-void weight_gradient(const Correlation<T>& in, const Tensor& dy,
-                     const MatrixOutput<float>& output) {
-  const int64_t M = output.M, OC = output.N, K = dy.numel() / OC;
-  const MatrixOperand<T, false, true> whole{dy.raw<T>(), OC};
-  const auto by_tiles_of = [&](auto tile, const auto& a, const auto& b) {
-    product<T, decltype(tile)>(a, b, output, M, OC, K, true);
+void weight_gradient(const Correlation<T>& in, const MatrixOperand<T, false>& dy, int64_t pixels,
+                     const MatrixOutput<float>& dw) {
+  const TapsByPixels<T> a{in};
+  const auto by_tiles_of = [&](auto tile) {
+    product<T, decltype(tile)>(a, dy, dw, dw.M, dw.N, pixels, true);
   };
-  if (OC % kPiece<T> != 0)
-    return by_tiles_of(NarrowTile(), TapsByPixels<T>{in}, MatrixOperand<T, false>{dy.raw<T>(), OC});
-  if (in.C % kPiece<T> != 0) {
-    const TapsByPixels<T> single{in};
-    if (M <= LowTile::kRows) return by_tiles_of(LowTile(), single, whole);
-    return by_tiles_of(NarrowTile(), single, whole);
-  }
-  const TapsByPixels<T, true> pieces{in};
   if constexpr (sizeof(T) == 2) {
-    if (use_wgmma() && OC <= 64) return by_tiles_of(WarpgroupTile<64>(), pieces, whole);
-    if (use_wgmma()) return by_tiles_of(WarpgroupTile<128>(), pieces, whole);
+    if (use_wgmma() && dw.N <= 64) return by_tiles_of(WarpgroupTile<64>());
+    if (use_wgmma()) return by_tiles_of(WarpgroupTile<128>());
   }
-  if (OC <= NarrowTile::kColumns) return by_tiles_of(NarrowTile(), pieces, whole);
-  by_tiles_of(WideTile(), pieces, whole);
+  if (dw.N <= NarrowTile::kColumns) return by_tiles_of(NarrowTile());
+  by_tiles_of(WideTile());
+}
+
+// dw[tap][c] = whole[tap][c] for c < C, rows of OC numbers.    whole: [taps, whole_C, OC]; dw: [taps, C, OC]
+__global__ void take_channels_kernel(int64_t n, int C, int whole_C, int OC, const float* whole,
+                                     float* dw) {
+  const int64_t i = grid_index();
+  if (i >= n) return;
+  const int64_t row = i / OC;
+  dw[i] = whole[(row / C * whole_C + row % C) * OC + i % OC];
 }
 
 // y = conv(x, weights), or a data gradient likewise, from windows of x, where that can be.
@@ -100,7 +98,7 @@ bool correlate_windows(const Tensor& x, const Weights& weights, const Tensor& w,
   if (!use_wgmma() || !takes_windows(x, w, config, y)) return false;
   const int64_t N = y.dim(3), K = w.numel() / N;
   const Scratch<BFloat16> staged(N * K);
-  stage(weights, N, K, K, staged.data());
+  stage(weights, N, K, staged.data());
   window_conv2d(x, staged.data(), y);
   return true;
 }
@@ -112,24 +110,22 @@ void require_tensor_cores_for(DType dtype) {
 }  // namespace
 
 bool pipelined_conv2d(const Tensor& image) {
-  if (image.dtype() == DType::bf16) return true;
-  return pipelined_weight_gradient(image) && image.dim(3) % kPiece<float> == 0;
-}
-
-bool pipelined_weight_gradient(const Tensor& x) {
-  return x.dtype() == DType::bf16 || (x.dtype() == DType::f32 && on_tensor_cores<float>());
+  return image.dtype() == DType::bf16 || (image.dtype() == DType::f32 && on_tensor_cores<float>());
 }
 
 void tensor_core_conv2d_forward(const Tensor& x, const Tensor& w, Conv2dConfig config,
                                 const Tensor& y) {
   require_tensor_cores_for(x.dtype());
-  const int64_t OC = w.dim(3), K = w.numel() / OC;
-  const MatrixOperand<float, false> weights{w.raw<float>(), OC};
-  if (correlate_windows(x, weights, w, config, y)) return;
   with_stored_type(x.dtype(), [&](auto zero) {
     using T = decltype(zero);
-    correlate<T>(forward_correlation<T>(x, w.dim(1), config, y), weights,
-                 all_pixels<T>(y, y.raw<T>()), y.numel() / OC, OC, K);
+    const int64_t C = x.dim(3), OC = w.dim(3);
+    const WholePieces<T> whole(x.raw<T>(), x.numel() / C, C);
+    const Taps<float> taps{w.raw<float>(), narrow(C), narrow(whole.size()), narrow(OC)};
+    if (correlate_windows(x, taps, w, config, y)) return;
+    Correlation<T> in = forward_correlation<T>(x, w.dim(1), config, y);
+    in.x = whole.data(), in.C = taps.whole_C;
+    correlate<T>(in, taps, all_pixels<T>(y, y.raw<T>()), y.numel() / OC, OC,
+                 w.dim(0) * w.dim(1) * whole.size());
   });
 }
 
@@ -138,9 +134,12 @@ void tensor_core_conv2d_backward_data(const Tensor& dy, const Tensor& w, Conv2dC
   require_tensor_cores_for(dx.dtype());
   with_stored_type(dx.dtype(), [&](auto zero) {
     using T = decltype(zero);
-    for_each_class<T, float>(dy, w, config, dx, [&](const DataGradientClass<T, float>& part) {
+    const int64_t OC = dy.dim(3);
+    const WholePieces<T> whole(dy.raw<T>(), dy.numel() / OC, OC);
+    for_each_class<T, float>(dy, w, config, dx, [&](DataGradientClass<T, float> part) {
       if (correlate_windows(dy, part.w, w, config, dx)) return;
-      correlate<T>(part.dy, part.w, part.dx, part.M, part.N, part.K);
+      part.dy.x = whole.data(), part.dy.C = part.w.whole_OC = narrow(whole.size());
+      correlate<T>(part.dy, part.w, part.dx, part.M, part.N, part.K / OC * whole.size());
     });
   });
 }
@@ -150,11 +149,20 @@ void tensor_core_conv2d_backward_weight(const Tensor& x, const Tensor& dy, Conv2
   require_tensor_cores_for(x.dtype());
   if (use_wgmma() && weight_gradient_takes_windows(x, config, dw))
     return window_weight_gradient(x, dy, dw);
-  const int64_t OC = dw.dim(3);
   with_stored_type(x.dtype(), [&](auto zero) {
     using T = decltype(zero);
-    weight_gradient(forward_correlation<T>(x, dw.dim(1), config, dy), dy,
-                    MatrixOutput<float>{dw.raw<float>(), dw.numel() / OC, OC});
+    const int64_t C = x.dim(3), OC = dy.dim(3), taps = dw.dim(0) * dw.dim(1);
+    const int64_t pixels = dy.numel() / OC;
+    const WholePieces<T> whole_x(x.raw<T>(), x.numel() / C, C), whole_dy(dy.raw<T>(), pixels, OC);
+    const MatrixOperand<T, false> b{whole_dy.data(), whole_dy.size()};
+    Correlation<T> in = forward_correlation<T>(x, dw.dim(1), config, dy);
+    in.x = whole_x.data(), in.C = narrow(whole_x.size());
+    const int64_t M = taps * whole_x.size();
+    if (in.C == C) return weight_gradient(in, b, pixels, {dw.raw<float>(), M, OC});
+    const Scratch<float> whole_dw(M * OC);
+    weight_gradient(in, b, pixels, {whole_dw.data(), M, OC});
+    launch(take_channels_kernel, one_thread_each(dw.numel()), dw.numel(), narrow(C), in.C,
+           narrow(OC), whole_dw.data(), dw.raw<float>());
   });
 }
 

@@ -6,11 +6,8 @@
 
 namespace mocograd::MOCO_CUDA {
 
-// Whether forward pass and data gradient of this image (x or dy) go this way: bf16 always, f32 where
-// the precision is tf32 and the channels fill whole pieces.
+// Whether convolutions of this image (x or dy) go this way: bf16 always, f32 where the precision is tf32.
 bool pipelined_conv2d(const Tensor& image);
-// Likewise the weight gradient: bf16 always, f32 where the precision is tf32.
-bool pipelined_weight_gradient(const Tensor& x);
 
 void tensor_core_conv2d_forward(const Tensor& x, const Tensor& w, Conv2dConfig config,
                                 const Tensor& y);

@@ -8,7 +8,7 @@
 // many blocks as fit into the GPU at a time.
 //
 //   streamed    two warpgroups have the same window and 128 channels. A step is one tap of 64 channels of
-//               x; the weights of the steps after it and, spread over nine steps, the next window are
+//               x; the weights of the steps after it and, spread over seven, the next window are
 //               copied meanwhile. The next step's products begin before this one's have ended.
 //   resident    C = OC = 64: the weights of all taps stay in shared memory. Three warpgroups go their own
 //               ways, each with a window of its own: while one waits for pixels or writes, others multiply.
@@ -115,17 +115,18 @@ struct StreamedWeights {
   static constexpr int kBytes = 2 * kWindowBytes + kStages * kStageBytes;
 };
 
-// What is copied two steps ahead, or a window ahead.
+// What nine steps multiply.
 struct WindowPanel {
-  int window, o, c;  // channels of y and x
+  int window, o, c;  // the first channels of y and x
 };
 
 __global__ void __launch_bounds__(StreamedWeights::kThreads, 1)
     streamed_window_kernel(WindowConvolution conv) {
   using Shape = StreamedWeights;
-  constexpr int kFirst = 1,
-                kSteps = kTaps - Shape::kAhead - kFirst + 1;    // that copy the next window
-  constexpr int kPixels = (kHaloPixels + kSteps - 1) / kSteps;  // of each square, in a step
+  // Of each square's surroundings in a step: the first come while the last tap's products, which read from
+  // the third row on, may not have ended.
+  constexpr int kPixels = 16, kSteps = (kHaloPixels + kPixels - 1) / kPixels;
+  static_assert(kPixels <= 2 * kHaloSide && kSteps <= kTaps - Shape::kAhead);
   const int columns = conv.out.C / Shape::kChannels, tiles = conv.in.windows() * columns;
   const auto begin_of = [&](int tile) -> WindowPanel {
     return {tile / columns, tile % columns * Shape::kChannels, 0};
@@ -140,23 +141,22 @@ __global__ void __launch_bounds__(StreamedWeights::kThreads, 1)
                                                              from.c);
   };
   int step = 0, round = 0;
-  WindowPanel now = begin_of(blockIdx.x);
-  WindowLoader<Shape::kThreads>(conv.x, conv.in, now.window)
+  const WindowPanel first = begin_of(blockIdx.x);
+  WindowLoader<Shape::kThreads>(conv.x, conv.in, first.window)
       .begin_copy(window_of(0), 0, 0, kHaloPixels);
   for (int tap = 0; tap < Shape::kAhead; ++tap) {
-    copy_weights(now, tap, tap);
+    copy_weights(first, tap, tap);
     async_copy_commit();
   }
   for (int tile = blockIdx.x; tile < tiles; tile += gridDim.x) {
     const int next_tile = tile + gridDim.x;
-    const WindowPanel tile_begin = now;
+    WindowPanel now = begin_of(tile);
     TransposedSums sums;
     sums.clear();
-    for (int c = 0; c < conv.in.C; c += kPanel, ++round) {
-      WindowPanel next = now;
-      next.c += kPanel;
-      if (next.c == conv.in.C) next = begin_of(next_tile);
-      const bool last = c + kPanel == conv.in.C && next_tile >= tiles;
+    for (; now.c < conv.in.C; now.c += kPanel, ++round) {
+      const bool ends = now.c + kPanel == conv.in.C, last = ends && next_tile >= tiles;
+      const WindowPanel next =
+          ends ? begin_of(next_tile) : WindowPanel{now.window, now.o, now.c + kPanel};
       const WindowLoader<Shape::kThreads> loader(conv.x, conv.in, next.window);
       for (int tap = 0; tap < kTaps; ++tap, ++step) {
         async_copy_wait<Shape::kAhead - 1>();
@@ -170,16 +170,14 @@ __global__ void __launch_bounds__(StreamedWeights::kThreads, 1)
           copy_weights(now, ahead, step + Shape::kAhead);
         else if (!last)
           copy_weights(next, ahead - kTaps, step + Shape::kAhead);
-        if (kFirst <= tap && tap < kFirst + kSteps && !last)
-          loader.begin_copy(window_of(round + 1), next.c, (tap - kFirst) * kPixels,
-                            (tap - kFirst + 1) * kPixels);
+        if (!last)
+          loader.begin_copy(window_of(round + 1), next.c, tap * kPixels, (tap + 1) * kPixels);
         async_copy_commit();
         wgmma_wait<1>();
       }
-      now = next;
     }
     wgmma_wait<0>();
-    sums.write(conv, tile_begin.window, tile_begin.o + threadIdx.x / 128 * kGroup);
+    sums.write(conv, now.window, now.o + threadIdx.x / 128 * kGroup);
   }
 }
 
@@ -231,8 +229,9 @@ __global__ void __launch_bounds__(ResidentWeights::kThreads, 1)
 bool takes_windows(const Tensor& image, const Tensor& w, Conv2dConfig config,
                    const Tensor& result) {
   const int64_t H = image.dim(1), W = image.dim(2), C = image.dim(3), OC = result.dim(3);
-  return image.dtype() == DType::bf16 && w.dim(0) == 3 && w.dim(1) == 3 && config.stride == 1 &&
-         config.padding == 1 && H % kSide == 0 && W % kSide == 0 && C % kPanel == 0 &&
+  return image.dtype() == DType::bf16 && image.dim(0) * H * W < int64_t{1} << 31 && w.dim(0) == 3 &&
+         w.dim(1) == 3 && config.stride == 1 && config.padding == 1 && H % kSide == 0 &&
+         W % kSide == 0 && C % kPanel == 0 &&
          (OC % StreamedWeights::kChannels == 0 || (C == kPanel && OC == kGroup));
 }
 

@@ -12,7 +12,7 @@
 // group 4i + s is row i of square s. For tap (kh, kw) it begins at row 4·10·kh + kw. wgmma's swizzle
 // depends on where a byte is in shared memory alone, so an operand may begin at any row.
 //
-// Requires: height and width are multiples of 8, the channels one of 64.
+// Requires: height and width are multiples of 8, the channels one of 64; fewer than 2^31 pixels.
 #pragma once
 
 #include "cuda/staged_tile.h"
@@ -72,7 +72,7 @@ class WindowLoader {
       const int row = (i * kSquares + square) * kHaloSide + j;
       async_copy<kPieceBytes>(
           window + place_in_tile<BFloat16, true>(row, piece() * kPiece<BFloat16>),
-          from_ + (i * squares_.W + j) * squares_.C + c, inside);
+          from_ + int64_t{i * squares_.W + j} * squares_.C + c, inside);
     }
   }
 

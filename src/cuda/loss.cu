@@ -1,6 +1,6 @@
 // Kernels of the loss and of its metrics: normalised rows, softmax with cross entropy, the target's
-// rank, the k largest of a row. One block of 128 threads works on one row; its threads take every
-// 128th element. The losses of the rows are added in a fixed order by a kernel of one block: each
+// rank, the k largest of a row. One warp normalises a row; else a block of 128 threads works on one, and
+// its threads take every 128th element. The losses of the rows are added in a fixed order by a kernel of one block: each
 // thread its own, then the lanes of a warp, then the warps.
 #include <cmath>
 #include <limits>
@@ -16,6 +16,9 @@ constexpr int kRowThreads = 128;
 Grid one_block_a_row(const Tensor& x) {
   return blocks_of(kRowThreads, x.dim(0));
 }
+Grid one_warp_a_row(const Tensor& x) {
+  return one_thread_each(32 * x.dim(0));
+}
 
 // Calls f(j) for this thread's elements of a row.
 template <class F>
@@ -23,28 +26,40 @@ __device__ void for_each_column(int64_t C, const F& f) {
   for (int64_t j = threadIdx.x; j < C; j += kRowThreads) f(j);
 }
 
-template <class T>
-__global__ void l2_normalize_forward_kernel(int64_t C, const T* x, T eps, T* y, T* norm) {
-  const T* const row = x + blockIdx.x * C;
-  T squares = 0;
-  for_each_column(C, [&](int64_t j) { squares += row[j] * row[j]; });
-  const T length = std::sqrt(block_sum(squares));
-  const T divisor = length < eps ? eps : length;  // NaN stays
-  if (threadIdx.x == 0) norm[blockIdx.x] = divisor;
-  for_each_column(C, [&](int64_t j) { y[blockIdx.x * C + j] = row[j] / divisor; });
+// Of a kernel with one warp a row: the row, and f(j) for this thread's elements of it.
+__device__ int64_t row_of_warp() {
+  return grid_index() / 32;
+}
+template <class F>
+__device__ void for_each_column_of_warp(int64_t C, const F& f) {
+  for (int64_t j = threadIdx.x % 32; j < C; j += 32) f(j);
 }
 
 template <class T>
-__global__ void l2_normalize_backward_kernel(int64_t C, const T* y, const T* norm, T eps,
+__global__ void l2_normalize_forward_kernel(int64_t N, int64_t C, const T* x, T eps, T* y,
+                                            T* norm) {
+  const int64_t i = row_of_warp();
+  if (i >= N) return;
+  T squares = 0;
+  for_each_column_of_warp(C, [&](int64_t j) { squares += x[i * C + j] * x[i * C + j]; });
+  const T length = std::sqrt(warp_sum(squares));
+  const T divisor = length < eps ? eps : length;  // NaN stays
+  if (threadIdx.x % 32 == 0) norm[i] = divisor;
+  for_each_column_of_warp(C, [&](int64_t j) { y[i * C + j] = x[i * C + j] / divisor; });
+}
+
+template <class T>
+__global__ void l2_normalize_backward_kernel(int64_t N, int64_t C, const T* y, const T* norm, T eps,
                                              const T* dy, T* dx) {
-  const T *const row = y + blockIdx.x * C, *const drow = dy + blockIdx.x * C;
-  const T divisor = norm[blockIdx.x];
+  const int64_t i = row_of_warp();
+  if (i >= N) return;
+  const T divisor = norm[i];
   T dot = 0;
-  for_each_column(C, [&](int64_t j) { dot += row[j] * drow[j]; });
-  dot = block_sum(dot);
+  for_each_column_of_warp(C, [&](int64_t j) { dot += y[i * C + j] * dy[i * C + j]; });
+  dot = warp_sum(dot);
   const T along = divisor <= eps ? T{0} : dot;
-  for_each_column(
-      C, [&](int64_t j) { dx[blockIdx.x * C + j] = (drow[j] - row[j] * along) / divisor; });
+  for_each_column_of_warp(
+      C, [&](int64_t j) { dx[i * C + j] = (dy[i * C + j] - y[i * C + j] * along) / divisor; });
 }
 
 // p of one row and its loss, log Σ_j exp(x_j − m) − (x_label − m). The maximum passes over NaN,
@@ -162,7 +177,7 @@ void CudaBackend::l2_normalize_forward(const Tensor& x, double eps, const Tensor
                                        const Tensor& norm) {
   with_float_type(x.dtype(), [&](auto zero) {
     using T = decltype(zero);
-    launch(l2_normalize_forward_kernel<T>, one_block_a_row(x), x.dim(1), x.raw<T>(),
+    launch(l2_normalize_forward_kernel<T>, one_warp_a_row(x), x.dim(0), x.dim(1), x.raw<T>(),
            static_cast<T>(eps), y.raw<T>(), norm.raw<T>());
   });
 }
@@ -172,8 +187,8 @@ void CudaBackend::l2_normalize_backward(const Tensor& y, const Tensor& norm, dou
                                         const Tensor& dy, const Tensor& dx) {
   with_float_type(y.dtype(), [&](auto zero) {
     using T = decltype(zero);
-    launch(l2_normalize_backward_kernel<T>, one_block_a_row(y), y.dim(1), y.raw<T>(), norm.raw<T>(),
-           static_cast<T>(eps), dy.raw<T>(), dx.raw<T>());
+    launch(l2_normalize_backward_kernel<T>, one_warp_a_row(y), y.dim(0), y.dim(1), y.raw<T>(),
+           norm.raw<T>(), static_cast<T>(eps), dy.raw<T>(), dx.raw<T>());
   });
 }
 

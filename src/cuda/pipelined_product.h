@@ -152,7 +152,6 @@ struct WarpTile {
 using WideTile = WarpTile<128, 128, 64, 64>;
 using NarrowTile = WarpTile<128, 64, 64, 32>;  // for 64 columns and fewer
 using SlimTile = WarpTile<128, 32, 32, 32>;    // for 32 columns and fewer of a B along k
-using LowTile = WarpTile<64, 64, 32, 32>;      // for 64 rows and fewer
 
 // ---- how the sums leave ----------------------------------------------------------------------------
 

@@ -9,15 +9,13 @@
 //               such rows for every 128 bytes
 //
 // Pieces are copied by cp.async, which goes on while the block does something else: the padding's
-// zeros are made on the way. Where neighbouring elements do not fill whole pieces (channels that are
-// no multiple of 8, the stem's three), they are loaded one by one.
+// zeros are made on the way. So the elements of a piece must be neighbours in memory that begin at a
+// multiple of 16 bytes, and be all inside or all not (whole_pieces.h sees to it).
 //
 // An operand is what it is in tile_loader.h, and also has
 //
 //   void advance(Inner&, int steps)     from k to k + steps
 //   Source<T> at(Outer, Inner)          where the element is, or that it is zero
-//   kWholePieces                        whether the elements of a piece are neighbours in memory, begin
-//                                       at a multiple of 16 bytes, and are all inside or all not
 #pragma once
 
 #include "cuda/async_copy.h"
@@ -69,8 +67,11 @@ class PieceLoader<T, Operand, size, threads, true> {
 
   __device__ void begin_copy(unsigned char* tile) {
 #pragma unroll
-    for (int r = 0; r < kRows; ++r)
-      copy(tile + place_in_tile<T, true>(row(r), column()), outer_[r]);
+    for (int r = 0; r < kRows; ++r) {
+      const Source<T> source = operand_.at(outer_[r], inner_);
+      async_copy<kPieceBytes>(tile + place_in_tile<T, true>(row(r), column()), source.address,
+                              source.inside && k_ < end_);
+    }
     k_ += kStep<T>;
     operand_.advance(inner_, kStep<T>);
   }
@@ -85,19 +86,6 @@ class PieceLoader<T, Operand, size, threads, true> {
     return threadIdx.x % kPiecesInARow * kPiece<T>;
   }
 
-  __device__ void copy(unsigned char* to, const typename Operand::Outer& outer) const {
-    if constexpr (Operand::kWholePieces) {
-      const Source<T> source = operand_.at(outer, inner_);
-      async_copy<kPieceBytes>(to, source.address, source.inside && k_ < end_);
-    } else {
-      Piece<T> piece;
-      typename Operand::Inner inner = inner_;
-      for (int i = 0; i < kPiece<T>; ++i, operand_.advance(inner, 1))
-        piece.element[i] = k_ + i < end_ ? operand_.at(outer, inner).load() : T(0);
-      *reinterpret_cast<Piece<T>*>(to) = piece;
-    }
-  }
-
   const Operand& operand_;
   const int end_;
   int k_;
@@ -110,16 +98,18 @@ template <class T, class Operand, int size, int threads>
 class PieceLoader<T, Operand, size, threads, false> {
  public:
   __device__ PieceLoader(const Operand& operand, int first, int count, int k, int end)
-      : operand_(operand), end_(end), k_(k + row(0)), inner_(operand.inner(k_)) {
-#pragma unroll
-    for (int i = 0; i < kOuters; ++i)
-      outer_[i] = operand.outer(min(first + column() + i, count - kPiece<T> / kOuters));
-  }
+      : operand_(operand),
+        end_(end),
+        k_(k + row(0)),
+        inner_(operand.inner(k_)),
+        outer_(operand.outer(min(first + column(), (count - 1) / kPiece<T> * kPiece<T>))) {}
 
   __device__ void begin_copy(unsigned char* tile) {
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
-      copy(tile + place_in_tile<T, false>(column(), row(r)));
+      const Source<T> source = operand_.at(outer_, inner_);
+      async_copy<kPieceBytes>(tile + place_in_tile<T, false>(column(), row(r)), source.address,
+                              source.inside && k_ < end_);
       k_ += kRowStep;
       operand_.advance(inner_, kRowStep);
     }
@@ -129,7 +119,6 @@ class PieceLoader<T, Operand, size, threads, false> {
   static_assert(size % kStep<T> == 0, "whole panels");
   static constexpr int kPiecesInARow = size / kPiece<T>;
   static constexpr int kRowStep = threads / kPiecesInARow, kRows = kStep<T> / kRowStep;
-  static constexpr int kOuters = Operand::kWholePieces ? 1 : kPiece<T>;
   __device__ static int row(int r) {
     return threadIdx.x / kPiecesInARow + r * kRowStep;
   }
@@ -137,24 +126,11 @@ class PieceLoader<T, Operand, size, threads, false> {
     return threadIdx.x % kPiecesInARow * kPiece<T>;
   }
 
-  __device__ void copy(unsigned char* to) const {
-    if constexpr (Operand::kWholePieces) {
-      const Source<T> source = operand_.at(outer_[0], inner_);
-      async_copy<kPieceBytes>(to, source.address, source.inside && k_ < end_);
-    } else {
-      Piece<T> piece;
-#pragma unroll
-      for (int i = 0; i < kPiece<T>; ++i)
-        piece.element[i] = k_ < end_ ? operand_.at(outer_[i], inner_).load() : T(0);
-      *reinterpret_cast<Piece<T>*>(to) = piece;
-    }
-  }
-
   const Operand& operand_;
   const int end_;
   int k_;
   typename Operand::Inner inner_;
-  typename Operand::Outer outer_[kOuters];
+  const typename Operand::Outer outer_;
 };
 
 }  // namespace mocograd::MOCO_CUDA

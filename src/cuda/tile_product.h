@@ -99,13 +99,12 @@ void tile_product(const A& a, const B& b, int64_t M, int64_t N, int64_t K, T* c)
   add_parts(M * N, shape.splits, parts.data(), c);
 }
 
-// A matrix in memory: element (i, k) is at i·outer_stride + k·inner_stride, one of which is 1. With
-// whole_pieces the other is a multiple of 16 bytes, and so is the matrix's address.
-template <class T, bool inner_is_contiguous, bool whole_pieces = false>
+// A matrix in memory: element (i, k) is at i·outer_stride + k·inner_stride, one of which is 1.
+template <class T, bool inner_is_contiguous>
 struct MatrixOperand {
   using Outer = int64_t;
   using Inner = int64_t;
-  static constexpr bool kInnerIsContiguous = inner_is_contiguous, kWholePieces = whole_pieces;
+  static constexpr bool kInnerIsContiguous = inner_is_contiguous;
 
   const T* data;
   int64_t stride;  // the other one

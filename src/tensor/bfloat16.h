@@ -22,10 +22,14 @@ struct BFloat16 {
   BFloat16() = default;
   // To nearest, ties to even; beyond the largest to infinity; NaN stays NaN.
   MOCO_HOST_DEVICE MOCO_ALWAYS_INLINE explicit BFloat16(float x) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(x));
+#else
     const uint32_t word = __builtin_bit_cast(uint32_t, x);
     const uint32_t rounded = word + 0x7fff + (word >> 16 & 1);
     const uint32_t quiet = word | 0x400000;
     bits = static_cast<uint16_t>((x == x ? rounded : quiet) >> 16);
+#endif
   }
   MOCO_HOST_DEVICE MOCO_ALWAYS_INLINE operator float() const {
     return __builtin_bit_cast(float, static_cast<uint32_t>(bits) << 16);

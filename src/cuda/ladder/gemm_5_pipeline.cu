@@ -8,25 +8,19 @@
 #include "cuda/ladder/rungs.h"
 #include "cuda/pipelined_product.h"
 #include "cuda/tile_product.h"
+#include "cuda/whole_pieces.h"
 
 namespace mocograd::MOCO_CUDA {
-namespace {
-
-template <bool whole_pieces>
-void multiply(const Tensor& a, const Tensor& b, const Tensor& c) {
-  const int64_t M = c.dim(0), N = c.dim(1), K = a.dim(1);
-  const MatrixOperand<BFloat16, true, whole_pieces> left{a.raw<BFloat16>(), K};
-  const MatrixOperand<BFloat16, false, whole_pieces> right{b.raw<BFloat16>(), N};
-  pipelined_product_to<BFloat16, WideTile>(left, right, MatrixOutput<float>{c.raw<float>(), M, N},
-                                           pipelined_shape<BFloat16, WideTile>(M, N, K));
-}
-
-}  // namespace
 
 void gemm_5_pipeline(const Tensor& a, const Tensor& b, const Tensor& c) {
   require_tensor_cores(Precision::bf16);
-  const bool whole = a.dim(1) % kPiece<BFloat16> == 0 && b.dim(1) % kPiece<BFloat16> == 0;
-  whole ? multiply<true>(a, b, c) : multiply<false>(a, b, c);
+  using T = BFloat16;
+  const int64_t M = c.dim(0), N = c.dim(1), K = a.dim(1);
+  const WholePieces<T> left(a.raw<T>(), M, K), right(b.raw<T>(), K, N);
+  pipelined_product_to<T, WideTile>(MatrixOperand<T, true>{left.data(), left.size()},
+                                    MatrixOperand<T, false>{right.data(), right.size()},
+                                    MatrixOutput<float>{c.raw<float>(), M, N},
+                                    pipelined_shape<T, WideTile>(M, N, K));
 }
 
 }  // namespace mocograd::MOCO_CUDA
