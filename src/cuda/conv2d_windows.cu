@@ -57,21 +57,26 @@ __device__ void begin_copy_of_weights(unsigned char* tile, const WindowConvoluti
 
 // ---- the sums --------------------------------------------------------------------------------------
 
-// A warpgroup's 64 channels of a window's pixels, in registers.
+// A warpgroup's 64 channels of a window of so many squares, in registers.
 struct alignas(8) FourChannels {
   uint32_t first, second;  // two of them each
 };
 
+template <int squares>
 class TransposedSums {
  public:
   // A tap's products with one panel. wgmma_fence before and wgmma_commit after the last.
   __device__ void begin(const unsigned char* weights, const unsigned char* window, int tap) {
-    const unsigned char* const pixels = window + tap_offset(tap / 3, tap % 3);
+    const unsigned char* const pixels = window + tap_offset(squares, tap / 3, tap % 3);
 #pragma unroll
-    for (int part = 0; part < kTileRowBytes; part += 2 * kPieceBytes)
-      wgmma_m64n256k16_bf16<true, true>(
-          sum_, wgmma_operand(weights + part, Swizzle::bytes128, tile_bytes(8)),
-          wgmma_operand(pixels + part, Swizzle::bytes128, kGroupStride));
+    for (int part = 0; part < kTileRowBytes; part += 2 * kPieceBytes) {
+      const uint64_t a = wgmma_operand(weights + part, Swizzle::bytes128, tile_bytes(8));
+      const uint64_t b = wgmma_operand(pixels + part, Swizzle::bytes128, kGroupStride);
+      if constexpr (squares == 2)
+        wgmma_m64n128k16_bf16<true, true>(sum_, a, b);
+      else
+        wgmma_m64n256k16_bf16<true, true>(sum_, a, b);
+    }
   }
 
   __device__ void clear() {
@@ -85,11 +90,11 @@ class TransposedSums {
     const int lane = threadIdx.x % 32, odd = lane / 4 % 2, j = 1 + lane % 4 * 2 + odd;
     const int channel = o + threadIdx.x % 128 / 32 * 16 + lane / 8 * 4;
 #pragma unroll
-    for (int s = 0; s < kSquares; ++s) {
-      const Squares::Square square = conv.out.square(window * kSquares + s);
+    for (int s = 0; s < squares; ++s) {
+      const Squares::Square square = conv.out.square(window * squares + s);
 #pragma unroll
       for (int i = 0; i < kSide; ++i) {
-        const int first = (i * kSquares + s) * 4;
+        const int first = (i * squares + s) * 4;
         const FourChannels four = {exchange(first, odd), exchange(first + 2, odd)};
         if (conv.out.exists(square))
           *reinterpret_cast<FourChannels*>(conv.y + conv.out.offset(square, i + 1, j) + channel) =
@@ -104,15 +109,18 @@ class TransposedSums {
     return odd ? other >> 16 | (mine & 0xffff0000) : (mine & 0xffff) | other << 16;
   }
 
-  float sum_[kWindowPixels / 2];
+  static_assert(squares == 2 || squares == 4);
+  float sum_[squares * kSide * kSide / 2];
 };
 
 // ---- the kernels -----------------------------------------------------------------------------------
 
 struct StreamedWeights {
-  static constexpr int kChannels = 128, kThreads = 256, kStages = 4, kAhead = kStages - 2;
+  static constexpr int kSquares = 4, kWindowBytes = window_bytes(kSquares);
+  static constexpr int kChannels = 128, kThreads = 256, kStages = 6, kAhead = kStages - 2;
   static constexpr int kStageBytes = tile_bytes(kChannels);
   static constexpr int kBytes = 2 * kWindowBytes + kStages * kStageBytes;
+  using Loader = WindowLoader<kSquares, kThreads>;
 };
 
 // What nine steps multiply.
@@ -125,16 +133,17 @@ __global__ void __launch_bounds__(StreamedWeights::kThreads, 1)
   using Shape = StreamedWeights;
   // Of each square's surroundings in a step: the first come while the last tap's products, which read from
   // the third row on, may not have ended.
-  constexpr int kPixels = 16, kSteps = (kHaloPixels + kPixels - 1) / kPixels;
+  constexpr int kPixels = 20, kSteps = (kHaloPixels + kPixels - 1) / kPixels;
   static_assert(kPixels <= 2 * kHaloSide && kSteps <= kTaps - Shape::kAhead);
-  const int columns = conv.out.C / Shape::kChannels, tiles = conv.in.windows() * columns;
+  const int columns = conv.out.C / Shape::kChannels,
+            tiles = conv.in.windows(Shape::kSquares) * columns;
   const auto begin_of = [&](int tile) -> WindowPanel {
     return {tile / columns, tile % columns * Shape::kChannels, 0};
   };
   unsigned char* const shared = shared_memory<unsigned char>();
-  const auto window_of = [=](int round) { return shared + round % 2 * kWindowBytes; };
+  const auto window_of = [=](int round) { return shared + round % 2 * Shape::kWindowBytes; };
   const auto weights_of = [=](int step) {
-    return shared + 2 * kWindowBytes + step % Shape::kStages * Shape::kStageBytes;
+    return shared + 2 * Shape::kWindowBytes + step % Shape::kStages * Shape::kStageBytes;
   };
   const auto copy_weights = [&](const WindowPanel& from, int tap, int step) {
     begin_copy_of_weights<Shape::kChannels, Shape::kThreads>(weights_of(step), conv, from.o, tap,
@@ -142,8 +151,7 @@ __global__ void __launch_bounds__(StreamedWeights::kThreads, 1)
   };
   int step = 0, round = 0;
   const WindowPanel first = begin_of(blockIdx.x);
-  WindowLoader<Shape::kThreads>(conv.x, conv.in, first.window)
-      .begin_copy(window_of(0), 0, 0, kHaloPixels);
+  Shape::Loader(conv.x, conv.in, first.window).begin_copy(window_of(0), 0, 0, kHaloPixels);
   for (int tap = 0; tap < Shape::kAhead; ++tap) {
     copy_weights(first, tap, tap);
     async_copy_commit();
@@ -151,13 +159,13 @@ __global__ void __launch_bounds__(StreamedWeights::kThreads, 1)
   for (int tile = blockIdx.x; tile < tiles; tile += gridDim.x) {
     const int next_tile = tile + gridDim.x;
     WindowPanel now = begin_of(tile);
-    TransposedSums sums;
+    TransposedSums<Shape::kSquares> sums;
     sums.clear();
     for (; now.c < conv.in.C; now.c += kPanel, ++round) {
       const bool ends = now.c + kPanel == conv.in.C, last = ends && next_tile >= tiles;
       const WindowPanel next =
           ends ? begin_of(next_tile) : WindowPanel{now.window, now.o, now.c + kPanel};
-      const WindowLoader<Shape::kThreads> loader(conv.x, conv.in, next.window);
+      const Shape::Loader loader(conv.x, conv.in, next.window);
       for (int tap = 0; tap < kTaps; ++tap, ++step) {
         async_copy_wait<Shape::kAhead - 1>();
         fence_before_wgmma();
@@ -182,8 +190,9 @@ __global__ void __launch_bounds__(StreamedWeights::kThreads, 1)
 }
 
 struct ResidentWeights {
+  static constexpr int kSquares = 2, kWindowBytes = window_bytes(kSquares);
   static constexpr int kGroups = 3, kThreads = kGroups * 128;
-  static constexpr int kBytes = kTaps * kGroupBytes + kGroups * kWindowBytes;
+  static constexpr int kBytes = kTaps * kGroupBytes + 2 * kGroups * kWindowBytes;
 };
 
 __global__ void __launch_bounds__(ResidentWeights::kThreads, 1)
@@ -191,34 +200,37 @@ __global__ void __launch_bounds__(ResidentWeights::kThreads, 1)
   using Shape = ResidentWeights;
   const int group = threadIdx.x / 128;
   unsigned char* const weights = shared_memory<unsigned char>();
-  unsigned char* const window = weights + kTaps * kGroupBytes + group * kWindowBytes;
+  const auto window_of = [=](int round) {
+    return weights + kTaps * kGroupBytes + (2 * group + round % 2) * Shape::kWindowBytes;
+  };
   for (int tap = 0; tap < kTaps; ++tap)
     begin_copy_of_weights<kGroup, Shape::kThreads>(weights + tap * kGroupBytes, conv, 0, tap, 0);
-  const int windows = conv.in.windows(), stride = Shape::kGroups * gridDim.x;
-  const auto copy_window = [&](int number) {
+  const int windows = conv.in.windows(Shape::kSquares), stride = Shape::kGroups * gridDim.x;
+  const auto copy_window = [&](int number, int round) {
     if (number < windows)
-      WindowLoader<128>(conv.x, conv.in, number).begin_copy(window, 0, 0, kHaloPixels);
+      WindowLoader<Shape::kSquares, 128>(conv.x, conv.in, number)
+          .begin_copy(window_of(round), 0, 0, kHaloPixels);
     async_copy_commit();
   };
   int number = blockIdx.x + group * gridDim.x;
-  copy_window(number);
+  copy_window(number, 0);
   async_copy_wait<0>();
   fence_before_wgmma();
-  __syncthreads();  // the weights are there, and the first windows
-  TransposedSums sums;
-  for (; number < windows; number += stride) {
+  __syncthreads();  // the weights are there
+  TransposedSums<Shape::kSquares> sums;
+  for (int round = 0; number < windows; number += stride, ++round) {
+    async_copy_wait<0>();
+    fence_before_wgmma();
+    warpgroup_barrier();  // the window is there, and all warps are done with the one before
     sums.clear();
     wgmma_fence();
 #pragma unroll
-    for (int tap = 0; tap < kTaps; ++tap) sums.begin(weights + tap * kGroupBytes, window, tap);
+    for (int tap = 0; tap < kTaps; ++tap)
+      sums.begin(weights + tap * kGroupBytes, window_of(round), tap);
     wgmma_commit();
+    copy_window(number + stride, round + 1);
     wgmma_wait<0>();
-    warpgroup_barrier();  // the other warps have read the window too
-    copy_window(number + stride);
     sums.write(conv, number, 0);
-    async_copy_wait<0>();
-    fence_before_wgmma();
-    warpgroup_barrier();  // the other warps' pieces are there too
   }
 }
 
@@ -242,9 +254,9 @@ void window_conv2d(const Tensor& x, const BFloat16* w, const Tensor& y) {
   };
   const WindowConvolution conv{x.raw<BFloat16>(), w, y.raw<BFloat16>(), squares(x), squares(y)};
   const bool resident = conv.in.C == kPanel && conv.out.C == kGroup;
-  const int64_t tiles =
-      resident ? conv.in.windows()
-               : int64_t{conv.in.windows()} * (conv.out.C / StreamedWeights::kChannels);
+  const int64_t tiles = resident ? conv.in.windows(ResidentWeights::kSquares)
+                                 : int64_t{conv.in.windows(StreamedWeights::kSquares)} *
+                                       (conv.out.C / StreamedWeights::kChannels);
   Grid grid = blocks_of(resident ? ResidentWeights::kThreads : StreamedWeights::kThreads,
                         std::min<int64_t>(tiles, multiprocessors()));
   grid.dynamic_shared_bytes = resident ? ResidentWeights::kBytes : StreamedWeights::kBytes;
