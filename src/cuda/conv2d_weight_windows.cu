@@ -15,7 +15,9 @@
 //             both squares, and the neighbouring pixel is two rows away
 //
 // Two later stages are copied while one is multiplied, and a stage's products begin before those of the
-// stage before have ended. The blocks' parts of a sum are f32 and are added in order.
+// stage before have ended. A warp that begins a product waits until one of some four before it has ended,
+// and copies begin slowly: so a portion of them comes after each product, while the next ones wait in line.
+// The blocks' parts of a sum are f32 and are added in order.
 #include "cuda/conv2d_weight_windows.h"
 
 #include "cuda/staged_tile.h"
@@ -50,47 +52,75 @@ struct Window {
 
 // ---- how pixels come into shared memory ------------------------------------------------------------
 
-// A thread's square of a stage, of which it copies one piece of some of the pixels.
-template <int side>
+// A thread's part of a stage of x or dy: one piece of one column of a square, of which each portion is a
+// row. With `border` pixels around the square.
+template <int side, int border>
 class SquareLoader {
+  using Shape = Window<side>;
+  static constexpr int kRows = side + 2 * border, kPitch = kRows * Shape::kImages;
+  static constexpr int kPiecesInARow = kTileRowBytes / kPieceBytes;
+  static constexpr int kSquareThreads = kWindowThreads / Shape::kSquares;
+  static constexpr int kRowsAtOnce = kSquareThreads / (kPitch * kPiecesInARow);
+  static_assert(kRowsAtOnce > 0);
+
  public:
-  __device__ SquareLoader(const WindowGradient& of, int stage) : of_(of) {
+  static constexpr int kPortions = (kRows + kRowsAtOnce - 1) / kRowsAtOnce;
+
+  // image: with so many channels, from the first of the 64 on
+  __device__ SquareLoader(const WindowGradient& of, const BFloat16* image, int channels, int stage)
+      : height_(of.H), step_(kRowsAtOnce * of.W * channels) {
     const int across = of.W / side, down = of.H / side;
-    const int number = stage * Shape::kSquares + square();
-    image_ = number / across / down * Shape::kImages;  // there may be no such image
-    h_ = number / across % down * side, w_ = number % across * side;
+    const int number = stage * Shape::kSquares + square();  // there may be no such image
+    const int n = number / across / down * Shape::kImages + column() % Shape::kImages;
+    const int w = number % across * side + column() / Shape::kImages - border;
+    h_ = number / across % down * side + row() - border;
+    from_ = image + (int64_t{n * of.H + h_} * of.W + w) * channels + element();
+    exists_ = n < of.N && 0 <= w && w < of.W;
   }
 
-  // Begins to copy 64 channels, `border` pixels around the square too.
-  template <int border>
-  __device__ void begin_copy(unsigned char* tile, const BFloat16* image, int channels) const {
-    constexpr int kPitch = (side + 2 * border) * Shape::kImages;
-    constexpr int kRows = (side + 2 * border) * kPitch;
-    const int element = threadIdx.x % kPiecesInARow * kPiece<BFloat16>;
-#pragma unroll
-    for (int first = 0; first < kRows; first += kRowsAtOnce) {
-      const int row = first + threadIdx.x % kSquareThreads / kPiecesInARow;
-      if (row >= kRows) break;
-      const int n = image_ + row % Shape::kImages, h = h_ + row / kPitch - border;
-      const int w = w_ + row % kPitch / Shape::kImages - border;
-      const bool inside = n < of_.N && 0 <= h && h < of_.H && 0 <= w && w < of_.W;
-      async_copy<kPieceBytes>(
-          tile + place_in_tile<BFloat16, false>(element, square() * kRows + row),
-          image + (int64_t{n * of_.H + h} * of_.W + w) * channels + element, inside);
-    }
+  // tile: the stage's pixels of x or dy
+  __device__ void begin_copy(unsigned char* tile, int portion) const {
+    const int down = portion * kRowsAtOnce, h = h_ + down;
+    if (row() >= kRowsAtOnce || row() + down >= kRows) return;
+    const int to = (square() * kRows + row() + down) * kPitch + column();
+    async_copy<kPieceBytes>(tile + place_in_tile<BFloat16, false>(element(), to),
+                            from_ + int64_t{portion} * step_, exists_ && 0 <= h && h < height_);
   }
 
  private:
-  using Shape = Window<side>;
-  static constexpr int kPiecesInARow = kTileRowBytes / kPieceBytes;
-  static constexpr int kSquareThreads = kWindowThreads / Shape::kSquares;
-  static constexpr int kRowsAtOnce = kSquareThreads / kPiecesInARow;
-  __device__ static int square() {
-    return threadIdx.x / kSquareThreads;
+  __device__ static int element() { return threadIdx.x % kPiecesInARow * kPiece<BFloat16>; }
+  __device__ static int square() { return threadIdx.x / kSquareThreads; }
+  __device__ static int column() { return threadIdx.x % kSquareThreads / kPiecesInARow % kPitch; }
+  __device__ static int row() { return threadIdx.x % kSquareThreads / kPiecesInARow / kPitch; }
+
+  const BFloat16* from_;
+  const int height_, step_;  // of the image; from portion to portion
+  int h_;
+  bool exists_;
+};
+
+// Both.
+template <int side>
+class StageLoader {
+  using PixelsOfX = SquareLoader<side, 1>;
+  using PixelsOfDy = SquareLoader<side, 0>;
+
+ public:
+  static constexpr int kPortions = PixelsOfX::kPortions + PixelsOfDy::kPortions;
+
+  __device__ StageLoader(const WindowGradient& of, int c, int o, int stage)
+      : x_(of, of.x + c, of.C, stage), dy_(of, of.dy + o, of.OC, stage) {}
+
+  __device__ void begin_copy(unsigned char* stage, int portion) const {
+    if (portion < PixelsOfX::kPortions)
+      x_.begin_copy(stage, portion);
+    else
+      dy_.begin_copy(stage + Window<side>::kPixelBytes, portion - PixelsOfX::kPortions);
   }
 
-  const WindowGradient& of_;
-  int image_, h_, w_;
+ private:
+  const PixelsOfX x_;
+  const PixelsOfDy dy_;
 };
 
 // ---- the sums --------------------------------------------------------------------------------------
@@ -99,16 +129,21 @@ class SquareLoader {
 template <int side>
 class KernelRowSums {
  public:
-  // wgmma_fence before and wgmma_commit after it.
-  __device__ void begin(const unsigned char* stage, int kh) {
+  static constexpr int kProducts = kStagePixels / (2 * kRun);
+
+  // wgmma_fence before and wgmma_commit after it. Calls after(i) when product i of a stage has begun.
+  template <class F>
+  __device__ void begin(const unsigned char* stage, int kh, const F& after) {
     const unsigned char* const dy = stage + Shape::kPixelBytes;
 #pragma unroll
-    for (int run = 0; run < kStagePixels / kRun; run += 2) {
+    for (int i = 0; i < kProducts; ++i) {
+      const int run = 2 * i;
       const int row = run / side * Shape::kSquareRows + (run % side + kh) * Shape::kPitch;
       wgmma_m64n192k16_bf16<false, false>(
           sum_, wgmma_operand(dy + tile_bytes(run * kRun), Swizzle::bytes128, tile_bytes(kRun)),
           wgmma_operand(stage + tile_bytes(row), Swizzle::bytes128, tile_bytes(Shape::kPitch),
                         tile_bytes(Shape::kImages)));
+      after(i);
     }
   }
 
@@ -135,30 +170,36 @@ class KernelRowSums {
 template <int side>
 __global__ void __launch_bounds__(kWindowThreads, 1)
     window_weight_gradient_kernel(WindowGradient of, MatrixOutput<float> dw, ProductShape shape) {
+  using Loader = StageLoader<side>;
+  using Sums = KernelRowSums<side>;
   const ProductPlace at(shape);
   const int c0 = at.m0 / kTaps, kh = threadIdx.x / 128;
   const int first = at.k_begin / kStagePixels, steps = at.k_end / kStagePixels - first;
   unsigned char* const shared = shared_memory<unsigned char>();
   const auto stage_of = [=](int step) { return shared + step % kStages * Window<side>::kBytes; };
-  const auto begin_copy = [&](int step) {
-    if (step < steps) {
-      const SquareLoader<side> loader(of, first + step);
-      loader.template begin_copy<1>(stage_of(step), of.x + c0, of.C);
-      loader.template begin_copy<0>(stage_of(step) + Window<side>::kPixelBytes, of.dy + at.n0,
-                                    of.OC);
-    }
+  const auto loader_of = [&](int step) { return Loader(of, c0, at.n0, first + step); };
+  for (int step = 0; step < kAhead; ++step) {
+    const Loader loader = loader_of(step);
+    for (int portion = 0; portion < Loader::kPortions && step < steps; ++portion)
+      loader.begin_copy(stage_of(step), portion);
     async_copy_commit();
-  };
-  for (int step = 0; step < kAhead; ++step) begin_copy(step);
-  KernelRowSums<side> sums;
+  }
+  Sums sums;
   for (int step = 0; step < steps; ++step) {
+    const int later = step + kAhead;
+    const Loader loader = loader_of(later);
     async_copy_wait<kAhead - 1>();
     fence_before_wgmma();
     __syncthreads();  // all pieces are there, and all warps are done with the step before the last
     wgmma_fence();
-    sums.begin(stage_of(step), kh);
+    sums.begin(stage_of(step), kh, [&](int i) {
+      constexpr int kPortions = Loader::kPortions, kProducts = Sums::kProducts;
+#pragma unroll
+      for (int p = i * kPortions / kProducts; p < (i + 1) * kPortions / kProducts; ++p)
+        if (later < steps) loader.begin_copy(stage_of(later), p);
+    });
     wgmma_commit();
-    begin_copy(step + kAhead);
+    async_copy_commit();
     wgmma_wait<1>();
   }
   wgmma_wait<0>();
