@@ -16,7 +16,7 @@
 //
 // Two later stages are copied while one is multiplied, and a stage's products begin before those of the
 // stage before have ended. A warp that begins a product waits until one of some four before it has ended,
-// and copies begin slowly: so a portion of them comes after each product, while the next ones wait in line.
+// and copies begin slowly: so portions of them come between the products, while some wait in line.
 // The blocks' parts of a sum are f32 and are added in order.
 #include "cuda/conv2d_weight_windows.h"
 
@@ -79,12 +79,12 @@ class SquareLoader {
   }
 
   // tile: the stage's pixels of x or dy
-  __device__ void begin_copy(unsigned char* tile, int portion) const {
+  __device__ void begin_copy(unsigned char* tile, int portion, bool wanted) const {
     const int down = portion * kRowsAtOnce, h = h_ + down;
-    if (row() >= kRowsAtOnce || row() + down >= kRows) return;
     const int to = (square() * kRows + row() + down) * kPitch + column();
-    async_copy<kPieceBytes>(tile + place_in_tile<BFloat16, false>(element(), to),
-                            from_ + int64_t{portion} * step_, exists_ && 0 <= h && h < height_);
+    async_copy_if(wanted && row() < kRowsAtOnce && row() + down < kRows,
+                  tile + place_in_tile<BFloat16, false>(element(), to),
+                  from_ + int64_t{portion} * step_, exists_ && 0 <= h && h < height_);
   }
 
  private:
@@ -111,11 +111,11 @@ class StageLoader {
   __device__ StageLoader(const WindowGradient& of, int c, int o, int stage)
       : x_(of, of.x + c, of.C, stage), dy_(of, of.dy + o, of.OC, stage) {}
 
-  __device__ void begin_copy(unsigned char* stage, int portion) const {
+  __device__ void begin_copy(unsigned char* stage, int portion, bool wanted) const {
     if (portion < PixelsOfX::kPortions)
-      x_.begin_copy(stage, portion);
+      x_.begin_copy(stage, portion, wanted);
     else
-      dy_.begin_copy(stage + Window<side>::kPixelBytes, portion - PixelsOfX::kPortions);
+      dy_.begin_copy(stage + Window<side>::kPixelBytes, portion - PixelsOfX::kPortions, wanted);
   }
 
  private:
@@ -129,11 +129,12 @@ class StageLoader {
 template <int side>
 class KernelRowSums {
  public:
-  static constexpr int kProducts = kStagePixels / (2 * kRun);
+  static constexpr int kProducts = kStagePixels / (2 * kRun), kGaps = kProducts - 1;
 
-  // wgmma_fence before and wgmma_commit after it. Calls after(i) when product i of a stage has begun.
-  template <class F>
-  __device__ void begin(const unsigned char* stage, int kh, const F& after) {
+  // A stage's products, between which between(0), … are called. wgmma_fence before and wgmma_commit after
+  // the last.
+  template <class Between>
+  __device__ void begin(const unsigned char* stage, int kh, const Between& between) {
     const unsigned char* const dy = stage + Shape::kPixelBytes;
 #pragma unroll
     for (int i = 0; i < kProducts; ++i) {
@@ -143,7 +144,7 @@ class KernelRowSums {
           sum_, wgmma_operand(dy + tile_bytes(run * kRun), Swizzle::bytes128, tile_bytes(kRun)),
           wgmma_operand(stage + tile_bytes(row), Swizzle::bytes128, tile_bytes(Shape::kPitch),
                         tile_bytes(Shape::kImages)));
-      after(i);
+      if (i < kGaps) between(i);
     }
   }
 
@@ -180,8 +181,8 @@ __global__ void __launch_bounds__(kWindowThreads, 1)
   const auto loader_of = [&](int step) { return Loader(of, c0, at.n0, first + step); };
   for (int step = 0; step < kAhead; ++step) {
     const Loader loader = loader_of(step);
-    for (int portion = 0; portion < Loader::kPortions && step < steps; ++portion)
-      loader.begin_copy(stage_of(step), portion);
+    for (int portion = 0; portion < Loader::kPortions; ++portion)
+      loader.begin_copy(stage_of(step), portion, step < steps);
     async_copy_commit();
   }
   Sums sums;
@@ -192,11 +193,11 @@ __global__ void __launch_bounds__(kWindowThreads, 1)
     fence_before_wgmma();
     __syncthreads();  // all pieces are there, and all warps are done with the step before the last
     wgmma_fence();
-    sums.begin(stage_of(step), kh, [&](int i) {
-      constexpr int kPortions = Loader::kPortions, kProducts = Sums::kProducts;
+    sums.begin(stage_of(step), kh, [&](int gap) {
+      constexpr int kPortions = Loader::kPortions, kGaps = Sums::kGaps;
 #pragma unroll
-      for (int p = i * kPortions / kProducts; p < (i + 1) * kPortions / kProducts; ++p)
-        if (later < steps) loader.begin_copy(stage_of(later), p);
+      for (int p = gap * kPortions / kGaps; p < (gap + 1) * kPortions / kGaps; ++p)
+        loader.begin_copy(stage_of(later), p, later < steps);
     });
     wgmma_commit();
     async_copy_commit();

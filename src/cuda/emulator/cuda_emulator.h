@@ -170,6 +170,10 @@ inline unsigned atomicInc(unsigned* p, unsigned last) {
   return exchange(p, [=](unsigned old) { return old >= last ? 0 : old + 1; });
 }
 
+// ---- time, of which there is none ------------------------------------------------------------------
+
+inline void __nanosleep(unsigned) {}
+
 // ---- numbers ---------------------------------------------------------------------------------------
 
 template <class A, class B>
