@@ -39,6 +39,24 @@ __device__ inline void async_copy(void* to, const void* from, bool valid = true,
 #endif
 }
 
+// The same of 16 bytes, or nothing at all if not `wanted`; without a branch, in front of which the products
+// of wgmma.h would be waited for.
+__device__ inline void async_copy_if(bool wanted, void* to, const void* from, bool valid,
+                                     [[maybe_unused]] CallSite site = CallSite::current()) {
+#if defined(__CUDACC__) && __CUDA_ARCH__ >= 800
+  asm volatile(
+      "{\n\t"
+      ".reg .pred wanted;\n\t"
+      "setp.ne.b32 wanted, %3, 0;\n\t"
+      "@wanted cp.async.cg.shared.global [%0], [%1], 16, %2;\n\t"
+      "}" ::"r"(static_cast<uint32_t>(__cvta_generic_to_shared(to))),
+      "l"(from), "r"(valid ? 16 : 0), "r"(static_cast<int>(wanted))
+      : "memory");
+#else
+  if (wanted) async_copy<16>(to, from, valid, site);
+#endif
+}
+
 __device__ inline void async_copy_commit() {
 #if !defined(__CUDACC__)
   emulator::async_copies().commit();

@@ -160,16 +160,14 @@ __global__ void __launch_bounds__(StreamedWeights::kThreads, 1)
         wgmma_fence();
         sums.begin(weights_of(step) + threadIdx.x / 128 * kGroupBytes, window_of(round), tap,
                    [&](int part) {
-                     if (part < kPortions && !last)
+                     if (part < kPortions)
                        loader.begin_portion(window_of(round + 1), next.c,
-                                            tap * kPixels + part * kPortion);
+                                            tap * kPixels + part * kPortion, !last);
                    });
         wgmma_commit();
         const int ahead = tap + Shape::kAhead;
-        if (ahead < kTaps)
-          copy_weights(now, ahead, step + Shape::kAhead);
-        else if (!last)
-          copy_weights(next, ahead - kTaps, step + Shape::kAhead);
+        if (ahead < kTaps || !last)
+          copy_weights(ahead < kTaps ? now : next, ahead % kTaps, step + Shape::kAhead);
         wgmma_wait<1>();
       }
     }

@@ -70,18 +70,17 @@ class WindowLoader {
     for (; first < last; first += kAtOnce) begin_portion(window, c, first);
   }
 
-  // Of kAtOnce pixels from `first` on, one a thread.
-  __device__ void begin_portion(unsigned char* window, int c, int first) const {
+  // Of kAtOnce pixels from `first` on, a piece a thread, if wanted: without a branch.
+  __device__ void begin_portion(unsigned char* window, int c, int first, bool wanted = true) const {
     const int pixel = first + threadIdx.x / kPiecesInARow / squares % kAtOnce;
     const int i = pixel / kHaloSide, j = pixel % kHaloSide;
     const int h = square_.row + i - 1, w = square_.column + j - 1;
     const bool inside =
         squares_.exists(square_) && 0 <= h && h < squares_.H && 0 <= w && w < squares_.W;
     const int row = (i * squares + number()) * kHaloSide + j;
-    if (pixel < kHaloPixels)
-      async_copy<kPieceBytes>(
-          window + place_in_tile<BFloat16, true>(row, piece() * kPiece<BFloat16>),
-          from_ + int64_t{i * squares_.W + j} * squares_.C + c, inside);
+    async_copy_if(wanted && pixel < kHaloPixels,
+                  window + place_in_tile<BFloat16, true>(row, piece() * kPiece<BFloat16>),
+                  from_ + int64_t{i * squares_.W + j} * squares_.C + c, inside);
   }
 
  private:
