@@ -1,6 +1,7 @@
 #include "emulator_kernels.h"
 
 #include "cuda/async_copy.h"
+#include "cuda/bulk_copy.h"
 #include "cuda/mma.h"
 #include "cuda/reduce.h"
 #include "cuda/wgmma.h"
@@ -209,6 +210,24 @@ void launch_of_images(const uint16_t* a, WgmmaPlace a_place, const uint16_t* b, 
   launch(kernel, grid, a, a_place, b, b_place, c);
 }
 
+__global__ void reverse_rows_kernel(const float* x, float* y, int rows) {
+  __shared__ __align__(16) float row[2][64];
+  __shared__ BulkCopyBarrier arrivals[2];
+  const auto begin_copy = [&](int i) {
+    if (threadIdx.x == 0 && i < rows)
+      bulk_copy(row[i % 2], x + 64 * i, sizeof row[0], arrivals[i % 2]);
+  };
+  if (threadIdx.x == 0) begin_barriers(arrivals, 2);
+  begin_copy(0);
+  __syncthreads();  // the barriers are there
+  for (int i = 0; i < rows; ++i) {
+    begin_copy(i + 1);
+    wait_for_bulk_copy(arrivals[i % 2], i / 2);
+    y[64 * i + static_cast<int>(threadIdx.x)] = row[i % 2][63 - threadIdx.x];
+    __syncthreads();  // all have read the row
+  }
+}
+
 __global__ void sum_twice_kernel(const float* x, float* sums) {
   const float mine = x[threadIdx.x];
   const float first = block_sum(mine), second = block_sum(2 * mine);
@@ -243,6 +262,10 @@ void wgmma_product(const uint16_t* a, const uint16_t* b, float* c, int n, int ro
     case 128:
       return launch_wgmma<Swizzle::bytes128>(a, b, c, n);
   }
+}
+
+void reverse_rows(const float* x, float* y, int rows) {
+  launch(reverse_rows_kernel, Grid{1, 64}, x, y, rows);
 }
 
 void sum_twice(const float* x, float* sums, unsigned threads) {

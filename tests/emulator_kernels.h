@@ -31,6 +31,9 @@ constexpr int kWgmmaImageRows = 192;
 void wgmma_product_of_images(const uint16_t* a, WgmmaPlace a_place, const uint16_t* b,
                              WgmmaPlace b_place, float* c, int n);
 
+// y = x, each row backwards, by copies in bulk, one row ahead.     x, y: [rows, 64]
+void reverse_rows(const float* x, float* y, int rows);
+
 // sums[2t] = Σ x, sums[2t + 1] = 2 · Σ x, for every thread t of one block: block_sum twice in a row.
 void sum_twice(const float* x, float* sums, unsigned threads);
 

@@ -90,19 +90,6 @@ __global__ void take_channels_kernel(int64_t n, int C, int whole_C, int OC, cons
   dw[i] = whole[(row / C * whole_C + row % C) * OC + i % OC];
 }
 
-// y = conv(x, weights), or a data gradient likewise, from windows of x, where that can be.
-// weights: element (column of C, k), f32
-template <class Weights>
-bool correlate_windows(const Tensor& x, const Weights& weights, const Tensor& w,
-                       Conv2dConfig config, const Tensor& y) {
-  if (!use_wgmma() || !takes_windows(x, w, config, y)) return false;
-  const int64_t N = y.dim(3), K = w.numel() / N;
-  const Scratch<BFloat16> staged(N * K);
-  stage(weights, N, K, staged.data());
-  window_conv2d(x, staged.data(), y);
-  return true;
-}
-
 void require_tensor_cores_for(DType dtype) {
   require_tensor_cores(dtype == DType::bf16 ? Precision::bf16 : Precision::tf32);
 }
@@ -116,12 +103,12 @@ bool pipelined_conv2d(const Tensor& image) {
 void tensor_core_conv2d_forward(const Tensor& x, const Tensor& w, Conv2dConfig config,
                                 const Tensor& y) {
   require_tensor_cores_for(x.dtype());
+  if (use_wgmma() && takes_windows(x, w, config, y)) return window_conv2d(x, w, false, y);
   with_stored_type(x.dtype(), [&](auto zero) {
     using T = decltype(zero);
     const int64_t C = x.dim(3), OC = w.dim(3);
     const WholePieces<T> whole(x.raw<T>(), x.numel() / C, C);
     const Taps<float> taps{w.raw<float>(), narrow(C), narrow(whole.size()), narrow(OC)};
-    if (correlate_windows(x, taps, w, config, y)) return;
     Correlation<T> in = forward_correlation<T>(x, w.dim(1), config, y);
     in.x = whole.data(), in.C = taps.whole_C;
     correlate<T>(in, taps, all_pixels<T>(y, y.raw<T>()), y.numel() / OC, OC,
@@ -132,12 +119,12 @@ void tensor_core_conv2d_forward(const Tensor& x, const Tensor& w, Conv2dConfig c
 void tensor_core_conv2d_backward_data(const Tensor& dy, const Tensor& w, Conv2dConfig config,
                                       const Tensor& dx) {
   require_tensor_cores_for(dx.dtype());
+  if (use_wgmma() && takes_windows(dy, w, config, dx)) return window_conv2d(dy, w, true, dx);
   with_stored_type(dx.dtype(), [&](auto zero) {
     using T = decltype(zero);
     const int64_t OC = dy.dim(3);
     const WholePieces<T> whole(dy.raw<T>(), dy.numel() / OC, OC);
     for_each_class<T, float>(dy, w, config, dx, [&](DataGradientClass<T, float> part) {
-      if (correlate_windows(dy, part.w, w, config, dx)) return;
       part.dy.x = whole.data(), part.dy.C = part.w.whole_OC = narrow(whole.size());
       correlate<T>(part.dy, part.w, part.dx, part.M, part.N, part.K / OC * whole.size());
     });

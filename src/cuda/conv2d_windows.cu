@@ -16,44 +16,21 @@
 
 #include <algorithm>
 
+#include "cuda/bulk_copy.h"
 #include "cuda/capability.h"
 #include "cuda/image_window.h"
 #include "cuda/mma.h"
+#include "cuda/window_weights.h"
 
 namespace mocograd::MOCO_CUDA {
 namespace {
 
 struct WindowConvolution {
-  const BFloat16 *x, *w;
+  const BFloat16* x;
+  const unsigned char* w;  // window_weights.h
   BFloat16* y;
   Squares in, out;  // x and y, of the same height and width
 };
-
-constexpr int kPanel = kStep<BFloat16>;  // channels of x in a window
-constexpr int kGroup = 64, kTaps = 9;    // channels of y of a warpgroup
-constexpr int kGroupBytes =
-    tile_bytes(64);  // of the weights of 64 channels of y, one tap, one panel
-
-// ---- the weights -----------------------------------------------------------------------------------
-
-// Which channel of y is row m of a warpgroup's 64: such that a thread, of whose sums of m and m + 8 … are
-// neighbours, has four neighbouring channels (TransposedSums::write).
-__device__ constexpr int channel_of_row(int m) {
-  return (m & ~15) | (m & 6) << 1 | (m & 8) >> 2 | (m & 1);
-}
-
-// Begins to copy channels [o, o + rows) of y, a tap and channels [c, c + 64) of x. All of `threads`.
-template <int rows, int threads>
-__device__ void begin_copy_of_weights(unsigned char* tile, const WindowConvolution& conv, int o,
-                                      int tap, int c) {
-  constexpr int kPiecesInARow = kTileRowBytes / kPieceBytes;
-  const int k = threadIdx.x % kPiecesInARow * kPiece<BFloat16>;
-#pragma unroll
-  for (int row = threadIdx.x / kPiecesInARow; row < rows; row += threads / kPiecesInARow)
-    async_copy<kPieceBytes>(
-        tile + place_in_tile<BFloat16, true>(row, k),
-        conv.w + (int64_t{o + channel_of_row(row)} * kTaps + tap) * conv.in.C + c + k);
-}
 
 // ---- the sums --------------------------------------------------------------------------------------
 
@@ -65,8 +42,12 @@ struct alignas(8) FourChannels {
 template <int squares>
 class TransposedSums {
  public:
-  // A tap's products with one panel. wgmma_fence before and wgmma_commit after the last.
-  __device__ void begin(const unsigned char* weights, const unsigned char* window, int tap) {
+  // A tap's products with one panel, between which between(0), … are called: as long as the tensor cores
+  // have products waiting, what else a warp does costs no time. wgmma_fence before and wgmma_commit after
+  // the last.
+  template <class Between>
+  __device__ void begin(const unsigned char* weights, const unsigned char* window, int tap,
+                        const Between& between) {
     const unsigned char* const pixels = window + tap_offset(squares, tap / 3, tap % 3);
 #pragma unroll
     for (int part = 0; part < kTileRowBytes; part += 2 * kPieceBytes) {
@@ -76,6 +57,7 @@ class TransposedSums {
         wgmma_m64n128k16_bf16<true, true>(sum_, a, b);
       else
         wgmma_m64n256k16_bf16<true, true>(sum_, a, b);
+      between(part / (2 * kPieceBytes));
     }
   }
 
@@ -119,7 +101,8 @@ struct StreamedWeights {
   static constexpr int kSquares = 4, kWindowBytes = window_bytes(kSquares);
   static constexpr int kChannels = 128, kThreads = 256, kStages = 6, kAhead = kStages - 2;
   static constexpr int kStageBytes = tile_bytes(kChannels);
-  static constexpr int kBytes = 2 * kWindowBytes + kStages * kStageBytes;
+  static constexpr int kWeights = 2 * kWindowBytes, kBarriers = kWeights + kStages * kStageBytes;
+  static constexpr int kBytes = kBarriers + kStages * sizeof(BulkCopyBarrier);
   using Loader = WindowLoader<kSquares, kThreads>;
 };
 
@@ -131,31 +114,33 @@ struct WindowPanel {
 __global__ void __launch_bounds__(StreamedWeights::kThreads, 1)
     streamed_window_kernel(WindowConvolution conv) {
   using Shape = StreamedWeights;
-  // Of each square's surroundings in a step: the first come while the last tap's products, which read from
-  // the third row on, may not have ended.
-  constexpr int kPixels = 20, kSteps = (kHaloPixels + kPixels - 1) / kPixels;
-  static_assert(kPixels <= 2 * kHaloSide && kSteps <= kTaps - Shape::kAhead);
+  // Of each square's surroundings in a step, in portions: the first come while the last tap's products,
+  // which read from the third row on, may not have ended.
+  constexpr int kPortion = Shape::Loader::kAtOnce, kPortions = 2, kPixels = kPortions * kPortion;
+  static_assert(kPixels <= 2 * kHaloSide && (kTaps - 1) * kPixels >= kHaloPixels);
   const int columns = conv.out.C / Shape::kChannels,
             tiles = conv.in.windows(Shape::kSquares) * columns;
   const auto begin_of = [&](int tile) -> WindowPanel {
     return {tile / columns, tile % columns * Shape::kChannels, 0};
   };
   unsigned char* const shared = shared_memory<unsigned char>();
+  auto* const arrivals = reinterpret_cast<BulkCopyBarrier*>(shared + Shape::kBarriers);
   const auto window_of = [=](int round) { return shared + round % 2 * Shape::kWindowBytes; };
   const auto weights_of = [=](int step) {
-    return shared + 2 * Shape::kWindowBytes + step % Shape::kStages * Shape::kStageBytes;
+    return shared + Shape::kWeights + step % Shape::kStages * Shape::kStageBytes;
   };
   const auto copy_weights = [&](const WindowPanel& from, int tap, int step) {
-    begin_copy_of_weights<Shape::kChannels, Shape::kThreads>(weights_of(step), conv, from.o, tap,
-                                                             from.c);
+    const int panel = from.o / Shape::kChannels * (conv.in.C / kPanel) + from.c / kPanel;
+    if (threadIdx.x == 0)
+      bulk_copy(weights_of(step), conv.w + (int64_t{panel} * kTaps + tap) * Shape::kStageBytes,
+                Shape::kStageBytes, arrivals[step % Shape::kStages]);
   };
+  if (threadIdx.x == 0) begin_barriers(arrivals, Shape::kStages);
+  __syncthreads();
   int step = 0, round = 0;
   const WindowPanel first = begin_of(blockIdx.x);
+  for (int tap = 0; tap < Shape::kAhead; ++tap) copy_weights(first, tap, tap);
   Shape::Loader(conv.x, conv.in, first.window).begin_copy(window_of(0), 0, 0, kHaloPixels);
-  for (int tap = 0; tap < Shape::kAhead; ++tap) {
-    copy_weights(first, tap, tap);
-    async_copy_commit();
-  }
   for (int tile = blockIdx.x; tile < tiles; tile += gridDim.x) {
     const int next_tile = tile + gridDim.x;
     WindowPanel now = begin_of(tile);
@@ -166,21 +151,23 @@ __global__ void __launch_bounds__(StreamedWeights::kThreads, 1)
       const WindowPanel next =
           ends ? begin_of(next_tile) : WindowPanel{now.window, now.o, now.c + kPanel};
       const Shape::Loader loader(conv.x, conv.in, next.window);
+      async_copy_commit();
+      async_copy_wait<0>();
+      fence_before_wgmma();
       for (int tap = 0; tap < kTaps; ++tap, ++step) {
-        async_copy_wait<Shape::kAhead - 1>();
-        fence_before_wgmma();
+        wait_for_bulk_copy(arrivals[step % Shape::kStages], step / Shape::kStages);
         __syncthreads();  // all pieces are there, and all warps are done with the step before the last
         wgmma_fence();
-        sums.begin(weights_of(step) + threadIdx.x / 128 * kGroupBytes, window_of(round), tap);
+        sums.begin(weights_of(step) + threadIdx.x / 128 * kGroupBytes, window_of(round), tap,
+                   [&](int part) {
+                     if (part < kPortions)
+                       loader.begin_portion(window_of(round + 1), next.c,
+                                            tap * kPixels + part * kPortion, !last);
+                   });
         wgmma_commit();
         const int ahead = tap + Shape::kAhead;
-        if (ahead < kTaps)
-          copy_weights(now, ahead, step + Shape::kAhead);
-        else if (!last)
-          copy_weights(next, ahead - kTaps, step + Shape::kAhead);
-        if (!last)
-          loader.begin_copy(window_of(round + 1), next.c, tap * kPixels, (tap + 1) * kPixels);
-        async_copy_commit();
+        if (ahead < kTaps || !last)
+          copy_weights(ahead < kTaps ? now : next, ahead % kTaps, step + Shape::kAhead);
         wgmma_wait<1>();
       }
     }
@@ -192,7 +179,9 @@ __global__ void __launch_bounds__(StreamedWeights::kThreads, 1)
 struct ResidentWeights {
   static constexpr int kSquares = 2, kWindowBytes = window_bytes(kSquares);
   static constexpr int kGroups = 3, kThreads = kGroups * 128;
-  static constexpr int kBytes = kTaps * kGroupBytes + 2 * kGroups * kWindowBytes;
+  static constexpr int kWeightBytes = kTaps * kGroupBytes;
+  static constexpr int kBarrier = kWeightBytes + 2 * kGroups * kWindowBytes;
+  static constexpr int kBytes = kBarrier + sizeof(BulkCopyBarrier);
 };
 
 __global__ void __launch_bounds__(ResidentWeights::kThreads, 1)
@@ -201,10 +190,13 @@ __global__ void __launch_bounds__(ResidentWeights::kThreads, 1)
   const int group = threadIdx.x / 128;
   unsigned char* const weights = shared_memory<unsigned char>();
   const auto window_of = [=](int round) {
-    return weights + kTaps * kGroupBytes + (2 * group + round % 2) * Shape::kWindowBytes;
+    return weights + Shape::kWeightBytes + (2 * group + round % 2) * Shape::kWindowBytes;
   };
-  for (int tap = 0; tap < kTaps; ++tap)
-    begin_copy_of_weights<kGroup, Shape::kThreads>(weights + tap * kGroupBytes, conv, 0, tap, 0);
+  auto& arrival = *reinterpret_cast<BulkCopyBarrier*>(weights + Shape::kBarrier);
+  if (threadIdx.x == 0) {
+    begin_barriers(&arrival, 1);
+    bulk_copy(weights, conv.w, Shape::kWeightBytes, arrival);
+  }
   const int windows = conv.in.windows(Shape::kSquares), stride = Shape::kGroups * gridDim.x;
   const auto copy_window = [&](int number, int round) {
     if (number < windows)
@@ -214,9 +206,8 @@ __global__ void __launch_bounds__(ResidentWeights::kThreads, 1)
   };
   int number = blockIdx.x + group * gridDim.x;
   copy_window(number, 0);
-  async_copy_wait<0>();
-  fence_before_wgmma();
-  __syncthreads();  // the weights are there
+  __syncthreads();  // the barrier is there
+  wait_for_bulk_copy(arrival, 0);
   TransposedSums<Shape::kSquares> sums;
   for (int round = 0; number < windows; number += stride, ++round) {
     async_copy_wait<0>();
@@ -226,7 +217,7 @@ __global__ void __launch_bounds__(ResidentWeights::kThreads, 1)
     wgmma_fence();
 #pragma unroll
     for (int tap = 0; tap < kTaps; ++tap)
-      sums.begin(weights + tap * kGroupBytes, window_of(round), tap);
+      sums.begin(weights + tap * kGroupBytes, window_of(round), tap, [](int) {});
     wgmma_commit();
     copy_window(number + stride, round + 1);
     wgmma_wait<0>();
@@ -247,13 +238,17 @@ bool takes_windows(const Tensor& image, const Tensor& w, Conv2dConfig config,
          (OC % StreamedWeights::kChannels == 0 || (C == kPanel && OC == kGroup));
 }
 
-void window_conv2d(const Tensor& x, const BFloat16* w, const Tensor& y) {
-  const auto squares = [](const Tensor& image) -> Squares {
-    return {static_cast<int>(image.dim(0)), static_cast<int>(image.dim(1)),
-            static_cast<int>(image.dim(2)), static_cast<int>(image.dim(3))};
+void window_conv2d(const Tensor& image, const Tensor& w, bool flipped, const Tensor& result) {
+  const auto squares = [](const Tensor& x) -> Squares {
+    return {static_cast<int>(x.dim(0)), static_cast<int>(x.dim(1)), static_cast<int>(x.dim(2)),
+            static_cast<int>(x.dim(3))};
   };
-  const WindowConvolution conv{x.raw<BFloat16>(), w, y.raw<BFloat16>(), squares(x), squares(y)};
-  const bool resident = conv.in.C == kPanel && conv.out.C == kGroup;
+  const Squares in = squares(image), out = squares(result);
+  const bool resident = in.C == kPanel && out.C == kGroup;
+  const WindowWeights weights(w.raw<float>(), flipped, in.C, out.C,
+                              resident ? kGroup : StreamedWeights::kChannels);
+  const WindowConvolution conv{image.raw<BFloat16>(), weights.tiles(), result.raw<BFloat16>(), in,
+                               out};
   const int64_t tiles = resident ? conv.in.windows(ResidentWeights::kSquares)
                                  : int64_t{conv.in.windows(StreamedWeights::kSquares)} *
                                        (conv.out.C / StreamedWeights::kChannels);

@@ -9,8 +9,8 @@ namespace mocograd::MOCO_CUDA {
 // with wgmma. image: x, dy; result: y, dx; w: [KH, KW, C, OC] of the convolution
 bool takes_windows(const Tensor& image, const Tensor& w, Conv2dConfig config, const Tensor& result);
 
-// y = conv(x, w).                             x: [N, H, W, C]; w: [OC, 3·3·C]; y: [N, H, W, OC]
-// Requires: takes_windows(x, …, y).
-void window_conv2d(const Tensor& x, const BFloat16* w, const Tensor& y);
+// y = conv(x, w), or flipped: dx of dy.       x: [N, H, W, C]; w: [3, 3, C, OC], f32; y: [N, H, W, OC]
+// Requires: takes_windows(image, w, …, result).
+void window_conv2d(const Tensor& image, const Tensor& w, bool flipped, const Tensor& result);
 
 }  // namespace mocograd::MOCO_CUDA

@@ -55,7 +55,11 @@ struct Squares {
 // Copies a window, of which each of `threads` threads has one piece of the pixels of one square.
 template <int squares, int threads>
 class WindowLoader {
+  static constexpr int kPiecesInARow = kTileRowBytes / kPieceBytes;
+
  public:
+  static constexpr int kAtOnce = threads / kPiecesInARow / squares;  // pixels of a square
+
   __device__ WindowLoader(const BFloat16* x, const Squares& image, int window)
       : square_(image.square(window * squares + number())),
         squares_(image),
@@ -63,22 +67,23 @@ class WindowLoader {
 
   // Begins to copy channels [c, c + 64) of pixels [first, last) of the squares' surroundings.
   __device__ void begin_copy(unsigned char* window, int c, int first, int last) const {
-    constexpr int kAtOnce = threads / kPiecesInARow / squares;  // pixels of a square
-    for (int pixel = first + threadIdx.x / kPiecesInARow / squares % kAtOnce;
-         pixel < min(last, kHaloPixels); pixel += kAtOnce) {
-      const int i = pixel / kHaloSide, j = pixel % kHaloSide;
-      const int h = square_.row + i - 1, w = square_.column + j - 1;
-      const bool inside =
-          squares_.exists(square_) && 0 <= h && h < squares_.H && 0 <= w && w < squares_.W;
-      const int row = (i * squares + number()) * kHaloSide + j;
-      async_copy<kPieceBytes>(
-          window + place_in_tile<BFloat16, true>(row, piece() * kPiece<BFloat16>),
-          from_ + int64_t{i * squares_.W + j} * squares_.C + c, inside);
-    }
+    for (; first < last; first += kAtOnce) begin_portion(window, c, first);
+  }
+
+  // Of kAtOnce pixels from `first` on, a piece a thread, if wanted: without a branch.
+  __device__ void begin_portion(unsigned char* window, int c, int first, bool wanted = true) const {
+    const int pixel = first + threadIdx.x / kPiecesInARow / squares % kAtOnce;
+    const int i = pixel / kHaloSide, j = pixel % kHaloSide;
+    const int h = square_.row + i - 1, w = square_.column + j - 1;
+    const bool inside =
+        squares_.exists(square_) && 0 <= h && h < squares_.H && 0 <= w && w < squares_.W;
+    const int row = (i * squares + number()) * kHaloSide + j;
+    async_copy_if(wanted && pixel < kHaloPixels,
+                  window + place_in_tile<BFloat16, true>(row, piece() * kPiece<BFloat16>),
+                  from_ + int64_t{i * squares_.W + j} * squares_.C + c, inside);
   }
 
  private:
-  static constexpr int kPiecesInARow = kTileRowBytes / kPieceBytes;
   static_assert(threads % (kPiecesInARow * squares) == 0, "as many threads for each square");
   __device__ static int piece() { return threadIdx.x % kPiecesInARow; }
   __device__ static int number() { return threadIdx.x / kPiecesInARow % squares; }

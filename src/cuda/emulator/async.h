@@ -5,11 +5,14 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <vector>
 
 #include "cuda/emulator/scheduler.h"
 
 namespace mocograd::emulator {
+
+struct Thread;
 
 // cp.async: global memory to shared memory.
 class AsyncCopies {
@@ -68,8 +71,41 @@ class AsyncProducts {
   bool fenced_ = false;
 };
 
+// cp.async.bulk: global memory to shared memory, waited for at barriers (cuda/bulk_copy.h). The first
+// thread that waits carries it out.
+class BulkCopies {
+ public:
+  void begin_barrier(void* barrier, const CallSite& site);
+  void issue(void* to, const void* from, size_t bytes, void* barrier, const CallSite& site);
+  void wait(void* barrier, int number, const CallSite& site);
+  void fail_where_threads_wait() const;  // if any do: no other thread can run
+  void end_block();                      // fails where a copy was not waited for
+
+ private:
+  struct Copy {
+    void* to;
+    const void* from;
+    size_t bytes;  // 0: no copy
+    CallSite site;
+  };
+  struct Waiting {
+    Thread* thread;
+    CallSite site;
+  };
+  struct Barrier {
+    int arrived = 0;  // copies
+    Copy copy{};      // on its way
+    std::vector<Waiting> waiting;
+  };
+  Barrier& barrier_at(void* barrier, const char* name, const CallSite& site);
+
+  std::map<void*, Barrier> barriers_;
+};
+
 // Of the running thread.
 AsyncCopies& async_copies();
 AsyncProducts& async_products();
+// Of the block that runs.
+BulkCopies& bulk_copies();
 
 }  // namespace mocograd::emulator

@@ -55,6 +55,7 @@ struct Block {
   bool running = false;  // between launches there is no block
   Barrier barrier;
   std::vector<Barrier> warpgroup_barriers;
+  BulkCopies bulk_copies;
   unsigned char* dynamic_shared = nullptr;
   size_t dynamic_shared_bytes = 0;
 

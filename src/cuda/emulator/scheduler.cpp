@@ -60,6 +60,7 @@ void begin_block() {
 
 // Lanes can wait for each other in a circle: 0 for 1 with one mask, 1 for 2 with another, 2 for 0.
 [[noreturn]] void fail_deadlock() {
+  block.bulk_copies.fail_where_threads_wait();
   for (size_t i = 0; i < block.warps.size(); ++i) {
     for (const Meeting& meeting : block.warps[i].meetings) {
       const auto lane = static_cast<unsigned>(__builtin_ctz(meeting.arrived));
@@ -115,7 +116,7 @@ void end_thread() {
          "wgmma: the thread has ended and never waited for this product");
   thread.products.forget_fence();
   block.warp().ended |= thread.bit();
-  ++block.ended;
+  if (++block.ended == block.threads.size()) block.bulk_copies.end_block();
 }
 
 // A fiber's whole life: threads, one after the other.
