@@ -12,6 +12,8 @@
 //               copied meanwhile. The next step's products begin before this one's have ended.
 //   resident    C = OC = 64: the weights of all taps stay in shared memory. Three warpgroups go their own
 //               ways, each with a window of its own: while one waits for pixels or writes, others multiply.
+//               They begin one after the other, since the tensor cores serve in turns who has begun
+//               together, and all would write together too.
 #include "cuda/conv2d_windows.h"
 
 #include <algorithm>
@@ -66,18 +68,15 @@ class TransposedSums {
     for (float& sum : sum_) sum = 0;
   }
 
-  // To channels [o, o + 64). A thread has two neighbouring pixels of each of its channels; lanes 4 apart
-  // exchange one for the other's channel, and then each has one pixel, with four neighbouring channels.
+  // To channels [o, o + 64).
   __device__ void write(const WindowConvolution& conv, int window, int o) const {
-    const int lane = threadIdx.x % 32, odd = lane / 4 % 2, j = 1 + lane % 4 * 2 + odd;
-    const int channel = o + threadIdx.x % 128 / 32 * 16 + lane / 8 * 4;
+    const int j = 1 + own_pixel(), channel = o + own_channel();
 #pragma unroll
     for (int s = 0; s < squares; ++s) {
       const Squares::Square square = conv.out.square(window * squares + s);
 #pragma unroll
       for (int i = 0; i < kSide; ++i) {
-        const int first = (i * squares + s) * 4;
-        const FourChannels four = {exchange(first, odd), exchange(first + 2, odd)};
+        const FourChannels four = four_channels(i * squares + s);
         if (conv.out.exists(square))
           *reinterpret_cast<FourChannels*>(conv.y + conv.out.offset(square, i + 1, j) + channel) =
               four;
@@ -85,15 +84,55 @@ class TransposedSums {
     }
   }
 
+  // To a tile in shared memory, a pixel a row, for write_from_tile.
+  __device__ void put(unsigned char* tile) const {
+    unsigned char* const own = tile + place_in_tile<BFloat16, true>(own_pixel(), own_channel());
+#pragma unroll
+    for (int group = 0; group < squares * kSide; ++group)
+      *reinterpret_cast<FourChannels*>(own + tile_bytes(group * kSide)) = four_channels(group);
+  }
+
  private:
-  __device__ uint32_t exchange(int i, bool odd) const {
+  // Of a group of 8 pixels, a row of a square, a thread has two neighbours, of each of its channels. Lanes 4
+  // apart exchange one for the other's channel, and then each has one, with four neighbouring channels.
+  __device__ static int odd() {
+    return threadIdx.x / 4 % 2;
+  }
+  __device__ static int own_pixel() {
+    return threadIdx.x % 4 * 2 + odd();
+  }
+  __device__ static int own_channel() {
+    return threadIdx.x % 128 / 32 * 16 + threadIdx.x % 32 / 8 * 4;
+  }
+  __device__ FourChannels four_channels(int group) const {
+    return {exchange(4 * group), exchange(4 * group + 2)};
+  }
+  __device__ uint32_t exchange(int i) const {
     const uint32_t mine = pack_bf16(sum_[i], sum_[i + 1]), other = __shfl_xor_sync(~0u, mine, 4);
-    return odd ? other >> 16 | (mine & 0xffff0000) : (mine & 0xffff) | other << 16;
+    return odd() ? other >> 16 | (mine & 0xffff0000) : (mine & 0xffff) | other << 16;
   }
 
   static_assert(squares == 2 || squares == 4);
   float sum_[squares * kSide * kSide / 2];
 };
+
+// Writes 64 channels of a window from where TransposedSums::put has put them: a pixel's 128 bytes at
+// once. All threads of a warpgroup.
+template <int squares>
+__device__ void write_from_tile(const WindowConvolution& conv, int window,
+                                const unsigned char* tile) {
+  constexpr int kPiecesInARow = kTileRowBytes / kPieceBytes;
+  const int channel = threadIdx.x % kPiecesInARow * kPiece<BFloat16>;
+#pragma unroll
+  for (int first = 0; first < squares * kSide * kSide; first += 128 / kPiecesInARow) {
+    const int row = first + threadIdx.x % 128 / kPiecesInARow, group = row / kSide;
+    const Squares::Square square = conv.out.square(window * squares + group % squares);
+    if (!conv.out.exists(square)) continue;
+    const int64_t to = conv.out.offset(square, group / squares + 1, row % kSide + 1) + channel;
+    *reinterpret_cast<Piece<BFloat16>*>(conv.y + to) = *reinterpret_cast<const Piece<BFloat16>*>(
+        tile + place_in_tile<BFloat16, true>(row, channel));
+  }
+}
 
 // ---- the kernels -----------------------------------------------------------------------------------
 
@@ -179,6 +218,7 @@ __global__ void __launch_bounds__(StreamedWeights::kThreads, 1)
 struct ResidentWeights {
   static constexpr int kSquares = 2, kWindowBytes = window_bytes(kSquares);
   static constexpr int kGroups = 3, kThreads = kGroups * 128;
+  static constexpr unsigned kTurn = 1300;  // nanoseconds, about as long as a window's products take
   static constexpr int kWeightBytes = kTaps * kGroupBytes;
   static constexpr int kBarrier = kWeightBytes + 2 * kGroups * kWindowBytes;
   static constexpr int kBytes = kBarrier + sizeof(BulkCopyBarrier);
@@ -187,6 +227,8 @@ struct ResidentWeights {
 __global__ void __launch_bounds__(ResidentWeights::kThreads, 1)
     resident_window_kernel(WindowConvolution conv) {
   using Shape = ResidentWeights;
+  using Loader = WindowLoader<Shape::kSquares, 128>;
+  constexpr int kPortions = (kHaloPixels + Loader::kAtOnce - 1) / Loader::kAtOnce;
   const int group = threadIdx.x / 128;
   unsigned char* const weights = shared_memory<unsigned char>();
   const auto window_of = [=](int round) {
@@ -198,18 +240,22 @@ __global__ void __launch_bounds__(ResidentWeights::kThreads, 1)
     bulk_copy(weights, conv.w, Shape::kWeightBytes, arrival);
   }
   const int windows = conv.in.windows(Shape::kSquares), stride = Shape::kGroups * gridDim.x;
-  const auto copy_window = [&](int number, int round) {
-    if (number < windows)
-      WindowLoader<Shape::kSquares, 128>(conv.x, conv.in, number)
-          .begin_copy(window_of(round), 0, 0, kHaloPixels);
-    async_copy_commit();
-  };
   int number = blockIdx.x + group * gridDim.x;
-  copy_window(number, 0);
+  if (number < windows) Loader(conv.x, conv.in, number).begin_copy(window_of(0), 0, 0, kHaloPixels);
+  async_copy_commit();
   __syncthreads();  // the barrier is there
   wait_for_bulk_copy(arrival, 0);
+  __nanosleep(group * Shape::kTurn);
   TransposedSums<Shape::kSquares> sums;
   for (int round = 0; number < windows; number += stride, ++round) {
+    const Loader loader(conv.x, conv.in, number + stride);
+    const auto copy_some_of_the_next = [&](int gap) {  // between two products
+      constexpr int kGaps = kTaps * 4 - 1;
+#pragma unroll
+      for (int p = gap * kPortions / kGaps; p < (gap + 1) * kPortions / kGaps; ++p)
+        loader.begin_portion(window_of(round + 1), 0, p * Loader::kAtOnce,
+                             number + stride < windows);
+    };
     async_copy_wait<0>();
     fence_before_wgmma();
     warpgroup_barrier();  // the window is there, and all warps are done with the one before
@@ -217,11 +263,15 @@ __global__ void __launch_bounds__(ResidentWeights::kThreads, 1)
     wgmma_fence();
 #pragma unroll
     for (int tap = 0; tap < kTaps; ++tap)
-      sums.begin(weights + tap * kGroupBytes, window_of(round), tap, [](int) {});
+      sums.begin(weights + tap * kGroupBytes, window_of(round), tap,
+                 [&](int part) { copy_some_of_the_next(4 * tap + part); });
     wgmma_commit();
-    copy_window(number + stride, round + 1);
+    async_copy_commit();
     wgmma_wait<0>();
-    sums.write(conv, number, 0);
+    warpgroup_barrier();  // the products of all warps have read the window: y takes its place
+    sums.put(window_of(round));
+    warpgroup_barrier();  // y is there
+    write_from_tile<Shape::kSquares>(conv, number, window_of(round));
   }
 }
 
