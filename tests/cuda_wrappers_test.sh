@@ -1,6 +1,6 @@
 #!/bin/sh
-# The functions that wrap one instruction each (src/cuda/async_copy.h, mma.h, wgmma.h) are accepted by
-# nvcc and by its assembler for every generation of GPU that they tell apart, without a warning.
+# The functions that wrap one instruction each (src/cuda/async_copy.h, bulk_copy.h, mma.h, wgmma.h) are
+# accepted by nvcc and by its assembler for every generation of GPU that they tell apart, without a warning.
 #
 #   BUILD=build tests/cuda_wrappers_test.sh
 set -u

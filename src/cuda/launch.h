@@ -5,7 +5,7 @@
 //   nvcc  MOCO_CUDA=cuda_device    runs on a GPU
 //   g++   MOCO_CUDA=cuda_emulated  runs on the CPU, thread by thread (docs/EMULATOR.md)
 // It holds no inline assembler: an instruction that CUDA C++ has no name for is a function of
-// async_copy.h, mma.h or wgmma.h.
+// async_copy.h, bulk_copy.h, mma.h or wgmma.h.
 #pragma once
 
 #include <cstddef>
