@@ -287,6 +287,7 @@ __global__ void update_running_kernel(int64_t S, int64_t C, const T* mean, const
   const int64_t c = grid_index();
   if (c >= C) return;
   double mean_sum = 0, var_sum = 0;
+#pragma unroll 8
   for (int64_t g = 0; g < S; ++g) {
     mean_sum += mean[g * C + c];
     var_sum += var[g * C + c];

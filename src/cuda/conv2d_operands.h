@@ -103,6 +103,7 @@ struct Taps {
 
   __device__ Outer outer(int oc) const { return oc; }
   __device__ Inner inner(int k) const {
+    if (C == whole_C) return int64_t{k} * OC;
     const int c = k % whole_C;
     return c < C ? int64_t{k / whole_C * C + c} * OC : -1;
   }

@@ -124,7 +124,10 @@ void tensor_core_conv2d_backward_data(const Tensor& dy, const Tensor& w, Conv2dC
     using T = decltype(zero);
     const int64_t OC = dy.dim(3);
     const WholePieces<T> whole(dy.raw<T>(), dy.numel() / OC, OC);
+    // A class without taps, of which a kernel smaller than its stride has some, is zero.
+    if (std::min(w.dim(0), w.dim(1)) < config.stride) cuda_backend().fill(dx, 0);
     for_each_class<T, float>(dy, w, config, dx, [&](DataGradientClass<T, float> part) {
+      if (part.K == 0) return;
       part.dy.x = whole.data(), part.dy.C = part.w.whole_OC = narrow(whole.size());
       correlate<T>(part.dy, part.w, part.dx, part.M, part.N, part.K / OC * whole.size());
     });
