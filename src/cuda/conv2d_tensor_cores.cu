@@ -17,7 +17,7 @@
 // (conv2d_windows.cu, conv2d_weight_windows.cu).
 //
 // The weights, f32 and few, are first rounded to x's type and written along k (staged_operand.h), so that
-// forward pass and data gradient are one kernel.
+// forward pass and data gradient are one kernel; for wgmma by tiles, which one thread can copy.
 //
 // Where C has few tiles, blocks share K, as in conv2d.cu: their parts are f32 and are added in order.
 #include "cuda/conv2d_tensor_cores.h"
@@ -49,17 +49,25 @@ void product(const A& a, const B& b, const Output& output, int64_t M, int64_t N,
 template <class T, class Weights>
 void correlate(const Correlation<T>& in, const Weights& weights, const PixelOutput<T>& output,
                int64_t M, int64_t N, int64_t K) {
-  const Scratch<T> staged(N * K);
-  stage(weights, N, K, staged.data());
   const PixelsByTaps<T> a{in};
-  const MatrixOperand<T, true> b{staged.data(), K};
   const auto by_tiles_of = [&](auto tile) {
+    const Scratch<T> staged(N * K);
+    stage(weights, N, K, StagedRows{narrow(N), narrow(K)}, staged.data());
+    const MatrixOperand<T, true> b{staged.data(), K};
     product<T, decltype(tile)>(a, b, output, M, N, K, output.stride == 1);
   };
   if constexpr (sizeof(T) == 2) {
+    const auto by_warpgroups = [&](auto tile) {
+      constexpr int kColumns = decltype(tile)::kColumns;
+      const int64_t count = ceil_div(N, kColumns) * kColumns, k = ceil_div(K, kStep<T>) * kStep<T>;
+      const Scratch<T> staged(count * k);
+      const StagedTiles<T, kColumns> b{narrow(count), narrow(k), staged.data()};
+      stage(weights, N, K, b, staged.data());
+      product<T, decltype(tile)>(a, b, output, M, N, K, output.stride == 1);
+    };
     if (N <= SlimTile::kColumns) return by_tiles_of(SlimTile());
-    if (use_wgmma() && N <= 64) return by_tiles_of(WarpgroupTile<64>());
-    if (use_wgmma()) return by_tiles_of(WarpgroupTile<128>());
+    if (use_wgmma() && N <= 64) return by_warpgroups(WarpgroupTile<64>());
+    if (use_wgmma()) return by_warpgroups(WarpgroupTile<128>());
   }
   if (N <= NarrowTile::kColumns) return by_tiles_of(NarrowTile());
   by_tiles_of(WideTile());

@@ -17,6 +17,7 @@
 // The sums leave by way of shared memory, so that whole pieces of C's rows are written.
 #pragma once
 
+#include "cuda/bulk_copy.h"
 #include "cuda/mma.h"
 #include "cuda/staged_tile.h"
 #include "cuda/tile_loader.h"
@@ -199,6 +200,40 @@ struct OutputTile {
 
 // ---- the kernel ------------------------------------------------------------------------------------
 
+// Whether an operand consists of tiles as they lie in shared memory, in the order of K. B only.
+template <class Operand>
+constexpr bool kConsistsOfTiles = requires(const Operand& b) {
+  b.tile(0, 0);
+};
+
+// Copies such tiles, step by step, each at once by one thread.
+template <class T, class Operand, int stages>
+class BulkLoader {
+ public:
+  // All threads of the block. arrivals: in shared memory, one for each stage
+  __device__ BulkLoader(const Operand& operand, int first, int k, BulkCopyBarrier* arrivals)
+      : from_(operand.tile(first, k)), arrivals_(arrivals) {
+    if (threadIdx.x == 0) begin_barriers(arrivals, stages);
+    __syncthreads();
+  }
+
+  __device__ void begin_copy(unsigned char* tile) {
+    constexpr int kSize = Operand::kTileSize;
+    if (threadIdx.x == 0)
+      bulk_copy(tile, from_, kSize * static_cast<int>(sizeof(T)), arrivals_[begun_ % stages]);
+    from_ += kSize;
+    ++begun_;
+  }
+  __device__ void wait(int step) const {
+    wait_for_bulk_copy(arrivals_[step % stages], step / stages);
+  }
+
+ private:
+  const T* from_;
+  BulkCopyBarrier* const arrivals_;
+  int begun_ = 0;
+};
+
 // output.row(split, m): where C_m0 is written, or its part, as Output::Element.
 template <class T, class Tile, class A, class B, class Output>
 __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks)
@@ -210,8 +245,15 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks)
   const ProductPlace at(shape);
   const int steps = (at.k_end - at.k_begin + kStep<T> - 1) / kStep<T>;
   PieceLoader<T, A, Tile::kRows, Tile::kThreads> a_loader(a, at.m0, shape.M, at.k_begin, at.k_end);
-  PieceLoader<T, B, Tile::kColumns, Tile::kThreads> b_loader(b, at.n0, shape.N, at.k_begin,
-                                                             at.k_end);
+  auto b_loader = [&] {
+    if constexpr (kConsistsOfTiles<B>)
+      return BulkLoader<T, B, kStages>(
+          b, at.n0, at.k_begin,
+          reinterpret_cast<BulkCopyBarrier*>(stages + kStages * Tile::kStageBytes));
+    else
+      return PieceLoader<T, B, Tile::kColumns, Tile::kThreads>(b, at.n0, shape.N, at.k_begin,
+                                                               at.k_end);
+  }();
   const auto begin_copy = [&](int step) {
     if (step < steps) {
       a_loader.begin_copy(a_tile(step));
@@ -223,6 +265,7 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks)
   typename Tile::template Product<T, A::kInnerIsContiguous, B::kInnerIsContiguous> product;
   for (int step = 0; step < steps; ++step) {
     async_copy_wait<kStages - 2>();
+    if constexpr (kConsistsOfTiles<B>) b_loader.wait(step);
     if constexpr (Tile::kWgmma) fence_before_wgmma();
     __syncthreads();  // the others' pieces are there too, and they are done with the step before
     product.begin(a_tile(step), b_tile(step));
@@ -244,6 +287,7 @@ template <class T, class Tile, class A, class B, class Output>
 void pipelined_product_to(const A& a, const B& b, const Output& output, const ProductShape& shape) {
   Grid grid = blocks_of(Tile::kThreads, shape.blocks());
   grid.dynamic_shared_bytes = Tile::kStages * Tile::kStageBytes;
+  if (kConsistsOfTiles<B>) grid.dynamic_shared_bytes += Tile::kStages * sizeof(BulkCopyBarrier);
   launch(pipelined_product_kernel<T, Tile, A, B, Output>, grid, a, b, output, shape);
 }
 
