@@ -144,14 +144,14 @@ summarize_sanitizer() {
 
 bench() {
   build "$BUILD/moco"
-  precisions=${PRECISIONS:-fp32 tf32 bf16} failure=0
+  precisions=${PRECISIONS:-bf16 tf32 fp32} failure=0
   benched 60 --ladder || failure=$?
   if ! has_torch; then
     say 'PyTorch: not available here (python3 has no torch that finds the device): cuBLAS, cuDNN and its step are not compared.'
     for precision in $precisions; do benched 130 --precision "$precision" --steps 10 || failure=$?; done
   else
-    told boxed "$(($(left) - 100))" python3 tools/gpu_peers.py --moco "$BUILD/moco" --device "$DEVICE" \
-      --seconds "$(($(left) - 130))" --precisions "$precisions" 2>"$scratch/errors" || failure=$?
+    told boxed "$(($(left) - 65))" python3 tools/gpu_peers.py --moco "$BUILD/moco" --device "$DEVICE" \
+      --seconds "$(($(left) - 95))" --precisions "$precisions" 2>"$scratch/errors" || failure=$?
     grep -E 'error|Error' "$scratch/errors" | tail -n 3 | tee -a "$report"
   fi
   profile || failure=$?
