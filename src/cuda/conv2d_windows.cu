@@ -1,6 +1,6 @@
 // The 3×3 convolution of stride 1 and padding 1 in bf16, with wgmma, from windows of the image that lie
 // in shared memory (image_window.h):
-//   y[p][o] = Σ_tap Σ_c w[o][tap][c] x[p + tap][c]               w: [OC, 9·C], staged along k
+//   y[p][o] = Σ_tap Σ_c w[tap][c][o] x[p + tap][c]               w: staged (window_weights.h)
 //
 // A warpgroup computes yᵀ: 64 channels of 256 pixels, so that each 16 numbers of k are one wgmma, which
 // reads 2 KiB of weights and 8 KiB of pixels from shared memory in 128 cycles; with 64 pixels of 64
@@ -8,8 +8,8 @@
 // many blocks as fit into the GPU at a time.
 //
 //   streamed    two warpgroups have the same window and 128 channels. A step is one tap of 64 channels of
-//               x; the weights of the steps after it and, spread over seven, the next window are
-//               copied meanwhile. The next step's products begin before this one's have ended.
+//               x; one thread has the weights of the steps after it copied, and all copy the next window,
+//               spread over seven. The next step's products begin before this one's have ended.
 //   resident    C = OC = 64: the weights of all taps stay in shared memory. Three warpgroups go their own
 //               ways, each with a window of its own: while one waits for pixels or writes, others multiply.
 #include "cuda/conv2d_windows.h"
@@ -66,29 +66,54 @@ class TransposedSums {
     for (float& sum : sum_) sum = 0;
   }
 
-  // To channels [o, o + 64). A thread has two neighbouring pixels of each of its channels; lanes 4 apart
-  // exchange one for the other's channel, and then each has one pixel, with four neighbouring channels.
-  __device__ void write(const WindowConvolution& conv, int window, int o) const {
-    const int lane = threadIdx.x % 32, odd = lane / 4 % 2, j = 1 + lane % 4 * 2 + odd;
-    const int channel = o + threadIdx.x % 128 / 32 * 16 + lane / 8 * 4;
+  // Where a thread's part of channels [o, o + 64) of each square goes; nullptr: nowhere.
+  struct Places {
+    BFloat16* square[squares];
+  };
+  __device__ static Places places(const WindowConvolution& conv, int window, int o) {
+    Places to;
 #pragma unroll
     for (int s = 0; s < squares; ++s) {
       const Squares::Square square = conv.out.square(window * squares + s);
+      const int64_t first = conv.out.offset(square, 1, 1 + own_pixel()) + o + own_channel();
+      to.square[s] = conv.out.exists(square) ? conv.y + first : nullptr;
+    }
+    return to;
+  }
+
+  // row: from one row of y to the next, in elements
+  __device__ void write(const Places& to, int row) const {
+#pragma unroll
+    for (int s = 0; s < squares; ++s) {
 #pragma unroll
       for (int i = 0; i < kSide; ++i) {
-        const int first = (i * squares + s) * 4;
-        const FourChannels four = {exchange(first, odd), exchange(first + 2, odd)};
-        if (conv.out.exists(square))
-          *reinterpret_cast<FourChannels*>(conv.y + conv.out.offset(square, i + 1, j) + channel) =
-              four;
+        const FourChannels four = four_channels(i * squares + s);
+        if (to.square[s] != nullptr)
+          *reinterpret_cast<FourChannels*>(to.square[s] + int64_t{row} * i) = four;
       }
     }
   }
 
  private:
-  __device__ uint32_t exchange(int i, bool odd) const {
-    const uint32_t mine = pack_bf16(sum_[i], sum_[i + 1]), other = __shfl_xor_sync(~0u, mine, 4);
-    return odd ? other >> 16 | (mine & 0xffff0000) : (mine & 0xffff) | other << 16;
+  // Of a group of 8 pixels, a row of a square, a thread has two neighbours, of each of its channels. Lanes 4
+  // apart exchange one for the other's channel, and then each has one, with four neighbouring channels.
+  __device__ static int odd() {
+    return threadIdx.x / 4 % 2;
+  }
+  __device__ static int own_pixel() {
+    return threadIdx.x % 4 * 2 + odd();
+  }
+  __device__ static int own_channel() {
+    return threadIdx.x % 128 / 32 * 16 + threadIdx.x % 32 / 8 * 4;
+  }
+  __device__ FourChannels four_channels(int group) const {
+    const unsigned own = odd() ? 0x7632 : 0x5410, others = odd() ? 0x5410 : 0x7632;  // bytes
+    const float* const sum = sum_ + 4 * group;  // of both pixels of two channels
+    const uint32_t a = pack_bf16(sum[0], sum[1]), b = pack_bf16(sum[2], sum[3]);
+    const uint32_t mine = __byte_perm(a, b, own);
+    const uint32_t other = __shfl_xor_sync(~0u, __byte_perm(a, b, others), 4);
+    return {__byte_perm(mine, other, odd() ? 0x1054 : 0x5410),  // the even lane's channel first
+            __byte_perm(mine, other, odd() ? 0x3276 : 0x7632)};
   }
 
   static_assert(squares == 2 || squares == 4);
@@ -171,8 +196,9 @@ __global__ void __launch_bounds__(StreamedWeights::kThreads, 1)
         wgmma_wait<1>();
       }
     }
+    const auto places = sums.places(conv, now.window, now.o + threadIdx.x / 128 * kGroup);
     wgmma_wait<0>();
-    sums.write(conv, now.window, now.o + threadIdx.x / 128 * kGroup);
+    sums.write(places, conv.out.W * conv.out.C);
   }
 }
 
@@ -221,7 +247,7 @@ __global__ void __launch_bounds__(ResidentWeights::kThreads, 1)
     wgmma_commit();
     copy_window(number + stride, round + 1);
     wgmma_wait<0>();
-    sums.write(conv, number, 0);
+    sums.write(sums.places(conv, number, 0), conv.out.W * conv.out.C);
   }
 }
 
