@@ -16,8 +16,8 @@
 // 3×3 with stride 1, of images whose shape allows it, has kernels that read each pixel once
 // (conv2d_windows.cu, conv2d_weight_windows.cu).
 //
-// The weights, f32 and few, are first rounded to x's type and written along k (staged_operand.h), so that
-// forward pass and data gradient are one kernel.
+// The weights, f32 and few, are first rounded to x's type and written along k (staged_operand.h, and
+// window_weights.h), so that forward pass and data gradient are one kernel.
 //
 // Where C has few tiles, blocks share K, as in conv2d.cu: their parts are f32 and are added in order.
 #include "cuda/conv2d_tensor_cores.h"
