@@ -17,7 +17,8 @@
 // (conv2d_windows.cu, conv2d_weight_windows.cu).
 //
 // The weights, f32 and few, are first rounded to x's type and written along k (staged_operand.h), so that
-// forward pass and data gradient are one kernel; for wgmma by tiles, which one thread can copy.
+// forward pass and data gradient are one kernel; for wgmma by tiles, which one thread can copy
+// (window_weights.h for the windows).
 //
 // Where C has few tiles, blocks share K, as in conv2d.cu: their parts are f32 and are added in order.
 #include "cuda/conv2d_tensor_cores.h"

@@ -1,6 +1,6 @@
 // The 3×3 convolution of stride 1 and padding 1 in bf16, with wgmma, from windows of the image that lie
 // in shared memory (image_window.h):
-//   y[p][o] = Σ_tap Σ_c w[o][tap][c] x[p + tap][c]               w: [OC, 9·C], staged along k
+//   y[p][o] = Σ_tap Σ_c w[tap][c][o] x[p + tap][c]               w: staged (window_weights.h)
 //
 // A warpgroup computes yᵀ: 64 channels of 256 pixels, so that each 16 numbers of k are one wgmma, which
 // reads 2 KiB of weights and 8 KiB of pixels from shared memory in 128 cycles; with 64 pixels of 64
@@ -8,8 +8,8 @@
 // many blocks as fit into the GPU at a time.
 //
 //   streamed    two warpgroups have the same window and 128 channels. A step is one tap of 64 channels of
-//               x; the weights of the steps after it and, spread over seven, the next window are
-//               copied meanwhile. The next step's products begin before this one's have ended.
+//               x; one thread has the weights of the steps after it copied, and all copy the next window,
+//               spread over seven. The next step's products begin before this one's have ended.
 //   resident    C = OC = 64: the weights of all taps stay in shared memory. Three warpgroups go their own
 //               ways, each with a window of its own: while one waits for pixels or writes, others multiply.
 //               They begin one after the other, since the tensor cores serve in turns who has begun
@@ -68,18 +68,30 @@ class TransposedSums {
     for (float& sum : sum_) sum = 0;
   }
 
-  // To channels [o, o + 64).
-  __device__ void write(const WindowConvolution& conv, int window, int o) const {
-    const int j = 1 + own_pixel(), channel = o + own_channel();
+  // Where a thread's part of channels [o, o + 64) of each square goes; nullptr: nowhere.
+  struct Places {
+    BFloat16* square[squares];
+  };
+  __device__ static Places places(const WindowConvolution& conv, int window, int o) {
+    Places to;
 #pragma unroll
     for (int s = 0; s < squares; ++s) {
       const Squares::Square square = conv.out.square(window * squares + s);
+      const int64_t first = conv.out.offset(square, 1, 1 + own_pixel()) + o + own_channel();
+      to.square[s] = conv.out.exists(square) ? conv.y + first : nullptr;
+    }
+    return to;
+  }
+
+  // row: from one row of y to the next, in elements
+  __device__ void write(const Places& to, int row) const {
+#pragma unroll
+    for (int s = 0; s < squares; ++s) {
 #pragma unroll
       for (int i = 0; i < kSide; ++i) {
         const FourChannels four = four_channels(i * squares + s);
-        if (conv.out.exists(square))
-          *reinterpret_cast<FourChannels*>(conv.y + conv.out.offset(square, i + 1, j) + channel) =
-              four;
+        if (to.square[s] != nullptr)
+          *reinterpret_cast<FourChannels*>(to.square[s] + int64_t{row} * i) = four;
       }
     }
   }
@@ -105,11 +117,13 @@ class TransposedSums {
     return threadIdx.x % 128 / 32 * 16 + threadIdx.x % 32 / 8 * 4;
   }
   __device__ FourChannels four_channels(int group) const {
-    return {exchange(4 * group), exchange(4 * group + 2)};
-  }
-  __device__ uint32_t exchange(int i) const {
-    const uint32_t mine = pack_bf16(sum_[i], sum_[i + 1]), other = __shfl_xor_sync(~0u, mine, 4);
-    return odd() ? other >> 16 | (mine & 0xffff0000) : (mine & 0xffff) | other << 16;
+    const unsigned own = odd() ? 0x7632 : 0x5410, others = odd() ? 0x5410 : 0x7632;  // bytes
+    const float* const sum = sum_ + 4 * group;  // of both pixels of two channels
+    const uint32_t a = pack_bf16(sum[0], sum[1]), b = pack_bf16(sum[2], sum[3]);
+    const uint32_t mine = __byte_perm(a, b, own);
+    const uint32_t other = __shfl_xor_sync(~0u, __byte_perm(a, b, others), 4);
+    return {__byte_perm(mine, other, odd() ? 0x1054 : 0x5410),  // the even lane's channel first
+            __byte_perm(mine, other, odd() ? 0x3276 : 0x7632)};
   }
 
   static_assert(squares == 2 || squares == 4);
@@ -210,8 +224,9 @@ __global__ void __launch_bounds__(StreamedWeights::kThreads, 1)
         wgmma_wait<1>();
       }
     }
+    const auto places = sums.places(conv, now.window, now.o + threadIdx.x / 128 * kGroup);
     wgmma_wait<0>();
-    sums.write(conv, now.window, now.o + threadIdx.x / 128 * kGroup);
+    sums.write(places, conv.out.W * conv.out.C);
   }
 }
 

@@ -15,7 +15,7 @@ constexpr int kGroup = 64, kTaps = 9;    // channels of y of a warpgroup
 constexpr int kGroupBytes = tile_bytes(kGroup);
 
 // Which channel of y is row m of a warpgroup's 64: such that a thread, of whose sums of m and m + 8 … are
-// neighbours, has four neighbouring channels (TransposedSums::write).
+// neighbours, has four neighbouring channels (TransposedSums::four_channels).
 __host__ __device__ constexpr int channel_of_row(int m) {
   return (m & ~15) | (m & 6) << 1 | (m & 8) >> 2 | (m & 1);
 }

@@ -190,6 +190,14 @@ inline unsigned __float_as_uint(float x) {
 inline float __uint_as_float(unsigned bits) {
   return std::bit_cast<float>(bits);
 }
+// Four of the eight bytes of y and x, one for each hexadecimal digit of `which`.
+inline unsigned __byte_perm(unsigned x, unsigned y, unsigned which) {
+  const uint64_t bytes = uint64_t{y} << 32 | x;
+  unsigned result = 0;
+  for (int i = 0; i < 4; ++i)
+    result |= static_cast<unsigned>(bytes >> (which >> 4 * i & 7) * 8 & 0xff) << 8 * i;
+  return result;
+}
 
 }  // namespace cuda_emulated
 }  // namespace mocograd
