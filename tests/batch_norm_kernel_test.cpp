@@ -250,6 +250,18 @@ TEST_P(BatchNormKernelTest, BackwardInEveryForm) {
   }
 }
 
+TEST_P(BatchNormKernelTest, OfNoPixelTheParametersGradientsAreZero) {
+  const Tensor none = uniform({0, 1, 1, 8}, 1), gamma = uniform({8}, 2), mean = uniform({1, 8}, 3),
+               var = uniform({1, 8}, 4, 0.5, 1);
+  const std::vector<Tensor> results = run([&] {
+    const Tensor dgamma = poisoned({8}), dbeta = poisoned({8});
+    kernels().batch_norm_backward(none, none, none, gamma, {.relu = true}, mean, var,
+                                  Tensor::empty_like(none), dgamma, dbeta, Tensor());
+    return std::vector<Tensor>{dgamma, dbeta};
+  });
+  for (const Tensor& gradient : results) expect_exactly(gradient, Values(8, 0), "of no pixel");
+}
+
 TEST_P(BatchNormKernelTest, LargeGroupsAreSharedBetweenThreads) {
   const Case size = {2, 5003, 64};  // more than 2^18 elements a group, a chunk that is not full
   const Shape shape = {size.S * size.n, size.C};

@@ -32,14 +32,17 @@ class Conv2dWindowsTest : public KernelTest {
     return values;
   }
 
-  void check(const Case& s) {
+  void check(const Case& s, bool displaced_images = false) {
     const Values x = integers(s.x(), 1), w = integers(s.w(), 2), dy = integers(s.y(), 3);
     const auto convolve = [&](Backend& backend, DType image, DType weights, Device where) {
       const TensorOptions images{image, where};
-      const Tensor y = poisoned_on(s.y(), images), dx = poisoned_on(s.x(), images);
+      const auto place = [&](const Tensor& image) {
+        return displaced_images ? displaced(image) : image;
+      };
+      const Tensor y = place(poisoned_on(s.y(), images)), dx = place(poisoned_on(s.x(), images));
       const Tensor w_there = Tensor::from(w, s.w(), {weights, where});
-      backend.conv2d_forward(Tensor::from(x, s.x(), images), w_there, s.config(), y);
-      backend.conv2d_backward_data(Tensor::from(dy, s.y(), images), w_there, s.config(), dx);
+      backend.conv2d_forward(place(Tensor::from(x, s.x(), images)), w_there, s.config(), y);
+      backend.conv2d_backward_data(place(Tensor::from(dy, s.y(), images)), w_there, s.config(), dx);
       return std::vector<Tensor>{y, dx};
     };
     const std::vector<Tensor> results =
@@ -53,13 +56,16 @@ class Conv2dWindowsTest : public KernelTest {
     }
   }
 
-  void check_weight_gradient(const Case& s) {
+  void check_weight_gradient(const Case& s, bool displaced_images = false) {
     const Values x = integers(s.x(), 1), dy = integers(s.y(), 3);
     const auto gradient = [&](Backend& backend, DType image, DType weights, Device where) {
       const TensorOptions images{image, where};
       const Tensor dw = poisoned_on(s.w(), {weights, where});
-      backend.conv2d_backward_weight(Tensor::from(x, s.x(), images),
-                                     Tensor::from(dy, s.y(), images), s.config(), dw);
+      const auto place = [&](const Tensor& image) {
+        return displaced_images ? displaced(image) : image;
+      };
+      backend.conv2d_backward_weight(place(Tensor::from(x, s.x(), images)),
+                                     place(Tensor::from(dy, s.y(), images)), s.config(), dw);
       return std::vector<Tensor>{dw};
     };
     const std::vector<Tensor> result =
@@ -103,6 +109,18 @@ TEST_P(Conv2dWindowsTest, ShapesOfTheOtherKernels) {
   check({1, 8, 8, 64, 64, 3, 1, 0});
   check({1, 8, 8, 64, 64, 1, 1, 0});
   check({1, 8, 8, 64, 64, 5, 1, 1});
+}
+
+// Where no piece of 16 bytes begins, and of no channels.
+TEST_P(Conv2dWindowsTest, PlacesAndShapesOfNoPiece) {
+  check({1, 8, 8, 64, 64}, true);
+  check({1, 8, 8, 64, 128}, true);
+  check({1, 5, 5, 8, 16}, true);
+  check_weight_gradient({1, 8, 8, 64, 64}, true);
+  check_weight_gradient({1, 5, 5, 8, 16}, true);
+  check({2, 8, 8, 0, 64});
+  check({2, 8, 8, 64, 0});
+  check_weight_gradient({0, 8, 8, 64, 64});
 }
 
 TEST_P(Conv2dWindowsTest, WeightGradientBySquaresOf8) {

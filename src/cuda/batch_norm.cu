@@ -351,6 +351,7 @@ void CudaBackend::batch_norm_backward(const Tensor& dy, const Tensor& x, const T
     using A = Arithmetic<T>;
     const T* const out = config.relu ? y.raw<T>() : nullptr;
     T* const shortcut = raw_or_null<T>(dresidual);
+    if (x.numel() == 0) return fill(dgamma, 0), fill(dbeta, 0);  // sums over no pixel
     const auto run = [&]<int V>(const ColumnPartition<V>& part) {
       const Scratch<A> partials(int64_t{part.groups} * part.chunks * 2 * part.C);
       const Scratch<A> coefficients(part.groups * 4 * part.C);

@@ -190,7 +190,7 @@ struct DataGradientClass {
   int64_t M, N, K;
 };
 
-// Calls f with each that is not empty.
+// Calls f with each; one without taps has K = 0.
 template <class T, class Weight, class F>
 void for_each_class(const Tensor& dy, const Tensor& w, Conv2dConfig config, const Tensor& dx,
                     const F& f) {

@@ -112,6 +112,7 @@ bool pipelined_conv2d(const Tensor& image) {
 void tensor_core_conv2d_forward(const Tensor& x, const Tensor& w, Conv2dConfig config,
                                 const Tensor& y) {
   require_tensor_cores_for(x.dtype());
+  if (w.numel() == 0) return cuda_backend().fill(y, 0);
   if (use_wgmma() && takes_windows(x, w, config, y)) return window_conv2d(x, w, false, y);
   with_stored_type(x.dtype(), [&](auto zero) {
     using T = decltype(zero);
@@ -128,6 +129,7 @@ void tensor_core_conv2d_forward(const Tensor& x, const Tensor& w, Conv2dConfig c
 void tensor_core_conv2d_backward_data(const Tensor& dy, const Tensor& w, Conv2dConfig config,
                                       const Tensor& dx) {
   require_tensor_cores_for(dx.dtype());
+  if (w.numel() == 0) return cuda_backend().fill(dx, 0);
   if (use_wgmma() && takes_windows(dy, w, config, dx)) return window_conv2d(dy, w, true, dx);
   with_stored_type(dx.dtype(), [&](auto zero) {
     using T = decltype(zero);
@@ -146,7 +148,8 @@ void tensor_core_conv2d_backward_data(const Tensor& dy, const Tensor& w, Conv2dC
 void tensor_core_conv2d_backward_weight(const Tensor& x, const Tensor& dy, Conv2dConfig config,
                                         const Tensor& dw) {
   require_tensor_cores_for(x.dtype());
-  if (use_wgmma() && weight_gradient_takes_windows(x, config, dw))
+  if (dw.numel() == 0) return;
+  if (use_wgmma() && weight_gradient_takes_windows(x, dy, config, dw))
     return window_weight_gradient(x, dy, dw);
   with_stored_type(x.dtype(), [&](auto zero) {
     using T = decltype(zero);

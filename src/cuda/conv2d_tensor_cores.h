@@ -1,5 +1,5 @@
-// The convolutions of bf16, and those of f32 with --precision tf32, by the pipelined products
-// (pipelined_product.h).
+// The convolutions of bf16, and those of f32 with --precision tf32: by the pipelined products
+// (pipelined_product.h) or, where shapes and the GPU allow it, from windows of the image.
 #pragma once
 
 #include "tensor/backend.h"

@@ -232,10 +232,12 @@ bool consists_of_squares(const Tensor& x, int64_t side) {
 
 }  // namespace
 
-bool weight_gradient_takes_windows(const Tensor& x, Conv2dConfig config, const Tensor& dw) {
+bool weight_gradient_takes_windows(const Tensor& x, const Tensor& dy, Conv2dConfig config,
+                                   const Tensor& dw) {
   return x.dtype() == DType::bf16 && dw.dim(0) == 3 && dw.dim(1) == 3 && config.stride == 1 &&
-         config.padding == 1 && consists_of_squares(x, 4) && dw.dim(2) % kChannels == 0 &&
-         dw.dim(3) % kChannels == 0;
+         config.padding == 1 && begins_a_piece(x.raw<BFloat16>()) &&
+         begins_a_piece(dy.raw<BFloat16>()) && consists_of_squares(x, 4) &&
+         dw.dim(2) % kChannels == 0 && dw.dim(3) % kChannels == 0;
 }
 
 void window_weight_gradient(const Tensor& x, const Tensor& dy, const Tensor& dw) {

@@ -7,9 +7,10 @@
 namespace mocograd::MOCO_CUDA {
 
 // Whether dw can be made this way, on a GPU with wgmma.        x: [N, H, W, C]; dw: [KH, KW, C, OC]
-bool weight_gradient_takes_windows(const Tensor& x, Conv2dConfig config, const Tensor& dw);
+bool weight_gradient_takes_windows(const Tensor& x, const Tensor& dy, Conv2dConfig config,
+                                   const Tensor& dw);
 
-// dw, f32, from x and dy, bf16. Requires: weight_gradient_takes_windows(x, …, dw).
+// dw, f32, from x and dy, bf16. Requires: weight_gradient_takes_windows(x, dy, …, dw).
 void window_weight_gradient(const Tensor& x, const Tensor& dy, const Tensor& dw);
 
 }  // namespace mocograd::MOCO_CUDA

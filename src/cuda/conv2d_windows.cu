@@ -2,9 +2,9 @@
 // in shared memory (image_window.h):
 //   y[p][o] = Σ_tap Σ_c w[tap][c][o] x[p + tap][c]               w: staged (window_weights.h)
 //
-// A warpgroup computes yᵀ: 64 channels of 256 pixels, so that each 16 numbers of k are one wgmma, which
-// reads 2 KiB of weights and 8 KiB of pixels from shared memory in 128 cycles; with 64 pixels of 64
-// channels shared memory would be what the tensor cores wait for. The block goes on from tile to tile, as
+// A warpgroup computes yᵀ: 64 channels of 256 or 128 pixels, so that each 16 numbers of k are one wgmma,
+// which reads 2 KiB of weights and 8 or 4 KiB of pixels from shared memory in 128 or 64 cycles; with 64
+// pixels of 64 channels shared memory would be what the tensor cores wait for. The block goes on from tile to tile, as
 // many blocks as fit into the GPU at a time.
 //
 //   streamed    two warpgroups have the same window and 128 channels. A step is one tap of 64 channels of
@@ -36,15 +36,15 @@ struct WindowConvolution {
 
 // ---- the sums --------------------------------------------------------------------------------------
 
-// A warpgroup's 64 channels of a window of so many squares, in registers.
 struct alignas(8) FourChannels {
   uint32_t first, second;  // two of them each
 };
 
+// A warpgroup's 64 channels of a window of so many squares, in registers.
 template <int squares>
 class TransposedSums {
  public:
-  // A tap's products with one panel, between which between(0), … are called: as long as the tensor cores
+  // A tap's products with one panel, after each of which between(0), … is called: as long as the tensor cores
   // have products waiting, what else a warp does costs no time. wgmma_fence before and wgmma_commit after
   // the last.
   template <class Between>
@@ -299,7 +299,8 @@ bool takes_windows(const Tensor& image, const Tensor& w, Conv2dConfig config,
   const int64_t H = image.dim(1), W = image.dim(2), C = image.dim(3), OC = result.dim(3);
   return image.dtype() == DType::bf16 && image.dim(0) * H * W < int64_t{1} << 31 && w.dim(0) == 3 &&
          w.dim(1) == 3 && config.stride == 1 && config.padding == 1 && H % kSide == 0 &&
-         W % kSide == 0 && C % kPanel == 0 &&
+         W % kSide == 0 && C % kPanel == 0 && C > 0 && OC > 0 &&
+         begins_a_piece(image.raw<BFloat16>()) && begins_a_piece(result.raw<BFloat16>()) &&
          (OC % StreamedWeights::kChannels == 0 || (C == kPanel && OC == kGroup));
 }
 

@@ -14,6 +14,8 @@
 // or of one tf32. Across K it transposes, which it can do for 16 bits only: tf32 is loaded number by
 // number.
 //
+// Where B lies in memory as its tiles do (staged_operand.h), one thread has a step's tile copied in bulk.
+//
 // The sums leave by way of shared memory, so that whole pieces of C's rows are written.
 #pragma once
 
@@ -184,7 +186,7 @@ struct OutputTile {
   __device__ void write(const Output& output, const ProductPlace& at,
                         const ProductShape& shape) const {
     constexpr int kPiecesInARow = Tile::kColumns / kPiece<T>;
-    const bool whole_pieces = shape.N % kPiece<T> == 0;
+    const bool whole_pieces = shape.N % kPiece<T> == 0 && begins_a_piece(output.row(0, 0));
     for (int i = threadIdx.x; i < Tile::kRows * kPiecesInARow; i += Tile::kThreads) {
       const int m = i / kPiecesInARow, n = i % kPiecesInARow * kPiece<T>;
       if (at.m0 + m >= shape.M || at.n0 + n >= shape.N) continue;

@@ -35,6 +35,12 @@ struct alignas(kPieceBytes) Piece {
   T element[kPiece<T>];
 };
 
+// Whether pieces can lie there.
+template <class T>
+__host__ __device__ bool begins_a_piece(const T* p) {
+  return reinterpret_cast<uintptr_t>(p) % kPieceBytes == 0;
+}
+
 // Of a tile of `size` rows of A (columns of B) and kStep of K, both ways.
 __host__ __device__ constexpr int tile_bytes(int size) {
   return size * kTileRowBytes;

@@ -21,8 +21,12 @@ class TensorList {
   static constexpr int kMost = 4000 / (8 * kArrays + 12);  // arguments of a launch: 4 KiB at most
 
   int size() const { return size_; }
-  // tensors: of one shape
+  // tensors: of type T and one size
   void add(const std::array<const Tensor*, kArrays>& tensors) {
+    for (const Tensor* tensor : tensors)
+      MOCO_CHECK(tensor->dtype() == dtype_of<T> && tensor->numel() == tensors[0]->numel(),
+                 "cuda: a list of tensors of ", name_of(dtype_of<T>), " has one of ",
+                 name_of(tensor->dtype()), " or of another size");
     for (int i = 0; i < kArrays; ++i) array_[size_][i] = tensors[i]->template raw<T>();
     numel_[size_] = tensors[0]->numel();
     first_block_[size_ + 1] =
@@ -47,6 +51,8 @@ class TensorList {
   int64_t numel_[kMost];
   int first_block_[kMost + 1] = {};  // those of tensor i begin with this one
 };
+static_assert(sizeof(TensorList<float, 1>) <= 4064 && sizeof(TensorList<float, 3>) <= 4064,
+              "32 bytes of a launch's arguments are left for numbers");
 
 // Calls launch_list(list, first) with lists that hold what tensors(i) returns for each i < count, in
 // order; the list begins with that of `first`.

@@ -32,9 +32,9 @@ class WholePieces {
   // x: [rows, numbers]
   WholePieces(const T* x, int64_t rows, int64_t numbers)
       : size_(in_whole_pieces<T>(numbers)),
-        copy_(size_ == numbers ? 0 : rows * size_),
-        data_(size_ == numbers ? x : copy_.data()) {
-    if (size_ == numbers) return;
+        copy_(size_ == numbers && begins_a_piece(x) ? 0 : rows * size_),
+        data_(size_ == numbers && begins_a_piece(x) ? x : copy_.data()) {
+    if (data_ == x) return;
     launch(fill_pieces_kernel<T>, one_thread_each(rows * size_ / kPiece<T>), rows,
            static_cast<int>(numbers), static_cast<int>(size_), x, copy_.data());
   }

@@ -14,8 +14,8 @@ constexpr int kPanel = kStep<BFloat16>;  // channels of x in a tile
 constexpr int kGroup = 64, kTaps = 9;    // channels of y of a warpgroup
 constexpr int kGroupBytes = tile_bytes(kGroup);
 
-// Which channel of y is row m of a warpgroup's 64: such that a thread, of whose sums of m and m + 8 … are
-// neighbours, has four neighbouring channels (TransposedSums::four_channels).
+// Which channel of y is row m of a warpgroup's 64. A thread has the sums of rows m and m + 8, the one 4 lanes
+// away those of m ^ 1: together four neighbouring channels (TransposedSums::four_channels).
 __host__ __device__ constexpr int channel_of_row(int m) {
   return (m & ~15) | (m & 6) << 1 | (m & 8) >> 2 | (m & 1);
 }

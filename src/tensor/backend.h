@@ -34,7 +34,7 @@ struct BatchNormConfig {
   bool relu = false;             // y = max(0, ·), fused
 };
 
-// A parameter, its gradient and its momentum buffer, of one shape.
+// A parameter, its gradient and its momentum buffer, of one shape. Those of a call are of one dtype.
 struct SgdUpdate {
   Tensor g, v, theta;
 };

@@ -19,9 +19,19 @@ has_torch() {
 
 # ---- suite -----------------------------------------------------------------------------------------
 
-# Tests side by side: the GoogleTest program in pieces, the examples and the scripts, each on two processors
-# of its own, since threads that wait for threads without one wait long. On the emulator only what is new
-# there: cuBLAS's stand-in, and why a GPU is refused.
+# on_two_processors SLOT: this shell, on two of its own of those that it may use. Threads that wait for
+# threads without a processor wait long.
+on_two_processors() {
+  taskset -pc $$ 2>/dev/null | sed 's/.*: //' | tr , '\n' |
+    awk -F- '{ for (i = $1; i <= ($2 == "" ? $1 : $2); ++i) print i }' >"$scratch/processors.$1"
+  count=$(wc -l <"$scratch/processors.$1")
+  [ "$count" -gt 0 ] || return 0
+  pair=$(awk -v first=$((2 * $1 % count)) 'NR == first + 1 || NR == first + 2' "$scratch/processors.$1" | paste -sd ,)
+  taskset -pc "$pair" $$ >/dev/null 2>&1
+}
+
+# Tests side by side: the GoogleTest program in pieces, the examples and the scripts, each on two processors.
+# On the emulator only what is new there: cuBLAS's stand-in, and why a GPU is refused.
 suite() {
   set --
   for source in examples/*.cpp; do set -- "$@" "$BUILD/examples/$(basename "$source" .cpp)"; done
@@ -44,10 +54,10 @@ suite() {
       echo "job $scratch/script.$(basename "$script" .sh) sh $script"
     done
   fi >>"$scratch/jobs"
-  export LIMIT began
+  export LIMIT began scratch
   # shellcheck disable=SC2016  # that shell's
   xargs -P "$pieces" --process-slot-var=slot -d '\n' -n 1 sh -c '. tools/gpu/parts.sh
-    taskset -pc "$((2 * slot)),$((2 * slot + 1))" $$ >/dev/null 2>&1; eval "$1"; exit 0' job <"$scratch/jobs"
+    on_two_processors "$slot"; eval "$1"; exit 0' job <"$scratch/jobs"
   summarize_suite "$scratch"/tests.* "$scratch"/example.* "$scratch"/script.* >"$scratch/sums"
   tee -a "$report" <"$scratch/sums"
   on_gpu=$(cat "$scratch"/tests.* | passed_on_gpu)

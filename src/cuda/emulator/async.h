@@ -1,7 +1,7 @@
 // Work that a CUDA thread begins and waits for later. It is carried out at the wait, as late as a GPU
 // may, and until then its target holds kPoison: a wait left out shows as NaN.
 //
-// Work is closed into groups by commit(). wait(n) carries out all groups but the last n.
+// Of the first two, work is closed into groups by commit(). wait(n) carries out all groups but the last n.
 #pragma once
 
 #include <cstdint>
