@@ -233,8 +233,8 @@ TEST_P(BatchNormKernelTest, BackwardInEveryForm) {
         const Tensor dx = placed(size, poisoned(shape)), dgamma = poisoned({size.C}),
                      dbeta = poisoned({size.C}),
                      dresidual = residual ? placed(size, poisoned(shape)) : Tensor();
-        kernels().batch_norm_backward(dy, x, relu ? y : Tensor(), gamma, config, mean, var, dx,
-                                      dgamma, dbeta, dresidual);
+        kernels().batch_norm_backward(dy, x, relu ? y : Tensor(), gamma, config, mean, var,
+                                      Tensor(), dx, dgamma, dbeta, dresidual);
         std::vector<Tensor> written = {dx, dgamma, dbeta};
         if (residual) written.push_back(dresidual);
         return written;
@@ -255,7 +255,7 @@ TEST_P(BatchNormKernelTest, OfNoPixelTheParametersGradientsAreZero) {
                var = uniform({1, 8}, 4, 0.5, 1);
   const std::vector<Tensor> results = run([&] {
     const Tensor dgamma = poisoned({8}), dbeta = poisoned({8});
-    kernels().batch_norm_backward(none, none, none, gamma, {.relu = true}, mean, var,
+    kernels().batch_norm_backward(none, none, none, gamma, {.relu = true}, mean, var, Tensor(),
                                   Tensor::empty_like(none), dgamma, dbeta, Tensor());
     return std::vector<Tensor>{dgamma, dbeta};
   });
@@ -273,8 +273,8 @@ TEST_P(BatchNormKernelTest, LargeGroupsAreSharedBetweenThreads) {
                  y = poisoned(shape), dx = poisoned(shape), dgamma = poisoned({size.C}),
                  dbeta = poisoned({size.C});
     kernels().batch_norm_forward(x, gamma, beta, Tensor(), {.relu = true}, mean, var, y);
-    kernels().batch_norm_backward(dy, x, y, gamma, {.relu = true}, mean, var, dx, dgamma, dbeta,
-                                  Tensor());
+    kernels().batch_norm_backward(dy, x, y, gamma, {.relu = true}, mean, var, Tensor(), dx, dgamma,
+                                  dbeta, Tensor());
     return std::vector<Tensor>{mean, var, y, dx, dgamma, dbeta};
   });
   const Values mean = reference.mean(), var = reference.var(mean);

@@ -7,9 +7,9 @@
 // order, so that the result is the same whether threads share a group's chunks (large groups) or
 // take groups as a whole (small ones).
 //
-// Variance without cancellation: a chunk, which fits into the L2 cache, is read twice, for its mean
-// and for the squared deviations from it; chunks are combined by the formula of Chan, Golub and
-// LeVeque (1979),  M2 = Σ_chunks M2_c + n_c·(mean_c − mean)².
+// A chunk, which fits into the L2 cache, is read twice for its statistics: for its mean and for the
+// deviations from it (batch_sums.h).
+#include "cpu/batch_sums.h"
 #include "cpu/column_sums.h"
 #include "cpu/cpu_backend.h"
 #include "cpu/scratch.h"
@@ -92,34 +92,15 @@ void chunk_statistics(const Stored* x, int64_t pixels, const Partition<T>& part,
   add_folds(sums + period, part.fold, C, partial + 2 * C);
 }
 
-// mean and var of one group from its chunks' partials, in double.
-template <class T>
-void combine_statistics(const T* partials, const Partition<T>& part, T* mean, T* var) {
-  const int64_t C = part.C;
-  const double n = static_cast<double>(part.n);
-  parallel_chunks(C, 256, [&](int64_t begin, int64_t end) {
-    double total[256] = {};
-    for (int64_t k = 0; k < part.chunks; ++k) {
-      const T* const p = partials + k * 3 * C;
-      const double pixels = static_cast<double>(part.pixels_of(k));
-      for (int64_t c = begin; c < end; ++c) total[c - begin] += pixels * p[c] + p[C + c];
-    }
-    double squares[256] = {};
-    for (int64_t k = 0; k < part.chunks; ++k) {
-      const T* const p = partials + k * 3 * C;
-      const double pixels = static_cast<double>(part.pixels_of(k)), share = 1 / pixels;
-      for (int64_t c = begin; c < end; ++c) {
-        const double rest = p[C + c] * share;  // the chunk's mean is p[c] + rest
-        const double offset = p[c] + rest - total[c - begin] / n;
-        squares[c - begin] += p[2 * C + c] + pixels * (offset * offset - rest * rest);
-      }
-    }
-    for (int64_t c = begin; c < end; ++c) {
-      mean[c] = static_cast<T>(total[c - begin] / n);
-      const double sum = squares[c - begin];
-      var[c] = static_cast<T>(sum < 0 ? 0 : sum / n);  // NaN stays
-    }
+// mean and var of group g of x.
+template <class Stored, class T>
+void group_statistics(const Stored* x, const Partition<T>& part, int64_t g, T* mean, T* var) {
+  T* const partials = scratch_of<T>(0, part.chunks * kStatisticsSums * part.C);
+  part.for_each_chunk(g, [&](int64_t first, int64_t k) {
+    chunk_statistics(x + first, part.pixels_of(k), part, partials + k * kStatisticsSums * part.C);
   });
+  combine_statistics(
+      partials, part.chunks, part.C, [&](int64_t k) { return part.pixels_of(k); }, mean, var);
 }
 
 // What normalize needs of a group's channels: mean, factor = gamma/√(var + eps) and beta, a folded
@@ -215,13 +196,27 @@ void gradient(const Stored* dy, const Stored* x, const Stored* y, int64_t elemen
   }
 }
 
-// The two sums over a group from its chunks' partials, in order and in double.
+// total: the two sums over group g. mean: a folded row. y: read with relu.
+template <class Stored, class T>
+void group_gradient_sums(const Stored* dy, const Stored* x, const Stored* y,
+                         const Partition<T>& part, int64_t g, const T* mean, double* total) {
+  const int64_t C = part.C, period = part.period;
+  T* const partials = scratch_of<T>(0, part.chunks * kGradientSums * C);
+  const auto sum = y ? gradient_sums<true, Stored, T> : gradient_sums<false, Stored, T>;
+  part.for_each_chunk(g, [&](int64_t first, int64_t k) {
+    T* const sums = scratch_of<T>(1, kGradientSums * period);
+    sum(dy + first, x + first, y ? y + first : nullptr, part.pixels_of(k) * C, period, mean, sums);
+    for (int q = 0; q < kGradientSums; ++q)
+      add_folds(sums + q * period, part.fold, C, partials + (k * kGradientSums + q) * C);
+  });
+  combine_gradient_sums(partials, part.chunks, C, total);
+}
+
+// The channels' numbers for every column of a folded row.
 template <class T>
-void combine_gradient_sums(const T* partials, const Partition<T>& part, double* total) {
-  for (int64_t i = 0; i < 2 * part.C; ++i) total[i] = 0;
-  for (int64_t k = 0; k < part.chunks; ++k) {
-    for (int64_t i = 0; i < 2 * part.C; ++i) total[i] += partials[k * 2 * part.C + i];
-  }
+void folded_row(const T* of_channel, const Partition<T>& part, T* row) {
+  for (int64_t c = 0; c < part.C; ++c) row[c] = of_channel[c];
+  repeat_folds(row, part.fold, part.C);
 }
 
 }  // namespace
@@ -239,13 +234,7 @@ void CpuBackend::batch_norm_forward(const Tensor& x, const Tensor& gamma, const 
     Stored* const out = y.raw<Stored>();
     part.for_each_group([&](int64_t g) {
       T *const group_mean = mean.raw<T>() + g * C, *const group_var = var.raw<T>() + g * C;
-      if (config.batch_statistics) {
-        T* const partials = scratch_of<T>(0, part.chunks * 3 * C);
-        part.for_each_chunk(g, [&](int64_t first, int64_t k) {
-          chunk_statistics(in + first, part.pixels_of(k), part, partials + k * 3 * C);
-        });
-        combine_statistics(partials, part, group_mean, group_var);
-      }
+      if (config.batch_statistics) group_statistics(in, part, g, group_mean, group_var);
       T* const coefficients = scratch_of<T>(2, 3 * period);
       forward_coefficients(group_mean, group_var, gamma.raw<T>(), beta.raw<T>(), config.eps, part,
                            coefficients);
@@ -263,8 +252,8 @@ void CpuBackend::batch_norm_forward(const Tensor& x, const Tensor& gamma, const 
 
 void CpuBackend::batch_norm_backward(const Tensor& dy, const Tensor& x, const Tensor& y,
                                      const Tensor& gamma, const BatchNormConfig& config,
-                                     const Tensor& mean, const Tensor& var, const Tensor& dx,
-                                     const Tensor& dgamma, const Tensor& dbeta,
+                                     const Tensor& mean, const Tensor& var, const Tensor& sums,
+                                     const Tensor& dx, const Tensor& dgamma, const Tensor& dbeta,
                                      const Tensor& dresidual) {
   with_activation_type(x.dtype(), [&](auto zero) {
     using Stored = decltype(zero);
@@ -274,25 +263,18 @@ void CpuBackend::batch_norm_backward(const Tensor& dy, const Tensor& x, const Te
     const Stored *const dout = dy.raw<Stored>(), *const in = x.raw<Stored>();
     const Stored* const out = config.relu ? y.raw<Stored>() : nullptr;
     Stored* const dshortcut = dresidual.defined() ? dresidual.raw<Stored>() : nullptr;
-    double* const totals = scratch_of<double>(3, S * 2 * C);  // Σdz, Σdz·(x − mean) of each group
+    double* const totals = scratch_of<double>(3, S * kGradientSums * C);
     part.for_each_group([&](int64_t g) {
-      const T *const group_mean = mean.raw<T>() + g * C, *const group_var = var.raw<T>() + g * C;
       T* const coefficients = scratch_of<T>(2, 4 * period);
-      for (int64_t c = 0; c < C; ++c) coefficients[c] = group_mean[c];
-      repeat_folds(coefficients, part.fold, C);
-      T* const partials = scratch_of<T>(0, part.chunks * 2 * C);
-      const auto sum =
-          config.relu ? gradient_sums<true, Stored, T> : gradient_sums<false, Stored, T>;
-      part.for_each_chunk(g, [&](int64_t first, int64_t k) {
-        T* const sums = scratch_of<T>(1, 2 * period);
-        sum(dout + first, in + first, out ? out + first : nullptr, part.pixels_of(k) * C, period,
-            coefficients, sums);
-        add_folds(sums, part.fold, C, partials + k * 2 * C);
-        add_folds(sums + period, part.fold, C, partials + k * 2 * C + C);
-      });
-      double* const total = totals + g * 2 * C;
-      combine_gradient_sums(partials, part, total);
-      gradient_coefficients(total, group_var, gamma.raw<T>(), config, part, coefficients);
+      folded_row(mean.raw<T>() + g * C, part, coefficients);
+      double* const total = totals + g * kGradientSums * C;
+      if (sums.defined()) {
+        combine_gradient_sums(sums.raw<T>() + g * kGradientSums * C, 1, C, total);
+      } else {
+        group_gradient_sums(dout, in, out, part, g, coefficients, total);
+      }
+      gradient_coefficients(total, var.raw<T>() + g * C, gamma.raw<T>(), config, part,
+                            coefficients);
       const auto apply = config.relu ? gradient<true, Stored, T> : gradient<false, Stored, T>;
       part.for_each_chunk_backwards(g, [&](int64_t first, int64_t k) {
         apply(dout + first, in + first, out ? out + first : nullptr, part.pixels_of(k) * C, period,
@@ -302,13 +284,43 @@ void CpuBackend::batch_norm_backward(const Tensor& dy, const Tensor& x, const Te
     for (int64_t c = 0; c < C; ++c) {
       double sum = 0, sum_x = 0;
       for (int64_t g = 0; g < S; ++g) {
-        const double* const total = totals + g * 2 * C;
+        const double* const total = totals + g * kGradientSums * C;
         sum += total[c];
         sum_x += total[C + c] * inverse_deviation(var.raw<T>()[g * C + c], config.eps);
       }
       dbeta.raw<T>()[c] = static_cast<T>(sum);
       dgamma.raw<T>()[c] = static_cast<T>(sum_x);
     }
+  });
+}
+
+void take_statistics(const Tensor& x, const Tensor& mean, const Tensor& var) {
+  with_activation_type(x.dtype(), [&](auto zero) {
+    using Stored = decltype(zero);
+    using T = Arithmetic<Stored>;
+    const int64_t C = mean.dim(1);
+    const Partition<T> part(x, C, mean.dim(0));
+    part.for_each_group([&](int64_t g) {
+      group_statistics(x.raw<Stored>(), part, g, mean.raw<T>() + g * C, var.raw<T>() + g * C);
+    });
+  });
+}
+
+void take_gradient_sums(const Tensor& dz, const Tensor& x, const Tensor& mean, const Tensor& sums) {
+  with_activation_type(x.dtype(), [&](auto zero) {
+    using Stored = decltype(zero);
+    using T = Arithmetic<Stored>;
+    const int64_t C = mean.dim(1);
+    const Partition<T> part(x, C, mean.dim(0));
+    part.for_each_group([&](int64_t g) {
+      T* const center = scratch_of<T>(2, part.period);
+      folded_row(mean.raw<T>() + g * C, part, center);
+      double* const total = scratch_of<double>(3, kGradientSums * C);
+      group_gradient_sums<Stored>(dz.raw<Stored>(), x.raw<Stored>(), nullptr, part, g, center,
+                                  total);
+      T* const of_group = sums.raw<T>() + g * kGradientSums * C;
+      for (int64_t i = 0; i < kGradientSums * C; ++i) of_group[i] = static_cast<T>(total[i]);
+    });
   });
 }
 

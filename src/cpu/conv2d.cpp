@@ -12,6 +12,7 @@
 // classes into which the pixels of dx fall with stride s (tensor/parity_class.h).
 //
 // Where it pays (winograd.h), 3×3 convolutions are computed by Winograd's algorithm instead.
+#include "cpu/batch_sums.h"
 #include "cpu/cpu_backend.h"
 #include "cpu/integers.h"
 #include "cpu/micro_kernel.h"
@@ -221,6 +222,20 @@ void CpuBackend::conv2d_backward_data(const Tensor& dy, const Tensor& w, Conv2dC
   if (winograd_pays(dx, w, config)) return winograd_backward_data(dy, w, dx);
   with_activation_type(dy.dtype(),
                        [&](auto zero) { backward_data<decltype(zero)>(dy, w, config, dx); });
+}
+
+void CpuBackend::conv2d_forward_statistics(const Tensor& x, const Tensor& w, Conv2dConfig config,
+                                           const Tensor& y, const Tensor& mean, const Tensor& var) {
+  conv2d_forward(x, w, config, y);
+  take_statistics(y, mean, var);
+}
+
+void CpuBackend::conv2d_backward_data_sums(const Tensor& dy, const Tensor& w, Conv2dConfig config,
+                                           const Tensor& h, const Tensor& x, const Tensor& mean,
+                                           const Tensor& dz, const Tensor& sums) {
+  conv2d_backward_data(dy, w, config, dz);
+  relu_backward(h, dz, dz);
+  take_gradient_sums(dz, x, mean, sums);
 }
 
 }  // namespace mocograd::MOCO_ISA

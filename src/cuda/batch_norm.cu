@@ -17,6 +17,7 @@
 #include <cmath>
 #include <limits>
 
+#include "cuda/batch_sums.h"
 #include "cuda/columns.h"
 
 namespace mocograd::MOCO_CUDA {
@@ -77,7 +78,7 @@ __device__ void write_scale(int64_t C, int64_t group, int64_t c, A mean, A var, 
   s[2 * C] = beta[c];
 }
 
-// mean, var and scale from the chunks' partials
+// mean and var from the chunks' partials, and scale from them where it is not null
 template <class A>
 __global__ void combine_statistics_kernel(Chunks part, const A* partials, const A* gamma,
                                           const A* beta, double eps, A* mean, A* var, A* scale) {
@@ -109,7 +110,7 @@ __global__ void combine_statistics_kernel(Chunks part, const A* partials, const 
   const int64_t i = at.group * C + at.column;
   mean[i] = static_cast<A>(own_mean);
   var[i] = static_cast<A>(squares < 0 ? 0 : squares / n);  // NaN stays
-  write_scale(C, at.group, at.column, mean[i], var[i], gamma, beta, eps, scale);
+  if (scale) write_scale(C, at.group, at.column, mean[i], var[i], gamma, beta, eps, scale);
 }
 
 // The same of statistics that are given.
@@ -200,6 +201,20 @@ __global__ void __launch_bounds__(kThreads)
   p[part.C] = own_sum_x;
 }
 
+// Σ over the chunks of both of their partials. Every thread of the block must call.
+template <class A>
+__device__ Vector<double, 2> add_gradient_sums(const Chunks& part, const ChunkColumn& at,
+                                               const A* partials) {
+  const A* const first = partials + int64_t{at.group} * part.chunks * 2 * part.C + at.column;
+  double sum = 0, sum_x = 0;
+#pragma unroll 8
+  for (int k = at.chunk; k < at.chunks; k += at.kStep) {
+    sum += first[k * 2 * part.C];
+    sum_x += first[k * 2 * part.C + part.C];
+  }
+  return {at.sum(sum), at.sum(sum_x)};
+}
+
 // totals[group] = [Σdz, Σdz·x̂], and the coefficients of
 //   dx = a·dz + (b·(x − mean) + c),  a = gamma/√(var + eps), b = −a·Σ(dz·x̂)/(n·√(var + eps)),
 //   c = −a·Σdz/n; b = c = 0 where the statistics were given:
@@ -210,28 +225,32 @@ __global__ void combine_gradient_sums_kernel(Chunks part, const A* partials, con
                                              double* totals, A* coefficients) {
   const ChunkColumn at(part);
   const int64_t C = part.C;
-  const A* const first = partials + int64_t{at.group} * part.chunks * 2 * C + at.column;
-  double sum = 0, sum_x = 0;
-#pragma unroll 8
-  for (int k = at.chunk; k < at.chunks; k += at.kStep) {
-    sum += first[k * 2 * C];
-    sum_x += first[k * 2 * C + C];
-  }
-  sum = at.sum(sum);
-  sum_x = at.sum(sum_x);
+  const Vector<double, 2> sums = add_gradient_sums(part, at, partials);
   if (!at.speaks) return;
   const int64_t channel = at.group * C + at.column;
   const double inverse = inverse_deviation(var[channel], config.eps);
   double* const total = totals + at.group * 2 * C + at.column;
-  total[0] = sum;
-  total[C] = sum_x * inverse;
+  total[0] = sums[0];
+  total[C] = sums[1] * inverse;
   const double share = config.batch_statistics ? 1 / static_cast<double>(part.rows) : 0;
   const double factor = gamma[at.column] * inverse;
   A* const to = coefficients + at.group * 4 * C + at.column;
   to[0] = mean[channel];
   to[C] = static_cast<A>(factor);
   to[2 * C] = static_cast<A>(-share * factor * total[C] * inverse);
-  to[3 * C] = static_cast<A>(-share * factor * sum);
+  to[3 * C] = static_cast<A>(-share * factor * total[0]);
+}
+
+// sums[group] = [Σdz, Σdz·(x − mean)], C of each, from the chunks' partials
+template <class A>
+__global__ void add_gradient_sums_kernel(Chunks part, const A* partials, A* sums) {
+  const ChunkColumn at(part);
+  const int64_t C = part.C;
+  const Vector<double, 2> total = add_gradient_sums(part, at, partials);
+  if (!at.speaks) return;
+  A* const to = sums + at.group * 2 * C + at.column;
+  to[0] = static_cast<A>(total[0]);
+  to[C] = static_cast<A>(total[1]);
 }
 
 // dgamma and dbeta of channel c: the groups' totals, added.
@@ -302,6 +321,16 @@ T* raw_or_null(const Tensor& x) {
   return x.defined() ? x.raw<T>() : nullptr;
 }
 
+// mean, var and, where it is not null, scale.
+template <int V, class T, class A>
+void launch_statistics(const ColumnPartition<V>& part, const Tensor& x, const A* gamma,
+                       const A* beta, double eps, const Tensor& mean, const Tensor& var, A* scale) {
+  const Scratch<A> partials(int64_t{part.groups} * part.chunks * 3 * part.C);
+  launch(chunk_statistics_kernel<V, T, A>, part.grid(), part, x.raw<T>(), partials.data());
+  launch(combine_statistics_kernel<A>, part.grid_of_combining(), part, partials.data(), gamma, beta,
+         eps, mean.raw<A>(), var.raw<A>(), scale);
+}
+
 // Calls f with the partition of x, by vectors where x's channels and all these places allow it.
 template <class T, class F, class... P>
 void with_partition(const Tensor& x, const Tensor& mean, const F& f, const P*... places) {
@@ -325,11 +354,8 @@ void CudaBackend::batch_norm_forward(const Tensor& x, const Tensor& gamma, const
     const auto run = [&]<int V>(const ColumnPartition<V>& part) {
       const Scratch<A> scale(part.groups * 3 * part.C);
       if (config.batch_statistics) {
-        const Scratch<A> partials(int64_t{part.groups} * part.chunks * 3 * part.C);
-        launch(chunk_statistics_kernel<V, T, A>, part.grid(), part, x.raw<T>(), partials.data());
-        launch(combine_statistics_kernel<A>, part.grid_of_combining(), part, partials.data(),
-               gamma.raw<A>(), beta.raw<A>(), config.eps, mean.raw<A>(), var.raw<A>(),
-               scale.data());
+        launch_statistics<V, T, A>(part, x, gamma.raw<A>(), beta.raw<A>(), config.eps, mean, var,
+                                   scale.data());
       } else {
         launch(scale_kernel<A>, one_thread_each(part.groups * part.C), part, mean.raw<A>(),
                var.raw<A>(), gamma.raw<A>(), beta.raw<A>(), config.eps, scale.data());
@@ -343,8 +369,8 @@ void CudaBackend::batch_norm_forward(const Tensor& x, const Tensor& gamma, const
 
 void CudaBackend::batch_norm_backward(const Tensor& dy, const Tensor& x, const Tensor& y,
                                       const Tensor& gamma, const BatchNormConfig& config,
-                                      const Tensor& mean, const Tensor& var, const Tensor& dx,
-                                      const Tensor& dgamma, const Tensor& dbeta,
+                                      const Tensor& mean, const Tensor& var, const Tensor& sums,
+                                      const Tensor& dx, const Tensor& dgamma, const Tensor& dbeta,
                                       const Tensor& dresidual) {
   with_activation_type(x.dtype(), [&](auto zero) {
     using T = decltype(zero);
@@ -353,20 +379,55 @@ void CudaBackend::batch_norm_backward(const Tensor& dy, const Tensor& x, const T
     T* const shortcut = raw_or_null<T>(dresidual);
     if (x.numel() == 0) return fill(dgamma, 0), fill(dbeta, 0);  // sums over no pixel
     const auto run = [&]<int V>(const ColumnPartition<V>& part) {
-      const Scratch<A> partials(int64_t{part.groups} * part.chunks * 2 * part.C);
       const Scratch<A> coefficients(part.groups * 4 * part.C);
       const Scratch<double> totals(part.groups * 2 * part.C);
-      launch(gradient_sums_kernel<V, T, A>, part.grid(), part, dy.raw<T>(), x.raw<T>(), out,
-             mean.raw<A>(), partials.data());
-      launch(combine_gradient_sums_kernel<A>, part.grid_of_combining(), part, partials.data(),
-             gamma.raw<A>(), config, mean.raw<A>(), var.raw<A>(), totals.data(),
-             coefficients.data());
+      const auto combine = [&](const Chunks& chunks, const A* partials) {
+        launch(combine_gradient_sums_kernel<A>, part.grid_of_combining(), chunks, partials,
+               gamma.raw<A>(), config, mean.raw<A>(), var.raw<A>(), totals.data(),
+               coefficients.data());
+      };
+      if (sums.defined()) {
+        Chunks one = part;
+        one.chunks = 1;
+        combine(one, sums.raw<A>());
+      } else {
+        const Scratch<A> partials(int64_t{part.groups} * part.chunks * 2 * part.C);
+        launch(gradient_sums_kernel<V, T, A>, part.grid(), part, dy.raw<T>(), x.raw<T>(), out,
+               mean.raw<A>(), partials.data());
+        combine(part, partials.data());
+      }
       launch(gradient_kernel<V, T, A>, part.grid(), part, dy.raw<T>(), x.raw<T>(), out,
              coefficients.data(), totals.data(), dx.raw<T>(), shortcut, dgamma.raw<A>(),
              dbeta.raw<A>());
     };
     with_partition<T>(x, mean, run, dy.raw<T>(), x.raw<T>(), out, mean.raw<A>(), dx.raw<T>(),
                       shortcut);
+  });
+}
+
+void take_statistics(const Tensor& x, const Tensor& mean, const Tensor& var) {
+  with_activation_type(x.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    using A = Arithmetic<T>;
+    const auto run = [&]<int V>(const ColumnPartition<V>& part) {
+      launch_statistics<V, T, A>(part, x, nullptr, nullptr, 0, mean, var, nullptr);
+    };
+    with_partition<T>(x, mean, run, x.raw<T>());
+  });
+}
+
+void take_gradient_sums(const Tensor& dz, const Tensor& x, const Tensor& mean, const Tensor& sums) {
+  with_activation_type(x.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    using A = Arithmetic<T>;
+    const auto run = [&]<int V>(const ColumnPartition<V>& part) {
+      const Scratch<A> partials(int64_t{part.groups} * part.chunks * 2 * part.C);
+      launch(gradient_sums_kernel<V, T, A>, part.grid(), part, dz.raw<T>(), x.raw<T>(),
+             static_cast<const T*>(nullptr), mean.raw<A>(), partials.data());
+      launch(add_gradient_sums_kernel<A>, part.grid_of_combining(), part, partials.data(),
+             sums.raw<A>());
+    };
+    with_partition<T>(x, mean, run, dz.raw<T>(), x.raw<T>(), mean.raw<A>());
   });
 }
 

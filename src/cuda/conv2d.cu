@@ -9,6 +9,7 @@
 // that it is a zero of the padding. With stride s the data gradient is s² correlations of stride 1
 // (tensor/parity_class.h). The weight gradient is a long sum, over all pixels of the batch, for few
 // results: blocks share it.
+#include "cuda/batch_sums.h"
 #include "cuda/conv2d_operands.h"
 #include "cuda/conv2d_tensor_cores.h"
 #include "cuda/tile_product.h"
@@ -47,6 +48,21 @@ void CudaBackend::conv2d_backward_weight(const Tensor& x, const Tensor& dy, Conv
     tile_product(TapsByPixels<T>{forward_correlation<T>(x, dw.dim(1), config, dy)},
                  MatrixOperand<T, false>{dy.raw<T>(), OC}, taps, OC, dy.numel() / OC, dw.raw<T>());
   });
+}
+
+void CudaBackend::conv2d_forward_statistics(const Tensor& x, const Tensor& w, Conv2dConfig config,
+                                            const Tensor& y, const Tensor& mean,
+                                            const Tensor& var) {
+  conv2d_forward(x, w, config, y);
+  take_statistics(y, mean, var);
+}
+
+void CudaBackend::conv2d_backward_data_sums(const Tensor& dy, const Tensor& w, Conv2dConfig config,
+                                            const Tensor& h, const Tensor& x, const Tensor& mean,
+                                            const Tensor& dz, const Tensor& sums) {
+  conv2d_backward_data(dy, w, config, dz);
+  relu_backward(h, dz, dz);
+  take_gradient_sums(dz, x, mean, sums);
 }
 
 }  // namespace mocograd::MOCO_CUDA

@@ -46,14 +46,19 @@ class CudaBackend final : public Backend {
                             const Tensor& dx) override;
   void conv2d_backward_weight(const Tensor& x, const Tensor& dy, Conv2dConfig config,
                               const Tensor& dw) override;
+  void conv2d_forward_statistics(const Tensor& x, const Tensor& w, Conv2dConfig config,
+                                 const Tensor& y, const Tensor& mean, const Tensor& var) override;
+  void conv2d_backward_data_sums(const Tensor& dy, const Tensor& w, Conv2dConfig config,
+                                 const Tensor& h, const Tensor& x, const Tensor& mean,
+                                 const Tensor& dz, const Tensor& sums) override;
 
   void batch_norm_forward(const Tensor& x, const Tensor& gamma, const Tensor& beta,
                           const Tensor& residual, const BatchNormConfig& config, const Tensor& mean,
                           const Tensor& var, const Tensor& y) override;
   void batch_norm_backward(const Tensor& dy, const Tensor& x, const Tensor& y, const Tensor& gamma,
                            const BatchNormConfig& config, const Tensor& mean, const Tensor& var,
-                           const Tensor& dx, const Tensor& dgamma, const Tensor& dbeta,
-                           const Tensor& dresidual) override;
+                           const Tensor& sums, const Tensor& dx, const Tensor& dgamma,
+                           const Tensor& dbeta, const Tensor& dresidual) override;
   void batch_norm_update_running(const Tensor& mean, const Tensor& var, int64_t n, double momentum,
                                  const Tensor& running_mean, const Tensor& running_var) override;
 

@@ -27,6 +27,12 @@ Variable Conv2d::forward(const Variable& x) {
   return conv2d(x, weight_, config_);
 }
 
+BatchNormInput Conv2d::operator()(const Variable& x, const BatchNorm2d& next) {
+  const BatchNormStatistics statistics = next.to_be_taken(x.dim(0));
+  const ModuleScope scope(name());
+  return {conv2d(x, weight_, config_, statistics), statistics};
+}
+
 Linear::Linear(int64_t in, int64_t out, RandomStream& random, TensorOptions options)
     : weight_(uniform_fan_in({out, in}, in, random, options), true),
       bias_(uniform_fan_in({out}, in, random, options), true) {
@@ -52,20 +58,32 @@ BatchNorm2d::BatchNorm2d(int64_t channels, int64_t splits, TensorOptions options
   register_buffer("num_batches_tracked", num_batches_tracked_);
 }
 
+BatchNormStatistics BatchNorm2d::empty_statistics() const {
+  const Shape shape = {splits_, weight_.dim(0)};
+  return {Tensor::empty(shape, weight_.data().options()),
+          Tensor::empty(shape, weight_.data().options())};
+}
+
+BatchNormStatistics BatchNorm2d::to_be_taken(int64_t batch) const {
+  if (!training() || !fused_operations || batch % splits_ != 0) return {};
+  BatchNormStatistics statistics = empty_statistics();
+  statistics.taken = true;
+  return statistics;
+}
+
 // Calls operation(config, statistics) and keeps the running statistics.
 template <class Operation>
-Variable BatchNorm2d::apply(const Variable& x, const Operation& operation) {
+Variable BatchNorm2d::apply(const BatchNormInput& input, const Operation& operation) {
   const int64_t channels = weight_.dim(0);
   if (!training()) {
     return operation({.batch_statistics = false},
                      {running_mean_.reshape({1, channels}), running_var_.reshape({1, channels})});
   }
-  const int64_t per_group = x.data().numel() / channels / splits_;
+  const int64_t per_group = input.x.data().numel() / channels / splits_;
   MOCO_CHECK(per_group > 1, "batch_norm: one value per channel and group has no variance: x ",
-             x.data().describe(), ", ", splits_, " groups");
-  const TensorOptions options = weight_.data().options();
-  const BatchNormStatistics statistics{Tensor::empty({splits_, channels}, options),
-                                       Tensor::empty({splits_, channels}, options)};
+             input.x.data().describe(), ", ", splits_, " groups");
+  const BatchNormStatistics statistics =
+      input.statistics.taken ? input.statistics : empty_statistics();
   const Variable y = operation({.batch_statistics = true}, statistics);
   y.data().backend().batch_norm_update_running(statistics.mean, statistics.var, per_group,
                                                kRunningMomentum, running_mean_, running_var_);
@@ -74,33 +92,45 @@ Variable BatchNorm2d::apply(const Variable& x, const Operation& operation) {
 }
 
 Variable BatchNorm2d::forward(const Variable& x) {
+  return normalize(x);
+}
+
+Variable BatchNorm2d::operator()(const BatchNormInput& x) {
+  const ModuleScope scope(name());
+  return normalize(x);
+}
+
+Variable BatchNorm2d::normalize(const BatchNormInput& x) {
   return apply(x, [&](const BatchNormConfig& config, const BatchNormStatistics& statistics) {
-    return batch_norm(x, weight_, bias_, config, statistics);
+    return batch_norm(x.x, weight_, bias_, config, statistics);
   });
 }
 
-Variable BatchNorm2d::relu(const Variable& x) {
-  if (!fused_operations) return mocograd::relu((*this)(x));
+Variable BatchNorm2d::relu(const BatchNormInput& x) {
+  if (!fused_operations) return mocograd::relu((*this)(x.x));
   const ModuleScope scope(name());
   return apply(x, [&](const BatchNormConfig& config, const BatchNormStatistics& statistics) {
-    return batch_norm_relu(x, weight_, bias_, config, statistics);
+    return batch_norm_relu(x.x, weight_, bias_, config, statistics);
   });
 }
 
-Variable BatchNorm2d::relu(const Variable& x, Conv2d& next) {
-  if (!fused_operations) return next(relu(x));
+BatchNormInput BatchNorm2d::relu(const BatchNormInput& x, Conv2d& conv, const BatchNorm2d& next) {
+  if (!fused_operations) return conv(relu(x));
+  const BatchNormStatistics of_result = next.to_be_taken(x.x.dim(0));
   const ModuleScope scope(name());
-  return apply(x, [&](const BatchNormConfig& config, const BatchNormStatistics& statistics) {
-    return batch_norm_relu_conv2d(x, weight_, bias_, config, statistics, next.weight_,
-                                  next.config_);
-  });
+  const Variable y =
+      apply(x, [&](const BatchNormConfig& config, const BatchNormStatistics& statistics) {
+        return batch_norm_relu_conv2d(x.x, weight_, bias_, config, statistics, conv.weight_,
+                                      conv.config_, of_result);
+      });
+  return {y, of_result};
 }
 
-Variable BatchNorm2d::add_relu(const Variable& x, const Variable& residual) {
-  if (!fused_operations) return mocograd::relu(add((*this)(x), residual));
+Variable BatchNorm2d::add_relu(const BatchNormInput& x, const Variable& residual) {
+  if (!fused_operations) return mocograd::relu(add((*this)(x.x), residual));
   const ModuleScope scope(name());
   return apply(x, [&](const BatchNormConfig& config, const BatchNormStatistics& statistics) {
-    return batch_norm_add_relu(x, residual, weight_, bias_, config, statistics);
+    return batch_norm_add_relu(x.x, residual, weight_, bias_, config, statistics);
   });
 }
 

@@ -7,12 +7,27 @@
 
 namespace mocograd {
 
+class BatchNorm2d;
+
+// What a batch norm reads, and x's statistics where the convolution that made x took them.
+struct BatchNormInput {
+  Variable x;
+  BatchNormStatistics statistics;
+
+  BatchNormInput(const Variable& x, const BatchNormStatistics& statistics = {})
+      : x(x), statistics(statistics) {}
+};
+
 // x: [N, H, W, in] → [N, OH, OW, out]; square kernel, no bias (a batch norm follows).
 //   weight: kaiming normal, fan-out
 class Conv2d : public Module {
  public:
   Conv2d(int64_t in, int64_t out, int64_t kernel, Conv2dConfig config, RandomStream& random,
          TensorOptions options = {});
+
+  using Module::operator();
+  // For `next` to read: fused, with the statistics that it needs.
+  BatchNormInput operator()(const Variable& x, const BatchNorm2d& next);
 
  protected:
   Variable forward(const Variable& x) override;
@@ -45,18 +60,27 @@ class BatchNorm2d : public Module {
  public:
   explicit BatchNorm2d(int64_t channels, int64_t splits = 1, TensorOptions options = {});
 
+  using Module::operator();
+  Variable operator()(const BatchNormInput& x);
   // relu(batch_norm(x)) and relu(batch_norm(x) + residual), one pass if use_fused_operations.
-  Variable relu(const Variable& x);
-  Variable add_relu(const Variable& x, const Variable& residual);
-  // next(relu(batch_norm(x))): fused, what lies between is not kept for the backward pass.
-  Variable relu(const Variable& x, Conv2d& next);
+  Variable relu(const BatchNormInput& x);
+  Variable add_relu(const BatchNormInput& x, const Variable& residual);
+  // conv(relu(batch_norm(x))) for `next` to read: fused, what lies between is not kept for the backward
+  // pass.
+  BatchNormInput relu(const BatchNormInput& x, Conv2d& conv, const BatchNorm2d& next);
+
+  // For a convolution to fill, of its `batch` images; undefined where this reads none of them: in
+  // evaluation, and without fused operations.
+  BatchNormStatistics to_be_taken(int64_t batch) const;
 
  protected:
   Variable forward(const Variable& x) override;
 
  private:
+  BatchNormStatistics empty_statistics() const;
+  Variable normalize(const BatchNormInput& x);
   template <class Operation>
-  Variable apply(const Variable& x, const Operation& operation);
+  Variable apply(const BatchNormInput& input, const Operation& operation);
 
   int64_t splits_;
   Variable weight_, bias_;

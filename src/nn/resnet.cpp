@@ -46,7 +46,7 @@ class Downsample : public Module {
   }
 
  protected:
-  Variable forward(const Variable& x) override { return bn_(conv_(x)); }
+  Variable forward(const Variable& x) override { return bn_(conv_(x, bn_)); }
 
  private:
   Conv2d conv_;
@@ -88,7 +88,7 @@ class BasicBlock : public Block {
 
  protected:
   Variable forward(const Variable& x) override {
-    const Variable y = bn1_.relu(conv1_(x), conv2_);
+    const BatchNormInput y = bn1_.relu(conv1_(x, bn1_), conv2_, bn2_);
     return bn2_.add_relu(y, shortcut(x));
   }
 
@@ -121,8 +121,8 @@ class Bottleneck : public Block {
 
  protected:
   Variable forward(const Variable& x) override {
-    const Variable narrow = bn1_.relu(conv1_(x), conv2_);
-    const Variable wide = bn2_.relu(narrow, conv3_);
+    const BatchNormInput narrow = bn1_.relu(conv1_(x, bn1_), conv2_, bn2_);
+    const BatchNormInput wide = bn2_.relu(narrow, conv3_, bn3_);
     return bn3_.add_relu(wide, shortcut(x));
   }
 
@@ -231,7 +231,7 @@ Variable ResNet::features(const Variable& x) {
   MOCO_CHECK(x.ndim() == 4 && x.dim(3) == 3, "resnet: needs images [N, H, W, 3], got ",
              x.data().describe());
   const bool bf16 = config_.bf16_activations;
-  Variable y = bn1_->relu((*conv1_)(bf16 ? convert(x, DType::bf16) : x));
+  Variable y = bn1_->relu((*conv1_)(bf16 ? convert(x, DType::bf16) : x, *bn1_));
   if (config_.stem == Stem::imagenet) y = max_pool(y);
   for (const std::unique_ptr<Sequence>& layer : layers_) y = (*layer)(y);
   y = global_avg_pool(y);

@@ -34,6 +34,12 @@ struct BatchNormConfig {
   bool relu = false;             // y = max(0, ·), fused
 };
 
+// Of S groups of a batch, [S, C] each: mean, and variance divided by the group's count.
+struct BatchNormStatistics {
+  Tensor mean, var;
+  bool taken = false;  // already, by the convolution whose result is to be normalised
+};
+
 // A parameter, its gradient and its momentum buffer, of one shape. Those of a call are of one dtype.
 struct SgdUpdate {
   Tensor g, v, theta;
@@ -115,6 +121,20 @@ class Backend {
   virtual void conv2d_backward_weight(const Tensor& x, const Tensor& dy, Conv2dConfig config,
                                       const Tensor& dw) = 0;
 
+  // The same beside a batch norm, whose first pass over memory they save by summing in registers or in
+  // the cache. Sums are of numbers as they are stored.
+
+  // y, and its mean and var in S groups, as batch_norm_forward takes them.   mean, var: [S, OC]
+  virtual void conv2d_forward_statistics(const Tensor& x, const Tensor& w, Conv2dConfig config,
+                                         const Tensor& y, const Tensor& mean,
+                                         const Tensor& var) = 0;
+  // Where the convolution's input was h = max(0, batch norm of x):  dz = dh·[h > 0], dh = ∂L/∂h, and
+  // sums_g = [Σ dz, Σ dz·(x − mean_g)] over group g, for batch_norm_backward.
+  //   h, x, dz: the same shape [N, H, W, C]; mean: [S, C]; sums: [S, 2, C]
+  virtual void conv2d_backward_data_sums(const Tensor& dy, const Tensor& w, Conv2dConfig config,
+                                         const Tensor& h, const Tensor& x, const Tensor& mean,
+                                         const Tensor& dz, const Tensor& sums) = 0;
+
   // ---- batch normalisation (Ioffe and Szegedy 2015, algorithm 1), in S independent groups -------
   //   x, y and residual f32, f64 or bf16
   //   x, y: [N, …, C]; group g holds the rows [g·N/S, (g+1)·N/S); gamma, beta: [C];
@@ -128,10 +148,11 @@ class Backend {
   // dz = dy, or dy·[y > 0] with relu;  dbeta = Σ dz;  dgamma = Σ dz·x̂  (over all groups);
   // dx = gamma/√(var+eps) · (dz − mean_g(dz) − x̂·mean_g(dz·x̂)), without the two means where
   // the statistics were given.  dresidual = dz, written where it is defined. y is read with relu.
+  // sums: [S, 2, C], Σ dz and Σ dz·(x − mean_g) where they are known, else undefined.
   virtual void batch_norm_backward(const Tensor& dy, const Tensor& x, const Tensor& y,
                                    const Tensor& gamma, const BatchNormConfig& config,
-                                   const Tensor& mean, const Tensor& var, const Tensor& dx,
-                                   const Tensor& dgamma, const Tensor& dbeta,
+                                   const Tensor& mean, const Tensor& var, const Tensor& sums,
+                                   const Tensor& dx, const Tensor& dgamma, const Tensor& dbeta,
                                    const Tensor& dresidual) = 0;
   // r ← (1 − momentum)·r + momentum · mean over the groups of (mean_g, var_g·n/(n−1)), n elements a
   // group and channel.  running_mean, running_var: [C]. Requires: n > 1.

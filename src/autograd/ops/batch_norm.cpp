@@ -35,6 +35,22 @@ void check_arguments(const char* op, const Tensor& x, const Tensor& gamma, const
              splits);
 }
 
+// max(0, ·) as config says of x normalised; in training by the statistics taken here, unless they are.
+Tensor normalized(const Tensor& x, const Tensor& gamma, const Tensor& beta, const Tensor& residual,
+                  BatchNormConfig config, const BatchNormStatistics& statistics) {
+  const Tensor y = Tensor::empty_like(x);
+  config.batch_statistics = config.batch_statistics && !statistics.taken;
+  y.backend().batch_norm_forward(x, gamma, beta, residual, config, statistics.mean, statistics.var,
+                                 y);
+  return y;
+}
+
+// For an operation that is done again: in training its statistics are written, and the graph still
+// reads these.
+BatchNormStatistics own_statistics(const Tensor& mean, const Tensor& var, DType dtype) {
+  return {mean.clone().to(dtype), var.clone().to(dtype)};
+}
+
 // The one implementation; residual is undefined where there is none.
 Variable normalize(const char* op, const Variable& x, const Variable* residual,
                    const Variable& gamma, const Variable& beta, const BatchNormConfig& config,
@@ -47,24 +63,21 @@ Variable normalize(const char* op, const Variable& x, const Variable* residual,
                            shortcut.dtype() == saved_x.dtype()),
              op, ": residual ", shortcut.describe(), " for x ", saved_x.describe());
 
-  const Tensor y = Tensor::empty_like(saved_x);
-  y.backend().batch_norm_forward(saved_x, saved_gamma, beta.data(), shortcut, config, mean, var, y);
+  const Tensor y = normalized(saved_x, saved_gamma, beta.data(), shortcut, config, statistics);
   std::vector<Variable> inputs = {x, gamma, beta};
   if (residual) inputs.push_back(*residual);
   const Tensor saved_y = config.relu ? y : Tensor();
   const bool has_residual = residual != nullptr;
   const auto again = [=](const std::vector<Variable>& in) {
-    // Statistics of its own: in training they are written, and the graph still reads these.
-    const DType dtype = in[1].data().dtype();
     return normalize(op, in[0], has_residual ? &in[3] : nullptr, in[1], in[2], config,
-                     {mean.clone().to(dtype), var.clone().to(dtype)});
+                     own_statistics(mean, var, in[1].data().dtype()));
   };
   const OperationDetails details{{saved_x, saved_gamma, mean, var, saved_y}, again};
   return make_result(op, y, inputs, details, [=](const Tensor& dy, InputGradients& dx) {
     const Tensor x_gradient = Tensor::empty_like(saved_x);
     const Tensor dgamma = Tensor::empty_like(saved_gamma), dbeta = Tensor::empty_like(saved_gamma);
     const Tensor dresidual = has_residual ? Tensor::empty_like(saved_x) : Tensor();
-    dy.backend().batch_norm_backward(dy, saved_x, saved_y, saved_gamma, config, mean, var,
+    dy.backend().batch_norm_backward(dy, saved_x, saved_y, saved_gamma, config, mean, var, Tensor(),
                                      x_gradient, dgamma, dbeta, dresidual);
     dx.add(0, x_gradient);
     dx.add(1, dgamma);
@@ -195,41 +208,40 @@ Variable batch_norm_add_relu(const Variable& x, const Variable& residual, const 
 
 Variable batch_norm_relu_conv2d(const Variable& x, const Variable& gamma, const Variable& beta,
                                 BatchNormConfig config, const BatchNormStatistics& statistics,
-                                const Variable& w, Conv2dConfig conv_config) {
+                                const Variable& w, Conv2dConfig conv_config,
+                                const BatchNormStatistics& next) {
   const char* const op = "batch_norm_relu_conv2d";
   const Tensor saved_x = x.data(), saved_gamma = gamma.data(), saved_beta = beta.data(),
                saved_w = w.data(), mean = statistics.mean, var = statistics.var;
   check_arguments(op, saved_x, saved_gamma, saved_beta, config, statistics);
   config.relu = true;
-  Backend& kernels = saved_x.backend();
-  const auto hidden = [=, &kernels](bool batch_statistics) {
-    const Tensor h = Tensor::empty_like(saved_x);
-    kernels.batch_norm_forward(saved_x, saved_gamma, saved_beta, Tensor(),
-                               {config.eps, batch_statistics, true}, mean, var, h);
-    return h;
+  const auto hidden = [=](const BatchNormStatistics& of_x) {
+    return normalized(saved_x, saved_gamma, saved_beta, Tensor(), config, of_x);
   };
-  const Tensor y =
-      Tensor::empty(conv2d_shape(op, saved_x, saved_w, conv_config), saved_x.options());
-  kernels.conv2d_forward(hidden(config.batch_statistics), saved_w, conv_config, y);
+  const Tensor y = conv2d_result(op, hidden(statistics), saved_w, conv_config, next);
 
   const auto again = [=](const std::vector<Variable>& in) {
-    const DType dtype = in[1].data().dtype();
     return batch_norm_relu_conv2d(in[0], in[1], in[2], config,
-                                  {mean.clone().to(dtype), var.clone().to(dtype)}, in[3],
+                                  own_statistics(mean, var, in[1].data().dtype()), in[3],
                                   conv_config);
   };
   const OperationDetails details{{saved_x, saved_gamma, saved_beta, saved_w, mean, var}, again};
   const std::vector<Variable> inputs = {x, gamma, beta, w};
-  return make_result(op, y, inputs, details, [=, &kernels](const Tensor& dy, InputGradients& dx) {
-    const Tensor h = hidden(false);
-    const Tensor dh = Tensor::empty_like(h), weight_gradient = Tensor::empty_like(saved_w);
-    kernels.conv2d_backward_data(dy, saved_w, conv_config, dh);
+  return make_result(op, y, inputs, details, [=](const Tensor& dy, InputGradients& dx) {
+    Backend& kernels = dy.backend();
+    const Tensor h = hidden({mean, var, /*taken=*/true});
+    const Tensor weight_gradient = Tensor::empty_like(saved_w);
     kernels.conv2d_backward_weight(h, dy, conv_config, weight_gradient);
+    const Tensor dz = Tensor::empty_like(h);
+    const Tensor sums = Tensor::empty({mean.dim(0), 2, mean.dim(1)}, mean.options());
+    kernels.conv2d_backward_data_sums(dy, saved_w, conv_config, h, saved_x, mean, dz, sums);
+    BatchNormConfig masked = config;
+    masked.relu = false;
     const Tensor data_gradient = Tensor::empty_like(h);
     const Tensor gamma_gradient = Tensor::empty_like(saved_gamma),
                  beta_gradient = Tensor::empty_like(saved_beta);
-    kernels.batch_norm_backward(dh, saved_x, h, saved_gamma, config, mean, var, data_gradient,
-                                gamma_gradient, beta_gradient, Tensor());
+    kernels.batch_norm_backward(dz, saved_x, Tensor(), saved_gamma, masked, mean, var, sums,
+                                data_gradient, gamma_gradient, beta_gradient, Tensor());
     dx.add(0, data_gradient);
     dx.add(1, gamma_gradient);
     dx.add(2, beta_gradient);

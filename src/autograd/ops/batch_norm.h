@@ -16,17 +16,15 @@
 //   batch_norm_relu_conv2d(x, w) = conv2d(h, w), h = relu(batch_norm(x))
 //   dh, dw = conv2d's gradients;  dx, dgamma, dbeta = batch_norm's of dz = dh·[h > 0]
 // saved: x, gamma, beta, w, mean, var.
+//
+// statistics: x's, [S, C]; written by the forward in training, where a convolution has not taken them
+// already; read in evaluation (S = 1). next: those of batch_norm_relu_conv2d's result, as conv2d's.
 #pragma once
 
 #include "autograd/variable.h"
 #include "tensor/backend.h"
 
 namespace mocograd {
-
-// Of the groups, [S, C]: written by the forward in training, read in evaluation (S = 1).
-struct BatchNormStatistics {
-  Tensor mean, var;
-};
 
 // config.relu is set by the name of the function called.
 Variable batch_norm(const Variable& x, const Variable& gamma, const Variable& beta,
@@ -38,6 +36,7 @@ Variable batch_norm_add_relu(const Variable& x, const Variable& residual, const 
                              const BatchNormStatistics& statistics);
 Variable batch_norm_relu_conv2d(const Variable& x, const Variable& gamma, const Variable& beta,
                                 BatchNormConfig config, const BatchNormStatistics& statistics,
-                                const Variable& w, Conv2dConfig conv_config);
+                                const Variable& w, Conv2dConfig conv_config,
+                                const BatchNormStatistics& next = {});
 
 }  // namespace mocograd

@@ -4,8 +4,10 @@
 #include "autograd/gradcheck.h"
 
 namespace mocograd {
+namespace {
 
-Shape conv2d_shape(const char* op, const Tensor& x, const Tensor& w, Conv2dConfig config) {
+// y's shape
+Shape check_arguments(const char* op, const Tensor& x, const Tensor& w, Conv2dConfig config) {
   MOCO_CHECK(x.defined() && w.defined() && x.ndim() == 4 && w.ndim() == 4 &&
                  w.dtype() == arithmetic_dtype(x.dtype()),
              op, ": needs x [N, H, W, C] and w [KH, KW, C, OC] of one dtype (bf16 with f32): x ",
@@ -22,11 +24,29 @@ Shape conv2d_shape(const char* op, const Tensor& x, const Tensor& w, Conv2dConfi
           w.dim(3)};
 }
 
-Variable conv2d(const Variable& x, const Variable& w, Conv2dConfig config) {
+}  // namespace
+
+Tensor conv2d_result(const char* op, const Tensor& x, const Tensor& w, Conv2dConfig config,
+                     const BatchNormStatistics& statistics) {
+  const Tensor y = Tensor::empty(check_arguments(op, x, w, config), x.options());
+  const Tensor &mean = statistics.mean, &var = statistics.var;
+  if (!mean.defined()) {
+    y.backend().conv2d_forward(x, w, config, y);
+    return y;
+  }
+  MOCO_CHECK(mean.ndim() == 2 && mean.dim(0) >= 1 && y.dim(0) % mean.dim(0) == 0 &&
+                 mean.dim(1) == y.dim(3) && mean.dtype() == w.dtype() && var.defined() &&
+                 var.shape() == mean.shape() && var.dtype() == mean.dtype(),
+             op, ": statistics of y ", y.describe(), " must be [S, ", y.dim(3),
+             "], S groups of equal size, got ", mean.describe(), " and ", var.describe());
+  y.backend().conv2d_forward_statistics(x, w, config, y, mean, var);
+  return y;
+}
+
+Variable conv2d(const Variable& x, const Variable& w, Conv2dConfig config,
+                const BatchNormStatistics& statistics) {
   const Tensor saved_x = x.data(), saved_w = w.data();
-  const Tensor y =
-      Tensor::empty(conv2d_shape("conv2d", saved_x, saved_w, config), saved_x.options());
-  y.backend().conv2d_forward(saved_x, saved_w, config, y);
+  const Tensor y = conv2d_result("conv2d", saved_x, saved_w, config, statistics);
   const OperationDetails details{{saved_x, saved_w},
                                  [=](const auto& in) { return conv2d(in[0], in[1], config); }};
   return make_result("conv2d", y, {x, w}, details, [=](const Tensor& dy, InputGradients& dx) {

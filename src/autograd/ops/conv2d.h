@@ -4,6 +4,7 @@
 //   dx[n,h,w,c]      = Σ over the (oh, ow, kh, kw, oc) that read x[n,h,w,c] of dy · w
 //   dw[kh,kw,c,oc]   = Σ_{n,oh,ow} x[n, oh·s − p + kh, ow·s − p + kw, c] · dy[n,oh,ow,oc]
 // saved: x, w.  Requires: the kernel fits the padded image.
+// statistics: y's, for the batch norm that follows, written where they are defined; S divides N.
 #pragma once
 
 #include "autograd/variable.h"
@@ -11,9 +12,11 @@
 
 namespace mocograd {
 
-Variable conv2d(const Variable& x, const Variable& w, Conv2dConfig config);
+Variable conv2d(const Variable& x, const Variable& w, Conv2dConfig config,
+                const BatchNormStatistics& statistics = {});
 
-// y's shape; throws what conv2d throws where x and w do not go together.
-Shape conv2d_shape(const char* op, const Tensor& x, const Tensor& w, Conv2dConfig config);
+// y alone; throws what conv2d throws where x and w do not go together. op: whose errors they are.
+Tensor conv2d_result(const char* op, const Tensor& x, const Tensor& w, Conv2dConfig config,
+                     const BatchNormStatistics& statistics);
 
 }  // namespace mocograd

@@ -1,0 +1,65 @@
+// What batch norm needs to know of a group of pixels: its mean and variance (forward), Σdz and
+// Σdz·(x − mean) (backward). Chunks of the pixels leave sums of their own, wherever they are taken
+// (batch_norm.cpp in a pass, conv2d.cpp and winograd.cpp beside a convolution); here they are put
+// together, in order and in double.
+//
+// Variance without cancellation: of a chunk deviations are summed from a number m that lies among
+// its own, so that Σ(x − m)² is of the variance's size; chunks are combined by the formula of Chan,
+// Golub and LeVeque (1979),  M2 = Σ_chunks M2_c + n_c·(mean_c − mean)².
+#pragma once
+
+#include "cpu/loops.h"
+#include "tensor/tensor.h"
+
+namespace mocograd::MOCO_ISA {
+
+// A chunk's partial sums, `C` of each quantity.
+constexpr int kStatisticsSums = 3;  // m, Σ(x − m), Σ(x − m)²
+constexpr int kGradientSums = 2;    // Σdz, Σdz·(x − mean)
+
+// mean and var, C of each, of one group from the partials of its chunks. pixels_of(k): of chunk k.
+template <class T, class Pixels>
+MOCO_ALWAYS_INLINE void combine_statistics(const T* partials, int64_t chunks, int64_t C,
+                                           const Pixels& pixels_of, T* mean, T* var) {
+  double n = 0;
+  for (int64_t k = 0; k < chunks; ++k) n += static_cast<double>(pixels_of(k));
+  parallel_chunks(C, 256, [&](int64_t begin, int64_t end) {
+    double total[256] = {};
+    for (int64_t k = 0; k < chunks; ++k) {
+      const T* const p = partials + k * kStatisticsSums * C;
+      const double pixels = static_cast<double>(pixels_of(k));
+      for (int64_t c = begin; c < end; ++c) total[c - begin] += pixels * p[c] + p[C + c];
+    }
+    double squares[256] = {};
+    for (int64_t k = 0; k < chunks; ++k) {
+      const T* const p = partials + k * kStatisticsSums * C;
+      const double pixels = static_cast<double>(pixels_of(k)), share = 1 / pixels;
+      for (int64_t c = begin; c < end; ++c) {
+        const double rest = p[C + c] * share;  // the chunk's mean is p[c] + rest
+        const double offset = p[c] + rest - total[c - begin] / n;
+        squares[c - begin] += p[2 * C + c] + pixels * (offset * offset - rest * rest);
+      }
+    }
+    for (int64_t c = begin; c < end; ++c) {
+      mean[c] = static_cast<T>(total[c - begin] / n);
+      const double sum = squares[c - begin];
+      var[c] = static_cast<T>(sum < 0 ? 0 : sum / n);  // NaN stays
+    }
+  });
+}
+
+// total: Σdz and Σdz·(x − mean), C of each, of one group from the partials of its chunks.
+template <class T>
+MOCO_ALWAYS_INLINE void combine_gradient_sums(const T* partials, int64_t chunks, int64_t C,
+                                              double* total) {
+  for (int64_t i = 0; i < kGradientSums * C; ++i) total[i] = 0;
+  for (int64_t k = 0; k < chunks; ++k) {
+    for (int64_t i = 0; i < kGradientSums * C; ++i) total[i] += partials[k * kGradientSums * C + i];
+  }
+}
+
+// The same of tensors, in passes of their own (batch_norm.cpp).
+void take_statistics(const Tensor& x, const Tensor& mean, const Tensor& var);
+void take_gradient_sums(const Tensor& dz, const Tensor& x, const Tensor& mean, const Tensor& sums);
+
+}  // namespace mocograd::MOCO_ISA
