@@ -250,6 +250,36 @@ TEST_P(BatchNormKernelTest, BackwardInEveryForm) {
   }
 }
 
+TEST_P(BatchNormKernelTest, BackwardOfKnownSums) {
+  for (const Case& size : kCases) {
+    const Shape shape = {size.S, size.n, 1, size.C};
+    const Tensor x = uniform(shape, 1, -1, 2), dz = uniform(shape, 3),
+                 gamma = uniform({size.C}, 4, 0.5, 1.5), mean = uniform({size.S, size.C}, 5, 0, 1),
+                 var = uniform({size.S, size.C}, 6, 0.5, 1);
+    const Reference reference{size, x.to_vector()};
+    const Values of_dz = dz.to_vector(), m = mean.to_vector();
+    const size_t C = static_cast<size_t>(size.C);
+    Values sums(2 * reference.slots());
+    for (size_t i = 0; i < of_dz.size(); ++i) {
+      const size_t slot = reference.slot(i), at = slot / C * 2 * C + slot % C;
+      sums[at] += of_dz[i];
+      sums[at + C] += of_dz[i] * (reference.x[i] - m[slot]);
+    }
+    const Tensor known = Tensor::from(sums, {size.S, 2, size.C}, options());
+    const std::vector<Tensor> results = run([&] {
+      const Tensor dx = poisoned(shape), dgamma = poisoned({size.C}), dbeta = poisoned({size.C});
+      kernels().batch_norm_backward(dz, x, Tensor(), gamma, {}, mean, var, known, dx, dgamma, dbeta,
+                                    Tensor());
+      return std::vector<Tensor>{dx, dgamma, dbeta};
+    });
+    const Gradients expected =
+        reference_gradients(reference, of_dz, {}, gamma.to_vector(), {}, m, var.to_vector(), eps());
+    expect_within(results[0], expected.dx, expected.dx_bound, "dx");
+    expect_within(results[1], expected.dgamma, expected.dgamma_bound, "dgamma");
+    expect_within(results[2], expected.dbeta, expected.dbeta_bound, "dbeta");
+  }
+}
+
 TEST_P(BatchNormKernelTest, OfNoPixelTheParametersGradientsAreZero) {
   const Tensor none = uniform({0, 1, 1, 8}, 1), gamma = uniform({8}, 2), mean = uniform({1, 8}, 3),
                var = uniform({1, 8}, 4, 0.5, 1);

@@ -1,0 +1,160 @@
+// What the convolutions leave for a batch norm: the statistics of their result, and of the gradient
+// behind its ReLU the sums. Results are those of the plain entries, bit for bit; sums are judged by
+// the numbers that were stored.
+//
+// Errors: a sum of n terms in any order is off by at most n·eps·Σ|terms|. Of deviations from a number
+// among the x, which no deviation exceeds the range of the x.
+#include <algorithm>
+
+#include "cpu/conv_algorithm.h"
+#include "kernel_cases.h"
+
+namespace mocograd {
+namespace {
+
+struct Case {
+  int64_t N, H, W, C, OC, kernel, stride, padding, S;
+
+  Shape y() const {
+    return {N, (H + 2 * padding - kernel) / stride + 1, (W + 2 * padding - kernel) / stride + 1,
+            OC};
+  }
+  std::string to_string() const {
+    return "x " + Shape{N, H, W, C}.to_string() + ", w " +
+           Shape{kernel, kernel, C, OC}.to_string() + ", stride " + std::to_string(stride) +
+           ", padding " + std::to_string(padding) + ", " + std::to_string(S) + " groups";
+  }
+};
+
+// Groups that end within a block of tiles, of images or of rows; images that no tile divides;
+// channels of no vector; more channels than tiles.
+const Case kCases[] = {
+    {6, 5, 7, 3, 5, 3, 1, 1, 3},    {4, 8, 8, 16, 16, 3, 1, 1, 1},  {4, 8, 8, 16, 16, 3, 1, 1, 4},
+    {6, 10, 6, 16, 48, 3, 1, 1, 2}, {9, 8, 12, 32, 16, 3, 1, 1, 3}, {6, 4, 4, 32, 64, 3, 1, 1, 3},
+    {4, 3, 5, 64, 32, 3, 1, 1, 2},  {4, 9, 9, 8, 24, 3, 2, 1, 2},   {4, 8, 8, 16, 32, 1, 2, 0, 4},
+    {6, 7, 7, 17, 19, 1, 1, 0, 3},  {2, 23, 21, 3, 16, 7, 2, 3, 2}, {8, 1, 1, 16, 32, 1, 1, 0, 2},
+    {8, 8, 8, 64, 64, 3, 1, 1, 4},  {8, 4, 4, 64, 64, 3, 1, 1, 2}};
+
+// For each group and channel of [N, …, C] the sum of f(element, slot) in long double, and what bounds
+// its error.
+struct Sums {
+  Values sum, magnitude;
+};
+Sums sums_of(const Values& x, int64_t S, int64_t C,
+             const std::function<long double(size_t, size_t)>& f) {
+  const size_t group = x.size() / static_cast<size_t>(S), channels = static_cast<size_t>(C);
+  std::vector<long double> sum(static_cast<size_t>(S) * channels), magnitude(sum);
+  for (size_t i = 0; i < x.size(); ++i) {
+    const size_t slot = i / group * channels + i % channels;
+    sum[slot] += f(i, slot);
+    magnitude[slot] += std::abs(f(i, slot));
+  }
+  return {Values(sum.begin(), sum.end()), Values(magnitude.begin(), magnitude.end())};
+}
+
+class Conv2dSumsTest : public KernelTest {
+ protected:
+  static TensorOptions wide() { return {arithmetic_dtype(dtype()), device()}; }
+
+  void check_statistics(const Case& s, const Tensor& x, const Tensor& w, const std::string& which) {
+    const Conv2dConfig config{.stride = s.stride, .padding = s.padding};
+    const std::vector<Tensor> results = run([&] {
+      const Tensor y = poisoned(s.y()), mean = poisoned({s.S, s.OC}, wide().dtype),
+                   var = poisoned({s.S, s.OC}, wide().dtype);
+      kernels().conv2d_forward_statistics(x, w, config, y, mean, var);
+      return std::vector<Tensor>{y, mean, var};
+    });
+    const Tensor plain = poisoned(s.y());
+    kernels().conv2d_forward(x, w, config, plain);
+    const Values y = results[0].to_vector();
+    expect_exactly(plain, y, "y" + which);
+
+    const double n = static_cast<double>(y.size()) / static_cast<double>(s.S * s.OC);
+    Values mean = sums_of(y, s.S, s.OC, [&](size_t i, size_t) { return y[i]; }).sum;
+    for (double& m : mean) m /= n;
+    Values var = sums_of(y, s.S, s.OC, [&](size_t i, size_t slot) {
+                   const long double deviation = static_cast<long double>(y[i]) - mean[slot];
+                   return deviation * deviation;
+                 }).sum;
+    for (double& v : var) v /= n;
+    Values least(mean), most(mean), mean_bound(mean), var_bound(mean);
+    sums_of(y, s.S, s.OC, [&](size_t i, size_t slot) {
+      least[slot] = std::min(least[slot], y[i]);
+      most[slot] = std::max(most[slot], y[i]);
+      return 0;
+    });
+    for (size_t i = 0; i < mean.size(); ++i) {
+      const double range = most[i] - least[i];
+      mean_bound[i] = eps() * (n * range + std::abs(mean[i]));
+      var_bound[i] = (3 * n + 4) * eps() * range * range;
+    }
+    expect_within(results[1], mean, mean_bound, "mean" + which);
+    expect_within(results[2], var, var_bound, "var" + which);
+  }
+
+  void check_gradient(const Case& s, const Tensor& x, const Tensor& w, const std::string& which) {
+    const Conv2dConfig config{.stride = s.stride, .padding = s.padding};
+    const Tensor dy = uniform(s.y(), 3), h = uniform(x.shape(), 4),
+                 center = uniform({s.S, s.C}, 5, 0, 1, wide().dtype);
+    const std::vector<Tensor> results = run([&] {
+      const Tensor dz = poisoned(x.shape()), sums = poisoned({s.S, 2, s.C}, wide().dtype);
+      kernels().conv2d_backward_data_sums(dy, w, config, h, x, center, dz, sums);
+      return std::vector<Tensor>{dz, sums};
+    });
+    const Tensor plain = poisoned(x.shape());
+    kernels().conv2d_backward_data(dy, w, config, plain);
+    Values expected = plain.to_vector();
+    const Values mask = h.to_vector(), vx = x.to_vector(), mean = center.to_vector();
+    for (size_t i = 0; i < expected.size(); ++i) {
+      if (!(mask[i] > 0)) expected[i] = 0;
+    }
+    expect_exactly(results[0], expected, "dz" + which);
+
+    const Sums dz = sums_of(expected, s.S, s.C, [&](size_t i, size_t) { return expected[i]; });
+    const Sums dz_x = sums_of(expected, s.S, s.C, [&](size_t i, size_t slot) {
+      return expected[i] * (vx[i] - mean[slot]);
+    });
+    const double n = static_cast<double>(expected.size()) / static_cast<double>(s.S * s.C);
+    Values sums, bound;
+    for (size_t g = 0; g < static_cast<size_t>(s.S); ++g) {
+      for (const Sums* one : {&dz, &dz_x}) {
+        for (size_t c = 0; c < static_cast<size_t>(s.C); ++c) {
+          const size_t slot = g * static_cast<size_t>(s.C) + c;
+          sums.push_back(one->sum[slot]);
+          bound.push_back((n + 3) * eps() * one->magnitude[slot]);
+        }
+      }
+    }
+    expect_within(results[1], sums, bound, "sums" + which);
+  }
+};
+
+TEST_P(Conv2dSumsTest, AreThoseOfThePlainResults) {
+  for (const Case& s : kCases) {
+    const Tensor x = uniform({s.N, s.H, s.W, s.C}, 1, -1, 2);
+    const Tensor w = uniform({s.kernel, s.kernel, s.C, s.OC}, 2, -1, 1, wide().dtype);
+    check_statistics(s, x, w, " of " + s.to_string());
+    check_gradient(s, x, w, " of " + s.to_string());
+  }
+}
+
+// Its squares agree in all their leading digits: E[y²] − E[y]² would be off by more than the variance.
+TEST_P(Conv2dSumsTest, VarianceOfSmallNoiseOnALargeMean) {
+  for (const Case& s : {Case{4, 8, 8, 16, 16, 3, 1, 1, 2}, Case{2, 40, 40, 4, 8, 1, 1, 0, 1}}) {
+    const bool exact = dtype() != DType::bf16;  // bf16 would round the noise away
+    const double mean = exact ? 1e3 : 8;
+    const Tensor x = uniform({s.N, s.H, s.W, s.C}, 1, mean - 1, mean + 1);
+    Tensor w = Tensor::zeros({s.kernel, s.kernel, s.C, s.OC}, wide());
+    w.reshape({s.kernel * s.kernel, s.C * s.OC})
+        .rows(s.kernel * s.kernel / 2, s.kernel * s.kernel / 2 + 1)
+        .copy_from(uniform({1, s.C * s.OC}, 2, 0.5, 1, wide().dtype));
+    check_statistics(s, x, w, " of " + s.to_string());
+  }
+}
+
+MOCO_INSTANTIATE_KERNEL_TEST(Conv2dSumsTest);
+MOCO_INSTANTIATE_BF16_TEST(Conv2dSumsTest);
+MOCO_INSTANTIATE_TENSOR_CORE_TEST(Conv2dSumsTest);
+
+}  // namespace
+}  // namespace mocograd
