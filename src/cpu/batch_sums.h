@@ -49,13 +49,17 @@ MOCO_ALWAYS_INLINE void combine_statistics(const T* partials, int64_t chunks, in
 }
 
 // total: Σdz and Σdz·(x − mean), C of each, of one group from the partials of its chunks.
-template <class T>
+template <class T, class Total>
 MOCO_ALWAYS_INLINE void combine_gradient_sums(const T* partials, int64_t chunks, int64_t C,
-                                              double* total) {
-  for (int64_t i = 0; i < kGradientSums * C; ++i) total[i] = 0;
-  for (int64_t k = 0; k < chunks; ++k) {
-    for (int64_t i = 0; i < kGradientSums * C; ++i) total[i] += partials[k * kGradientSums * C + i];
-  }
+                                              Total* total) {
+  parallel_chunks(kGradientSums * C, 256, [&](int64_t begin, int64_t end) {
+    double sum[256] = {};
+    for (int64_t k = 0; k < chunks; ++k) {
+      const T* const p = partials + k * kGradientSums * C;
+      for (int64_t i = begin; i < end; ++i) sum[i - begin] += p[i];
+    }
+    for (int64_t i = begin; i < end; ++i) total[i] = static_cast<Total>(sum[i - begin]);
+  });
 }
 
 // The same of tensors, in passes of their own (batch_norm.cpp).

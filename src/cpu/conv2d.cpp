@@ -226,6 +226,7 @@ void CpuBackend::conv2d_backward_data(const Tensor& dy, const Tensor& w, Conv2dC
 
 void CpuBackend::conv2d_forward_statistics(const Tensor& x, const Tensor& w, Conv2dConfig config,
                                            const Tensor& y, const Tensor& mean, const Tensor& var) {
+  if (winograd_pays(x, w, config)) return winograd_forward_statistics(x, w, y, mean, var);
   conv2d_forward(x, w, config, y);
   take_statistics(y, mean, var);
 }
@@ -233,6 +234,7 @@ void CpuBackend::conv2d_forward_statistics(const Tensor& x, const Tensor& w, Con
 void CpuBackend::conv2d_backward_data_sums(const Tensor& dy, const Tensor& w, Conv2dConfig config,
                                            const Tensor& h, const Tensor& x, const Tensor& mean,
                                            const Tensor& dz, const Tensor& sums) {
+  if (winograd_pays(dz, w, config)) return winograd_backward_data_sums(dy, w, h, x, mean, dz, sums);
   conv2d_backward_data(dy, w, config, dz);
   relu_backward(h, dz, dz);
   take_gradient_sums(dz, x, mean, sums);

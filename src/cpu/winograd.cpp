@@ -14,7 +14,7 @@
 #include "cpu/winograd.h"
 
 #include "cpu/packed_panels.h"
-#include "cpu/winograd_tiles.h"
+#include "cpu/winograd_outputs.h"
 
 namespace mocograd::MOCO_ISA {
 namespace {
@@ -30,7 +30,7 @@ constexpr int64_t kBlockTiles = 28 / kRows * kRows;
 constexpr int64_t kPieceChannels = 128;
 constexpr int64_t kRowsAhead = 8;  // of weights that are prefetched
 
-enum ScratchSlot { kSharedSlot, kPatchSlot, kWeightSlot, kProductSlot, kZeroSlot };
+enum ScratchSlot { kSharedSlot, kPatchSlot, kWeightSlot, kProductSlot, kZeroSlot, kSumsSlot };
 
 template <class Stored>  // of x and y
 struct Convolution {
@@ -242,66 +242,18 @@ MOCO_ALWAYS_INLINE void multiply(const StripedPatches& patches, int64_t c, int64
   }
 }
 
-// ---- y -----------------------------------------------------------------------------------------
-
-// Aᵀ m A of one tile and group of channels: element e at m + e·stride, pixel (i, j) to
-// y + i·row_stride + j·OC where it is among the `rows` and `columns` of the image; `whole`: all are.
-template <bool whole, class Stored>
-[[gnu::noinline]] void output_tile(const float* m, int64_t stride, Stored* y, int64_t row_stride,
-                                   int64_t OC, int64_t rows, int64_t columns) {
-  Vector half[kTile][kPatch];
-#pragma GCC unroll 6
-  for (int j = 0; j < kPatch; ++j) {
-    Vector e[kPatch], column[kTile];
-#pragma GCC unroll 6
-    for (int i = 0; i < kPatch; ++i) e[i] = load(m + (i * kPatch + j) * stride);
-    output_transform(e, column);
-#pragma GCC unroll 4
-    for (int i = 0; i < kTile; ++i) half[i][j] = column[i];
-  }
-#pragma GCC unroll 4
-  for (int i = 0; i < kTile; ++i) {
-    Vector row[kTile];
-    output_transform(half[i], row);
-#pragma GCC unroll 4
-    for (int j = 0; j < kTile; ++j) {
-      if (whole || (i < rows && j < columns)) store(y + i * row_stride + j * OC, row[j]);
-    }
-  }
-}
-
-template <class Stored>
-void transform_outputs(const Convolution<Stored>& conv, int64_t begin, int64_t end, int64_t panel,
-                       const float* m) {
-  const TileGrid& grid = conv.grid;
-  const int64_t width = conv.width(panel), stride = element_stride((end - begin) * width);
-  for (int64_t tile = begin; tile < end; ++tile) {
-    const TileGrid::Place place = grid.place(tile);
-    Stored* y = conv.y + grid.pixel(place) * conv.OC + panel * kPanel;
-    for (int64_t j = 0; j < width; j += kGroup, m += kGroup) {
-      if (grid.whole(place)) {
-        output_tile<true>(m, stride, y + j, grid.W * conv.OC, conv.OC, kTile, kTile);
-      } else {
-        output_tile<false>(m, stride, y + j, grid.W * conv.OC, conv.OC, grid.H - place.h,
-                           grid.W - place.w);
-      }
-    }
-  }
-}
-
 // ---- the two orders ----------------------------------------------------------------------------
 
-template <class Stored>
-void blocks_outermost(const Convolution<Stored>& conv) {
+template <class Stored, class Epilogue>
+void blocks_outermost(const Convolution<Stored>& conv, const TileChunks& chunks,
+                      const Epilogue& epilogue) {
   const int64_t panel_numel = kProducts * element_stride(conv.C * kPanel);
   float* u = scratch_of<float>(kSharedSlot, conv.panels() * panel_numel);
   parallel_tasks(conv.panels(), [&](int64_t panel) {
     transform_weights(conv, panel, 0, conv.C, u + panel * panel_numel);
   });
-  const int64_t blocks = ceil_div(conv.grid.count, kBlockTiles);
-  parallel_tasks(blocks, [&](int64_t block) {
-    const int64_t begin = conv.grid.count * block / blocks;
-    const int64_t end = conv.grid.count * (block + 1) / blocks;
+  parallel_tasks(chunks.blocks.count, [&](int64_t block) {
+    const int64_t begin = chunks.blocks.begin(block), end = chunks.blocks.begin(block + 1);
     const StripedPatches patches(kPatchSlot, end - begin, conv.C);
     for (int64_t strip = 0; strip < patches.strips; ++strip) patches.transform(conv, begin, strip);
     float* m = scratch_of<float>(kProductSlot, kProducts * element_stride(patches.tiles * kPanel));
@@ -310,35 +262,55 @@ void blocks_outermost(const Convolution<Stored>& conv) {
       const Prefetch<Stored> y(conv.y + panel * kPanel, conv.OC, width, begin, end,
                                kProducts * patches.strips);
       multiply(patches, 0, conv.C, u + panel * panel_numel, width, m, y);
-      transform_outputs(conv, begin, end, panel, m);
+      transform_outputs(chunks, block, epilogue, conv.OC, panel * kPanel, width, m,
+                        element_stride(patches.tiles * width));
     }
   });
 }
 
-template <class Stored>
-void panels_outermost(const Convolution<Stored>& conv) {
+template <class Stored, class Epilogue>
+void panels_outermost(const Convolution<Stored>& conv, const TileChunks& chunks,
+                      const Epilogue& epilogue) {
   const int64_t tiles = conv.grid.count;
   const StripedPatches patches(kSharedSlot, tiles, conv.C);
   parallel_tasks(patches.strips, [&](int64_t strip) { patches.transform(conv, 0, strip); });
   parallel_tasks(conv.panels(), [&](int64_t panel) {
+    const int64_t width = conv.width(panel);
     float* u = scratch_of<float>(kWeightSlot, kProducts * element_stride(kPieceChannels * kPanel));
     float* m = scratch_of<float>(kProductSlot, kProducts * element_stride(tiles * kPanel));
     for (int64_t c = 0; c < conv.C; c += kPieceChannels) {
       const int64_t end = smaller(conv.C, c + kPieceChannels);
       transform_weights(conv, panel, c, end, u);
-      multiply(patches, c, end - c, u, conv.width(panel), m, Prefetch<Stored>());
+      multiply(patches, c, end - c, u, width, m, Prefetch<Stored>());
     }
-    transform_outputs(conv, 0, tiles, panel, m);
+    for (int64_t block = 0; block < chunks.blocks.count; ++block) {
+      transform_outputs(chunks, block, epilogue, conv.OC, panel * kPanel, width,
+                        m + chunks.blocks.begin(block) * width, element_stride(tiles * width));
+    }
   });
 }
 
-template <class Stored>
-void convolve(const Convolution<Stored>& conv) {
+template <class Stored, class Epilogue>
+void convolve(const Convolution<Stored>& conv, const TileChunks& chunks, const Epilogue& epilogue) {
   if (conv.grid.count < conv.OC) {
-    panels_outermost(conv);
+    panels_outermost(conv, chunks, epilogue);
   } else {
-    blocks_outermost(conv);
+    blocks_outermost(conv, chunks, epilogue);
   }
+}
+
+template <class Stored>
+Convolution<Stored> forward_of(const Tensor& x, const Tensor& w, const Tensor& y) {
+  return {TileGrid(x), x.raw<Stored>(), w.dim(2), w.raw<float>(), false, y.raw<Stored>(), w.dim(3)};
+}
+template <class Stored>
+Convolution<Stored> data_gradient_of(const Tensor& dy, const Tensor& w, const Tensor& dx) {
+  return {TileGrid(dx), dy.raw<Stored>(), w.dim(3), w.raw<float>(),
+          true,         dx.raw<Stored>(), w.dim(2)};
+}
+
+MOCO_ALWAYS_INLINE TileChunks chunks_of(const TileGrid& grid, int64_t groups) {
+  return {grid, TileBlocks(grid.count, kBlockTiles), groups};
 }
 
 }  // namespace
@@ -346,16 +318,50 @@ void convolve(const Convolution<Stored>& conv) {
 void winograd_forward(const Tensor& x, const Tensor& w, const Tensor& y) {
   with_stored_type(x.dtype(), [&](auto zero) {
     using Stored = decltype(zero);
-    convolve<Stored>(
-        {TileGrid(x), x.raw<Stored>(), w.dim(2), w.raw<float>(), false, y.raw<Stored>(), w.dim(3)});
+    const Convolution<Stored> conv = forward_of<Stored>(x, w, y);
+    convolve(conv, chunks_of(conv.grid, 1), StoreOnly<Stored>{conv.y});
   });
 }
 
 void winograd_backward_data(const Tensor& dy, const Tensor& w, const Tensor& dx) {
   with_stored_type(dx.dtype(), [&](auto zero) {
     using Stored = decltype(zero);
-    convolve<Stored>({TileGrid(dx), dy.raw<Stored>(), w.dim(3), w.raw<float>(), true,
-                      dx.raw<Stored>(), w.dim(2)});
+    const Convolution<Stored> conv = data_gradient_of<Stored>(dy, w, dx);
+    convolve(conv, chunks_of(conv.grid, 1), StoreOnly<Stored>{conv.y});
+  });
+}
+
+void winograd_forward_statistics(const Tensor& x, const Tensor& w, const Tensor& y,
+                                 const Tensor& mean, const Tensor& var) {
+  with_stored_type(x.dtype(), [&](auto zero) {
+    using Stored = decltype(zero);
+    const Convolution<Stored> conv = forward_of<Stored>(x, w, y);
+    const TileChunks chunks = chunks_of(conv.grid, mean.dim(0));
+    const int64_t C = conv.OC, partial = kStatisticsSums * C;
+    float* const partials = scratch_of<float>(kSumsSlot, chunks.count() * partial);
+    convolve(conv, chunks, StoreWithStatistics<Stored>{conv.y, partials, C});
+    chunks.for_each_group([&](int64_t g, int64_t first, int64_t count, const auto& pixels_of) {
+      combine_statistics(partials + first * partial, count, C, pixels_of, mean.raw<float>() + g * C,
+                         var.raw<float>() + g * C);
+    });
+  });
+}
+
+void winograd_backward_data_sums(const Tensor& dy, const Tensor& w, const Tensor& h,
+                                 const Tensor& x, const Tensor& mean, const Tensor& dz,
+                                 const Tensor& sums) {
+  with_stored_type(dz.dtype(), [&](auto zero) {
+    using Stored = decltype(zero);
+    const Convolution<Stored> conv = data_gradient_of<Stored>(dy, w, dz);
+    const TileChunks chunks = chunks_of(conv.grid, mean.dim(0));
+    const int64_t C = conv.OC, partial = kGradientSums * C;
+    float* const partials = scratch_of<float>(kSumsSlot, chunks.count() * partial);
+    convolve(conv, chunks,
+             StoreWithGradientSums<Stored>{conv.y, partials, C, h.raw<Stored>(), x.raw<Stored>(),
+                                           mean.raw<float>()});
+    chunks.for_each_group([&](int64_t g, int64_t first, int64_t count, const auto&) {
+      combine_gradient_sums(partials + first * partial, count, C, sums.raw<float>() + g * partial);
+    });
   });
 }
 

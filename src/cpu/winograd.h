@@ -9,6 +9,7 @@
 // direct convolution's multiplications.
 //   winograd_transforms.h   Bᵀ, G, Aᵀ and their adjoints, on vectors of channels
 //   winograd_tiles.h        tiles and patches of a batch of images, and Bᵀ x B
+//   winograd_outputs.h      Aᵀ M A, and what a batch norm needs of it
 //   winograd.cpp            y and dx
 //   winograd_weight.cpp     dw
 #pragma once
@@ -34,6 +35,12 @@ MOCO_ALWAYS_INLINE bool winograd_pays(const Tensor& x, const Tensor& w, Conv2dCo
 // Require: winograd_pays.
 void winograd_forward(const Tensor& x, const Tensor& w, const Tensor& y);
 void winograd_backward_data(const Tensor& dy, const Tensor& w, const Tensor& dx);
+// Backend::conv2d_forward_statistics and conv2d_backward_data_sums.
+void winograd_forward_statistics(const Tensor& x, const Tensor& w, const Tensor& y,
+                                 const Tensor& mean, const Tensor& var);
+void winograd_backward_data_sums(const Tensor& dy, const Tensor& w, const Tensor& h,
+                                 const Tensor& x, const Tensor& mean, const Tensor& dz,
+                                 const Tensor& sums);
 void winograd_backward_weight(const Tensor& x, const Tensor& dy, const Tensor& dw);
 
 }  // namespace mocograd::MOCO_ISA

@@ -40,6 +40,15 @@ struct TileGrid {
     return {tile / (rows * columns), tile / columns % rows * kTile, tile % columns * kTile};
   }
   MOCO_ALWAYS_INLINE int64_t pixel(const Place& p) const { return (p.image * H + p.h) * W + p.w; }
+  // How many pixels of the images tiles [begin, end) have.
+  MOCO_ALWAYS_INLINE int64_t pixels(int64_t begin, int64_t end) const {
+    int64_t sum = 0;
+    for (int64_t tile = begin; tile < end; ++tile) {
+      const Place p = place(tile);
+      sum += smaller(kTile, H - p.h) * smaller(kTile, W - p.w);
+    }
+    return sum;
+  }
   // Whether all of the tile's pixels are in the image.
   MOCO_ALWAYS_INLINE bool whole(const Place& p) const {
     return p.h + kTile <= H && p.w + kTile <= W;

@@ -1,0 +1,215 @@
+// The last step of Winograd's convolution, y = Aᵀ M A tile by tile, and what is summed over y while it
+// is in registers: the statistics of a forward pass, the gradient sums of a data gradient
+// (batch_sums.h).
+//
+// A chunk of these sums is what a block of tiles and a group of the batch have in common. Blocks b and
+// groups g both rise along the tiles, so b + g is a number of its own for each chunk, and those of one
+// group follow each other.
+#pragma once
+
+#include "cpu/batch_sums.h"
+#include "cpu/winograd_tiles.h"
+
+namespace mocograd::MOCO_ISA {
+
+// Tiles cut into blocks as even as can be, of at most `most`.
+struct TileBlocks {
+  int64_t tiles, count;
+
+  MOCO_ALWAYS_INLINE TileBlocks(int64_t tiles, int64_t most)
+      : tiles(tiles), count(ceil_div(tiles, most)) {}
+  MOCO_ALWAYS_INLINE int64_t begin(int64_t block) const { return tiles * block / count; }
+};
+
+// A tile's numbers of one vector of channels: where they are in y, and which sums they belong to.
+struct TileOutput {
+  int64_t at;       // of the tile's first pixel, in y
+  int64_t channel;  // the vector's first
+  int64_t group, chunk;
+  bool first;  // of the chunk
+};
+
+// An epilogue makes sums of each TileOutput: store() is given every pixel's vector; `corner`: pixel (0, 0)
+
+// Stores alone.
+template <class Stored>
+struct StoreOnly {
+  static constexpr int kSums = 0;
+  Stored* y;
+
+  struct Sums {
+    Stored* y;
+    MOCO_ALWAYS_INLINE Sums(const StoreOnly& epilogue, const TileOutput& tile)
+        : y(epilogue.y + tile.at) {}
+    MOCO_ALWAYS_INLINE void store(int64_t offset, Vector value, [[maybe_unused]] bool corner) {
+      MOCO_ISA::store(y + offset, value);
+    }
+    MOCO_ALWAYS_INLINE void leave() const {}
+  };
+};
+
+// partials[chunk] = [m, Σ(y − m), Σ(y − m)²], C of each;  m: y in the chunk's first pixel
+template <class Stored>
+struct StoreWithStatistics {
+  static constexpr int kSums = kStatisticsSums;
+  Stored* y;
+  float* partials;
+  int64_t C;
+
+  struct Sums {
+    Stored* y;
+    float* partial;
+    int64_t C;
+    Vector origin, sum, squares;
+    bool first;
+
+    MOCO_ALWAYS_INLINE Sums(const StoreWithStatistics& epilogue, const TileOutput& tile)
+        : y(epilogue.y + tile.at),
+          partial(epilogue.partials + tile.chunk * kSums * epilogue.C + tile.channel),
+          C(epilogue.C),
+          first(tile.first) {
+      origin = load(partial);
+      sum = first ? Vector{} : load(partial + C);
+      squares = first ? Vector{} : load(partial + 2 * C);
+    }
+    MOCO_ALWAYS_INLINE void store(int64_t offset, Vector value, [[maybe_unused]] bool corner) {
+      MOCO_ISA::store(y + offset, value);
+      const Vector stored = load(y + offset);
+      if (corner && first) origin = stored;
+      const Vector deviation = stored - origin;
+      sum += deviation;
+      squares += deviation * deviation;
+    }
+    MOCO_ALWAYS_INLINE void leave() const {
+      MOCO_ISA::store(partial, origin);
+      MOCO_ISA::store(partial + C, sum);
+      MOCO_ISA::store(partial + 2 * C, squares);
+    }
+  };
+};
+
+// y = dz = dh·[h > 0];  partials[chunk] = [Σdz, Σdz·(x − mean_g)], C of each
+template <class Stored>
+struct StoreWithGradientSums {
+  static constexpr int kSums = kGradientSums;
+  Stored* y;
+  float* partials;
+  int64_t C;
+  const Stored *h, *x;
+  const float* mean;
+
+  struct Sums {
+    Stored* y;
+    const Stored *h, *x;
+    float* partial;
+    int64_t C;
+    Vector mean, sum, sum_x;
+
+    MOCO_ALWAYS_INLINE Sums(const StoreWithGradientSums& epilogue, const TileOutput& tile)
+        : y(epilogue.y + tile.at),
+          h(epilogue.h + tile.at),
+          x(epilogue.x + tile.at),
+          partial(epilogue.partials + tile.chunk * kSums * epilogue.C + tile.channel),
+          C(epilogue.C),
+          mean(load(epilogue.mean + tile.group * C + tile.channel)) {
+      sum = tile.first ? Vector{} : load(partial);
+      sum_x = tile.first ? Vector{} : load(partial + C);
+    }
+    MOCO_ALWAYS_INLINE void store(int64_t offset, Vector value, [[maybe_unused]] bool corner) {
+      MOCO_ISA::store(y + offset, load(h + offset) > Vector{} ? value : Vector{});
+      const Vector dz = load(y + offset);
+      sum += dz;
+      sum_x += dz * (load(x + offset) - mean);
+    }
+    MOCO_ALWAYS_INLINE void leave() const {
+      MOCO_ISA::store(partial, sum);
+      MOCO_ISA::store(partial + C, sum_x);
+    }
+  };
+};
+
+// Aᵀ m A of one tile and vector of channels: element e at m + e·stride; pixel (i, j) goes to offset
+// i·row_stride + j·OC where it is among the `rows` and `columns` of the image; `whole`: all are.
+template <bool whole, class Epilogue>
+[[gnu::noinline]] void output_tile(const float* m, int64_t stride, const Epilogue& epilogue,
+                                   const TileOutput& tile, int64_t row_stride, int64_t OC,
+                                   int64_t rows, int64_t columns) {
+  Vector half[kTile][kPatch];
+#pragma GCC unroll 6
+  for (int j = 0; j < kPatch; ++j) {
+    Vector e[kPatch], column[kTile];
+#pragma GCC unroll 6
+    for (int i = 0; i < kPatch; ++i) e[i] = load(m + (i * kPatch + j) * stride);
+    output_transform(e, column);
+#pragma GCC unroll 4
+    for (int i = 0; i < kTile; ++i) half[i][j] = column[i];
+  }
+  typename Epilogue::Sums sums(epilogue, tile);
+#pragma GCC unroll 4
+  for (int i = 0; i < kTile; ++i) {
+    Vector row[kTile];
+    output_transform(half[i], row);
+#pragma GCC unroll 4
+    for (int j = 0; j < kTile; ++j) {
+      if (whole || (i < rows && j < columns))
+        sums.store(i * row_stride + j * OC, row[j], i == 0 && j == 0);
+    }
+  }
+  sums.leave();
+}
+
+// The blocks and groups of a convolution's tiles.
+struct TileChunks {
+  TileGrid grid;
+  TileBlocks blocks;
+  int64_t group_tiles;
+
+  MOCO_ALWAYS_INLINE TileChunks(const TileGrid& grid, const TileBlocks& blocks, int64_t groups)
+      : grid(grid), blocks(blocks), group_tiles(grid.count / groups) {}
+
+  MOCO_ALWAYS_INLINE int64_t groups() const { return grid.count / group_tiles; }
+  MOCO_ALWAYS_INLINE int64_t count() const { return blocks.count + groups(); }
+  // The block that tile is in.
+  MOCO_ALWAYS_INLINE int64_t block_of(int64_t tile) const {
+    int64_t block = tile * blocks.count / blocks.tiles;
+    while (blocks.begin(block) > tile) --block;
+    while (blocks.begin(block + 1) <= tile) ++block;
+    return block;
+  }
+  // f(first chunk, chunks, pixels_of) for each group; pixels_of(k): of its chunk k.
+  template <class F>
+  MOCO_ALWAYS_INLINE void for_each_group(const F& f) const {
+    for (int64_t g = 0; g < groups(); ++g) {
+      const int64_t begin = g * group_tiles, end = begin + group_tiles;
+      const int64_t first = block_of(begin), last = block_of(end - 1);
+      f(g, first + g, last - first + 1, [=, this](int64_t k) {
+        return grid.pixels(larger(begin, blocks.begin(first + k)),
+                           smaller(end, blocks.begin(first + k + 1)));
+      });
+    }
+  }
+};
+
+// y of one block and `width` channels from `channel` on, from its M: [element][tile][width].
+template <class Epilogue>
+void transform_outputs(const TileChunks& chunks, int64_t block, const Epilogue& epilogue,
+                       int64_t OC, int64_t channel, int64_t width, const float* m, int64_t stride) {
+  const TileGrid& grid = chunks.grid;
+  const int64_t begin = chunks.blocks.begin(block), end = chunks.blocks.begin(block + 1);
+  for (int64_t tile = begin; tile < end; ++tile) {
+    const TileGrid::Place place = grid.place(tile);
+    const int64_t group = tile / chunks.group_tiles, at = grid.pixel(place) * OC + channel;
+    const bool first = tile == begin || tile % chunks.group_tiles == 0;
+    for (int64_t j = 0; j < width; j += kGroup, m += kGroup) {
+      const TileOutput output{at + j, channel + j, group, block + group, first};
+      if (grid.whole(place)) {
+        output_tile<true>(m, stride, epilogue, output, grid.W * OC, OC, kTile, kTile);
+      } else {
+        output_tile<false>(m, stride, epilogue, output, grid.W * OC, OC, grid.H - place.h,
+                           grid.W - place.w);
+      }
+    }
+  }
+}
+
+}  // namespace mocograd::MOCO_ISA
