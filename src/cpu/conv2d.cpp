@@ -23,6 +23,8 @@ namespace mocograd::MOCO_ISA {
 namespace {
 
 constexpr int64_t kBlockBytes = 192 << 10;  // input with its border; leaves L2 room for the panel
+constexpr int64_t kBlockPixels =
+    64;  // or that many of output, so that a panel serves several tiles
 enum ScratchSlot { kPanelSlot, kInputSlot, kPointerSlot, kOutputPointerSlot };
 
 // Output pixel (i, j) of an image reads KH rows of x from top + i·stride on, and KW columns from
@@ -58,7 +60,10 @@ struct Blocks {
     const int64_t row_bytes =
         larger(1, in.input_columns() * in.C) * static_cast<int64_t>(sizeof(Arithmetic<Stored>));
     const int64_t image_bytes = larger(1, in.input_rows(in.OH)) * row_bytes;
-    images = larger(1, smaller(N, kBlockBytes / image_bytes));
+    const int64_t wanted =
+        larger(kBlockBytes / image_bytes, kBlockPixels / larger(1, in.OH * in.OW));
+    for (images = 1; 2 * images <= smaller(wanted, N);)
+      images *= 2;  // so that threads have as much to do
     bands = images > 1 ? 1 : smaller(OH, ceil_div(image_bytes, kBlockBytes));
     rows = ceil_div(OH, bands);
     bands = ceil_div(OH, rows);

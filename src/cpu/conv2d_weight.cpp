@@ -21,6 +21,14 @@
 namespace mocograd::MOCO_ISA {
 namespace {
 
+#if defined(__AVX512F__)
+constexpr int kOuterRows = 12;  // of dw in a tile, by two vectors of columns
+#elif defined(__AVX2__)
+constexpr int kOuterRows = 6;
+#else
+constexpr int kOuterRows = 4;
+#endif
+constexpr int kTailRows = 4;  // what is left of the rows goes in tiles of four
 constexpr int64_t kBlockRows = 576, kBlockColumns = 128;  // a task's weights at most
 constexpr int64_t kChunkPixels = 128;  // so that a panel of dy stays in L1, the patches in L2
 constexpr int64_t kMinTasks = 12;
@@ -130,7 +138,7 @@ void copy_columns(const WeightGradient<Stored>& job, const Stored* image, int64_
 template <class Stored, class T = Arithmetic<Stored>>
 const T* copy_patches(const WeightGradient<Stored>& job, const PatchLayout<T>& layout,
                       const Share& share, const Chunk& chunk) {
-  const int64_t numel = (chunk.end - chunk.begin) * layout.row_stride + 2 * kTileRows;
+  const int64_t numel = (chunk.end - chunk.begin) * layout.row_stride + 2 * kOuterRows;
   T* const patches = scratch_of<T>(kPatchSlot, numel);
   T* target = patches;
   for (int64_t row = chunk.begin; row < chunk.end; ++row, target += layout.row_stride) {
@@ -216,8 +224,8 @@ MOCO_ALWAYS_INLINE void outer_any_tile(const TilePixels<T>& of, T* dw, int64_t l
 
 template <class T, int NV, Store mode>
 void outer_rows(TilePixels<T> of, int64_t rows, T* dw, int64_t ldw, int64_t columns) {
-  for (; rows >= kTileRows; rows -= kTileRows, of.x += kTileRows, dw += kTileRows * ldw)
-    outer_any_tile<T, kTileRows, NV, mode>(of, dw, ldw, kTileRows, columns);
+  for (; rows >= kOuterRows; rows -= kOuterRows, of.x += kOuterRows, dw += kOuterRows * ldw)
+    outer_any_tile<T, kOuterRows, NV, mode>(of, dw, ldw, kOuterRows, columns);
   for (; rows > 0; rows -= kTailRows, of.x += kTailRows, dw += kTailRows * ldw)
     outer_any_tile<T, kTailRows, NV, mode>(of, dw, ldw, smaller(kTailRows, rows), columns);
 }
@@ -273,7 +281,7 @@ template <class Stored, class T = Arithmetic<Stored>>
 void backward_weight(const WeightGradient<Stored>& job, T* dw) {
   const int64_t numel = job.rows() * job.OC;
   const int64_t even_rows = ceil_div(job.rows(), ceil_div(job.rows(), kBlockRows));
-  const int64_t block_rows = ceil_div(even_rows, kTileRows) * kTileRows;
+  const int64_t block_rows = ceil_div(even_rows, kOuterRows) * kOuterRows;
   const int64_t column_blocks = ceil_div(job.OC, kBlockColumns);
   const int64_t blocks = ceil_div(job.rows(), block_rows) * column_blocks;
   const int64_t chunk_rows = larger(1, kChunkPixels / larger(1, job.OW));

@@ -10,10 +10,10 @@
 // so that it is read in order. Each number of C is summed in one accumulator, in the order of r and
 // k, whatever its tile.
 //
-// Why this shape: each k costs NV loads of B, and one multiply-add for each accumulator, whose
-// factor a_i[k] the instruction itself broadcasts from memory. Twelve rows and two vectors fill 24
-// of the 32 AVX-512 registers, which hides the latency of the adder and leaves its throughput as
-// the limit.
+// Why this shape: each k costs NV loads of B, MR broadcasts of a_i[k] and MR·NV multiply-adds, which
+// should be the limit. Ten rows and two vectors keep 20 sums in flight, enough to hide the latency of
+// the adder, and leave an address register for each row of A: with twelve rows two of these were in
+// memory, and a tile whose operands lay in L1 came to 83 % of the peak in place of 93 %.
 #pragma once
 
 #include "cpu/packed_panels.h"
@@ -21,7 +21,7 @@
 namespace mocograd::MOCO_ISA {
 
 #if defined(__AVX512F__)
-constexpr int kTileRows = 12;
+constexpr int kTileRows = 10;
 #elif defined(__AVX2__)
 constexpr int kTileRows = 6;
 #else
@@ -127,24 +127,28 @@ template <class T, int MR, int NV, class Stored>
                                 });
 }
 
+// A tile of so many rows as are known only now, 1 <= height <= MR.
 template <class T, int MR, int NV, class Stored>
-MOCO_ALWAYS_INLINE void multiply_any_tile(const TileRows<T, Stored>& rows, const T* panel,
-                                          int64_t column, int64_t columns) {
+MOCO_ALWAYS_INLINE void multiply_any_tile(const TileRows<T, Stored>& rows, int64_t height,
+                                          const T* panel, int64_t column, int64_t columns) {
+  if constexpr (MR > 1) {
+    if (height < MR) return multiply_any_tile<T, MR - 1, NV>(rows, height, panel, column, columns);
+  }
   if (columns == NV * kLanes<T>) return multiply_tile<T, MR, NV>(rows, panel, column);
   multiply_edge_tile<T, MR, NV>(rows, panel, column, columns);
 }
 
-// All tiles of `count` rows with one panel of NV vectors.
+// All tiles of `count` rows with one panel of NV vectors: as even as can be.
 template <class T, int NV, class Stored>
 MOCO_ALWAYS_INLINE void multiply_rows(TileRows<T, Stored> rows, int64_t count, const T* panel,
                                       int64_t column, int64_t columns) {
-  for (; count >= kTileRows; count -= kTileRows, rows.a += kTileRows, rows.c += kTileRows)
-    multiply_any_tile<T, kTileRows, NV>(rows, panel, column, columns);
-  for (; kTileRows > kTailRows && count >= kTailRows;
-       count -= kTailRows, rows.a += kTailRows, rows.c += kTailRows)
-    multiply_any_tile<T, kTailRows, NV>(rows, panel, column, columns);
-  for (; count > 0; --count, ++rows.a, ++rows.c)
-    multiply_any_tile<T, 1, NV>(rows, panel, column, columns);
+  const int64_t tiles = ceil_div(count, kTileRows);
+  for (int64_t tile = 0; tile < tiles; ++tile) {
+    const int64_t height = count * (tile + 1) / tiles - count * tile / tiles;
+    multiply_any_tile<T, kTileRows, NV>(rows, height, panel, column, columns);
+    rows.a += height;
+    rows.c += height;
+  }
 }
 
 // `count` rows with one panel.
