@@ -6,15 +6,18 @@
 namespace mocograd {
 namespace {
 
-constexpr Conv2dConfig kConfig{.stride = 1, .padding = 1};
-
 struct Case {
-  int64_t N, H, W, C, OC;
+  int64_t N, H, W, C, OC, stride = 1;
 
+  Conv2dConfig config() const { return {.stride = stride, .padding = 1}; }
   std::string to_string() const {
-    return "x " + Shape{N, H, W, C}.to_string() + ", OC " + std::to_string(OC);
+    return "x " + x().to_string() + ", OC " + std::to_string(OC) + ", stride " +
+           std::to_string(stride);
   }
-  int64_t tiles() const { return N * ((H + 3) / 4) * ((W + 3) / 4); }
+  Shape x() const { return {N, H, W, C}; }
+  Shape w() const { return {3, 3, C, OC}; }
+  Shape y() const { return {N, (H - 1) / stride + 1, (W - 1) / stride + 1, OC}; }
+  int64_t tiles() const { return N * ((y()[1] + 3) / 4) * ((y()[2] + 3) / 4); }
 };
 
 // Errors of one pass: the largest over the largest result, and the ratio of the root mean squares,
@@ -59,15 +62,16 @@ class WinogradTest : public KernelTest {
   }
 
   // y, dx, dw, written to memory that held NaN, from x and dy that lie between NaN.
-  std::vector<Tensor> passes(const Tensor& x, const Tensor& w, const Tensor& dy) const {
+  std::vector<Tensor> passes(const Case& s, const Tensor& x, const Tensor& w,
+                             const Tensor& dy) const {
     const Tensor x_inside = between_nan(x), dy_inside = between_nan(dy);
     Tensor y_wide, dx_wide;
     const Tensor y = between_nan(dy.shape(), x.dtype(), y_wide);
     const Tensor dx = between_nan(x.shape(), x.dtype(), dx_wide);
     const Tensor dw = poisoned(w.shape(), x.dtype());
-    kernels().conv2d_forward(x_inside, w, kConfig, y);
-    kernels().conv2d_backward_data(dy_inside, w, kConfig, dx);
-    kernels().conv2d_backward_weight(x_inside, dy_inside, kConfig, dw);
+    kernels().conv2d_forward(x_inside, w, s.config(), y);
+    kernels().conv2d_backward_data(dy_inside, w, s.config(), dx);
+    kernels().conv2d_backward_weight(x_inside, dy_inside, s.config(), dw);
     expect_nan_around(y_wide, "y");
     expect_nan_around(dx_wide, "dx");
     return {y, dx, dw};
@@ -85,11 +89,10 @@ class WinogradTest : public KernelTest {
   }
 
   void check(const Case& s) {
-    const Tensor x = uniform({s.N, s.H, s.W, s.C}, 1), w = uniform({3, 3, s.C, s.OC}, 2);
-    const Tensor dy = uniform({s.N, s.H, s.W, s.OC}, 3);
-    const std::vector<Tensor> actual = run([&] { return passes(x, w, dy); });
+    const Tensor x = uniform(s.x(), 1), w = uniform(s.w(), 2), dy = uniform(s.y(), 3);
+    const std::vector<Tensor> actual = run([&] { return passes(s, x, w, dy); });
     const std::vector<Tensor> expected =
-        passes(x.to(DType::f64), w.to(DType::f64), dy.to(DType::f64));
+        passes(s, x.to(DType::f64), w.to(DType::f64), dy.to(DType::f64));
     expect_close(actual[0], expected[0], s.C, "y of " + s.to_string());
     expect_close(actual[1], expected[1], s.OC, "dx of " + s.to_string());
     expect_close(actual[2], expected[2], s.tiles(), "dw of " + s.to_string());
@@ -97,11 +100,10 @@ class WinogradTest : public KernelTest {
 
   // Whether the rule takes Winograd: the results differ from the direct ones in some bit.
   bool differs_from_direct(const Case& s) {
-    const Tensor x = uniform({s.N, s.H, s.W, s.C}, 1), w = uniform({3, 3, s.C, s.OC}, 2);
-    const Tensor dy = uniform({s.N, s.H, s.W, s.OC}, 3);
-    const std::vector<Tensor> automatic = passes(x, w, dy);
+    const Tensor x = uniform(s.x(), 1), w = uniform(s.w(), 2), dy = uniform(s.y(), 3);
+    const std::vector<Tensor> automatic = passes(s, x, w, dy);
     set_conv_algorithm(ConvAlgorithm::direct);
-    const std::vector<Tensor> direct = passes(x, w, dy);
+    const std::vector<Tensor> direct = passes(s, x, w, dy);
     set_conv_algorithm(ConvAlgorithm::automatic);
     int different = 0;
     for (size_t i = 0; i < direct.size(); ++i)
@@ -152,6 +154,27 @@ TEST_P(WinogradTest, LayersOfTheNetworks) {
   check({4, 4, 4, 512, 512});
 }
 
+TEST_P(WinogradTest, StrideTwoOnImagesAroundTheTiles) {
+  for (int64_t H : {5, 6, 7, 8, 9, 14, 15, 16, 17})
+    for (int64_t W : {6, 7, 8, 9, 15, 16, 23}) check({12, H, W, 16, 16, 2});
+}
+
+TEST_P(WinogradTest, StrideTwoOnChannelsAndBlocks) {
+  for (int64_t C : {16, 32, 48})
+    for (int64_t OC : {16, 32, 80}) check({3, 8, 15, C, OC, 2});
+  check({2, 8, 8, 144, 272, 2});
+  check({2, 8, 8, 272, 144, 2});
+  for (int64_t N : {4, 13, 14, 15, 29, 57}) check({N, 8, 8, 16, 16, 2});
+  check({23, 28, 27, 16, 16, 2});
+}
+
+TEST_P(WinogradTest, StrideTwoLayersOfTheNetworks) {
+  check({2, 32, 32, 16, 32, 2});
+  check({2, 32, 32, 64, 128, 2});
+  check({2, 16, 16, 128, 256, 2});
+  check({4, 8, 8, 256, 512, 2});
+}
+
 TEST_P(WinogradTest, FollowsTheRule) {
   EXPECT_TRUE(differs_from_direct({4, 4, 4, 16, 16}));
   EXPECT_TRUE(differs_from_direct({1, 32, 32, 64, 64}));
@@ -165,9 +188,10 @@ TEST_P(WinogradTest, FollowsTheRule) {
 TEST_P(WinogradTest, DoublesAreDirect) {
   const Tensor x = uniform({4, 8, 8, 16}, 1).to(DType::f64);
   const Tensor w = uniform({3, 3, 16, 16}, 2).to(DType::f64);
-  const std::vector<Tensor> automatic = passes(x, w, x);
+  const Case s{4, 8, 8, 16, 16};
+  const std::vector<Tensor> automatic = passes(s, x, w, x);
   set_conv_algorithm(ConvAlgorithm::direct);
-  const std::vector<Tensor> direct = passes(x, w, x);
+  const std::vector<Tensor> direct = passes(s, x, w, x);
   for (size_t i = 0; i < direct.size(); ++i)
     expect_exactly(automatic[i], direct[i].to_vector(), "");
 }

@@ -218,20 +218,21 @@ void backward_data(const Tensor& dy, const Tensor& w, Conv2dConfig config, const
 
 void CpuBackend::conv2d_forward(const Tensor& x, const Tensor& w, Conv2dConfig config,
                                 const Tensor& y) {
-  if (winograd_pays(x, w, config)) return winograd_forward(x, w, y);
+  if (winograd_pays(x, w, config)) return winograd_forward(x, w, config.stride, y);
   with_activation_type(x.dtype(), [&](auto zero) { forward<decltype(zero)>(x, w, config, y); });
 }
 
 void CpuBackend::conv2d_backward_data(const Tensor& dy, const Tensor& w, Conv2dConfig config,
                                       const Tensor& dx) {
-  if (winograd_pays(dx, w, config)) return winograd_backward_data(dy, w, dx);
+  if (winograd_pays(dx, w, config)) return winograd_backward_data(dy, w, config.stride, dx);
   with_activation_type(dy.dtype(),
                        [&](auto zero) { backward_data<decltype(zero)>(dy, w, config, dx); });
 }
 
 void CpuBackend::conv2d_forward_statistics(const Tensor& x, const Tensor& w, Conv2dConfig config,
                                            const Tensor& y, const Tensor& mean, const Tensor& var) {
-  if (winograd_pays(x, w, config)) return winograd_forward_statistics(x, w, y, mean, var);
+  if (winograd_pays(x, w, config))
+    return winograd_forward_statistics(x, w, config.stride, y, mean, var);
   conv2d_forward(x, w, config, y);
   take_statistics(y, mean, var);
 }
@@ -239,7 +240,8 @@ void CpuBackend::conv2d_forward_statistics(const Tensor& x, const Tensor& w, Con
 void CpuBackend::conv2d_backward_data_sums(const Tensor& dy, const Tensor& w, Conv2dConfig config,
                                            const Tensor& h, const Tensor& x, const Tensor& mean,
                                            const Tensor& dz, const Tensor& sums) {
-  if (winograd_pays(dz, w, config)) return winograd_backward_data_sums(dy, w, h, x, mean, dz, sums);
+  if (winograd_pays(dz, w, config))
+    return winograd_backward_data_sums(dy, w, config.stride, h, x, mean, dz, sums);
   conv2d_backward_data(dy, w, config, dz);
   relu_backward(h, dz, dz);
   take_gradient_sums(dz, x, mean, sums);

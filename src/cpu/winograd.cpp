@@ -1,8 +1,8 @@
 // Forward and data gradient of winograd.h.
 //
-//   V = Bᵀ x B    36 × [tiles, C]           transformed patches
-//   U = G w Gᵀ    36 × [C, OC]              transformed weights
-//   M = V U       36 × [tiles, OC]          36 matrix products
+//   V = Bᵀ x B    kElements² × [tiles, C]      transformed patches
+//   U = G w Gᵀ    36 × [C, OC]                 transformed weights
+//   M = V U       kElements² × [tiles, OC]     as many matrix products
 //   y = Aᵀ M A    tile by tile
 //
 // Blocks of tiles outermost, where there are many tiles: U is made once; then for each block of
@@ -26,15 +26,16 @@ constexpr int kRows = 6;
 #else
 constexpr int kRows = 4;
 #endif
-constexpr int64_t kBlockTiles = 28 / kRows * kRows;
+template <class F>  // so many that V of 128 channels is some 512 KiB, but whole strips
+constexpr int64_t kBlockTiles = 1134 / kProducts<F> / kRows* kRows;
 constexpr int64_t kPieceChannels = 128;
 constexpr int64_t kRowsAhead = 8;  // of weights that are prefetched
 
 enum ScratchSlot { kSharedSlot, kPatchSlot, kWeightSlot, kProductSlot, kZeroSlot, kSumsSlot };
 
-template <class Stored>  // of x and y
+template <class F, class Stored>  // Stored: of x and y
 struct Convolution {
-  TileGrid grid;
+  TileGrid<F> grid;
   const Stored* x;
   int64_t C;
   const float* w;
@@ -68,30 +69,31 @@ struct Convolution {
 }
 
 // G w Gᵀ of one vector of output channels: tap t at w + t·tap_stride, element e to u + e·stride.
+template <class F>
 MOCO_ALWAYS_INLINE void transform_taps(const float* w, int64_t tap_stride, float* u,
                                        int64_t stride) {
-  Vector half[3][kPatch];
+  Vector half[3][kWeights];
 #pragma GCC unroll 3
   for (int i = 0; i < 3; ++i) {
     Vector row[3];
 #pragma GCC unroll 3
     for (int j = 0; j < 3; ++j) row[j] = load(w + (i * 3 + j) * tap_stride);
-    weight_transform(row, half[i]);
+    F::weight(row, half[i]);
   }
 #pragma GCC unroll 6
-  for (int j = 0; j < kPatch; ++j) {
+  for (int j = 0; j < kWeights; ++j) {
     const Vector column[3] = {half[0][j], half[1][j], half[2][j]};
-    Vector e[kPatch];
-    weight_transform(column, e);
+    Vector e[kWeights];
+    F::weight(column, e);
 #pragma GCC unroll 6
-    for (int i = 0; i < kPatch; ++i) store(u + (i * kPatch + j) * stride, e[i]);
+    for (int i = 0; i < kWeights; ++i) store(u + (i * kWeights + j) * stride, e[i]);
   }
 }
 
 // U of input channels [begin, end) and one panel: [element][c][width].
-template <class Stored>
-void transform_weights(const Convolution<Stored>& conv, int64_t panel, int64_t begin, int64_t end,
-                       float* u) {
+template <class F, class Stored>
+void transform_weights(const Convolution<F, Stored>& conv, int64_t panel, int64_t begin,
+                       int64_t end, float* u) {
   const int64_t width = conv.width(panel), stride = element_stride((end - begin) * width);
   const int64_t tap_stride = conv.C * conv.OC;
   alignas(64) float flipped[9 * kGroup * kGroup];
@@ -102,7 +104,7 @@ void transform_weights(const Convolution<Stored>& conv, int64_t panel, int64_t b
       if (conv.flipped) {
         flip_taps(conv.w + oc * conv.C + c0, tap_stride, conv.C, flipped);
         for (int c = 0; c < kGroup; ++c)
-          transform_taps(flipped + c * kGroup, kGroup * kGroup, target + c * width, stride);
+          transform_taps<F>(flipped + c * kGroup, kGroup * kGroup, target + c * width, stride);
         continue;
       }
       const float* w = conv.w + c0 * conv.OC + oc;
@@ -110,7 +112,7 @@ void transform_weights(const Convolution<Stored>& conv, int64_t panel, int64_t b
         // Into L2 only: the rows of all taps may belong to the same few sets of L1.
         for (int t = 0; t < 9; ++t)
           __builtin_prefetch(w + t * tap_stride + kRowsAhead * conv.OC, 0, 2);
-        transform_taps(w, tap_stride, target + c * width, stride);
+        transform_taps<F>(w, tap_stride, target + c * width, stride);
       }
     }
   }
@@ -162,6 +164,7 @@ MOCO_ALWAYS_INLINE void product_of(int64_t tiles, const float* v, int64_t groups
 
 // V of a block of tiles, cut into strips as even as can be, of at most kRows, for product_tile:
 // [element][strip][group of C channels][tile][channel].
+template <class F>
 struct StripedPatches {
   int64_t tiles, C, strips, stride;
   float* v;
@@ -171,35 +174,35 @@ struct StripedPatches {
         C(C),
         strips(ceil_div(tiles, kRows)),
         stride(element_stride(tiles * C)),
-        v(scratch_of<float>(slot, kProducts * stride)) {}
+        v(scratch_of<float>(slot, kProducts<F> * stride)) {}
 
   MOCO_ALWAYS_INLINE int64_t begin(int64_t strip) const { return tiles * strip / strips; }
   MOCO_ALWAYS_INLINE float* at(int64_t strip) const { return v + begin(strip) * C; }
 
   // Makes one strip of a block that begins with tile `first`.
   template <class Stored>
-  MOCO_ALWAYS_INLINE void transform(const Convolution<Stored>& conv, int64_t first,
+  MOCO_ALWAYS_INLINE void transform(const Convolution<F, Stored>& conv, int64_t first,
                                     int64_t strip) const {
     transform_patches(conv.grid, conv.x, C, C / kGroup, first + begin(strip),
-                      first + begin(strip + 1), scratch_zeros<Stored>(kZeroSlot, C), at(strip),
+                      first + begin(strip + 1), scratch_zeros<F, Stored>(kZeroSlot, C), at(strip),
                       stride);
   }
 };
 
 // Fetches a panel of y into the cache during the products, a few lines with each step: writing
 // alone would wait for it. As tiles are numbered along the rows, tiles [begin, end) are, but for
-// the ends of the rows, the pixels [16·begin, 16·end).
-template <class Stored>
+// the ends of the rows, the pixels [kTile²·begin, kTile²·end).
+template <class F, class Stored>
 class Prefetch {
  public:
   MOCO_ALWAYS_INLINE Prefetch() = default;  // of nothing
   // Of each pixel's OC channels the first `width` from y on, which is in pixel 0, in `steps` steps.
   MOCO_ALWAYS_INLINE Prefetch(const Stored* y, int64_t OC, int64_t width, int64_t begin,
                               int64_t end, int64_t steps)
-      : y_(y + kTile * kTile * begin * OC),
+      : y_(y + F::kTile * F::kTile * begin * OC),
         OC_(OC),
         width_(width),
-        pixels_(kTile * kTile * (end - begin)),
+        pixels_(F::kTile * F::kTile * (end - begin)),
         per_step_(ceil_div(pixels_, steps)) {}
 
   MOCO_ALWAYS_INLINE void step() {
@@ -216,25 +219,27 @@ class Prefetch {
 };
 
 // M of all tiles of `patches` and one panel of NV vectors, summed over the channels [c, c + depth);
-// added to what it was unless c is 0. m: [element][tile][NV vectors]. y is fetched meanwhile.
-template <int NV, class Stored>
-void multiply(const StripedPatches& patches, int64_t c, int64_t depth, const float* u, float* m,
-              Prefetch<Stored> y) {
+// added to what it was unless c is 0. u: [weight][c][NV vectors]; m: [element][tile][NV vectors].
+// y is fetched meanwhile.
+template <int NV, class F, class Stored>
+void multiply(const StripedPatches<F>& patches, int64_t c, int64_t depth, const float* u, float* m,
+              Prefetch<F, Stored> y) {
   const int64_t u_stride = element_stride(depth * NV * kGroup);
   const int64_t m_stride = element_stride(patches.tiles * NV * kGroup);
-  for (int e = 0; e < kProducts; ++e, u += u_stride, m += m_stride) {
+  for (int e = 0; e < kProducts<F>; ++e, m += m_stride) {
+    const int weight = F::weight_of(e / F::kElements) * kWeights + F::weight_of(e % F::kElements);
     for (int64_t strip = 0; strip < patches.strips; ++strip) {
       const int64_t begin = patches.begin(strip), tiles = patches.begin(strip + 1) - begin;
       y.step();
       product_of<kRows, NV>(tiles, patches.at(strip) + e * patches.stride + c * tiles,
-                            depth / kGroup, u, m + begin * NV * kGroup, c == 0);
+                            depth / kGroup, u + weight * u_stride, m + begin * NV * kGroup, c == 0);
     }
   }
 }
 
-template <class Stored>
-MOCO_ALWAYS_INLINE void multiply(const StripedPatches& patches, int64_t c, int64_t depth,
-                                 const float* u, int64_t width, float* m, Prefetch<Stored> y) {
+template <class F, class Stored>
+MOCO_ALWAYS_INLINE void multiply(const StripedPatches<F>& patches, int64_t c, int64_t depth,
+                                 const float* u, int64_t width, float* m, Prefetch<F, Stored> y) {
   if (width == kPanel) {
     multiply<2>(patches, c, depth, u, m, y);
   } else {
@@ -244,23 +249,24 @@ MOCO_ALWAYS_INLINE void multiply(const StripedPatches& patches, int64_t c, int64
 
 // ---- the two orders ----------------------------------------------------------------------------
 
-template <class Stored, class Epilogue>
-void blocks_outermost(const Convolution<Stored>& conv, const TileChunks& chunks,
+template <class F, class Stored, class Epilogue>
+void blocks_outermost(const Convolution<F, Stored>& conv, const TileChunks<F>& chunks,
                       const Epilogue& epilogue) {
-  const int64_t panel_numel = kProducts * element_stride(conv.C * kPanel);
+  const int64_t panel_numel = kWeights * kWeights * element_stride(conv.C * kPanel);
   float* u = scratch_of<float>(kSharedSlot, conv.panels() * panel_numel);
   parallel_tasks(conv.panels(), [&](int64_t panel) {
     transform_weights(conv, panel, 0, conv.C, u + panel * panel_numel);
   });
   parallel_tasks(chunks.blocks.count, [&](int64_t block) {
     const int64_t begin = chunks.blocks.begin(block), end = chunks.blocks.begin(block + 1);
-    const StripedPatches patches(kPatchSlot, end - begin, conv.C);
+    const StripedPatches<F> patches(kPatchSlot, end - begin, conv.C);
     for (int64_t strip = 0; strip < patches.strips; ++strip) patches.transform(conv, begin, strip);
-    float* m = scratch_of<float>(kProductSlot, kProducts * element_stride(patches.tiles * kPanel));
+    float* m =
+        scratch_of<float>(kProductSlot, kProducts<F> * element_stride(patches.tiles * kPanel));
     for (int64_t panel = 0; panel < conv.panels(); ++panel) {
       const int64_t width = conv.width(panel);
-      const Prefetch<Stored> y(conv.y + panel * kPanel, conv.OC, width, begin, end,
-                               kProducts * patches.strips);
+      const Prefetch<F, Stored> y(conv.y + panel * kPanel, conv.OC, width, begin, end,
+                                  kProducts<F> * patches.strips);
       multiply(patches, 0, conv.C, u + panel * panel_numel, width, m, y);
       transform_outputs(chunks, block, epilogue, conv.OC, panel * kPanel, width, m,
                         element_stride(patches.tiles * width));
@@ -268,20 +274,21 @@ void blocks_outermost(const Convolution<Stored>& conv, const TileChunks& chunks,
   });
 }
 
-template <class Stored, class Epilogue>
-void panels_outermost(const Convolution<Stored>& conv, const TileChunks& chunks,
+template <class F, class Stored, class Epilogue>
+void panels_outermost(const Convolution<F, Stored>& conv, const TileChunks<F>& chunks,
                       const Epilogue& epilogue) {
   const int64_t tiles = conv.grid.count;
-  const StripedPatches patches(kSharedSlot, tiles, conv.C);
+  const StripedPatches<F> patches(kSharedSlot, tiles, conv.C);
   parallel_tasks(patches.strips, [&](int64_t strip) { patches.transform(conv, 0, strip); });
   parallel_tasks(conv.panels(), [&](int64_t panel) {
     const int64_t width = conv.width(panel);
-    float* u = scratch_of<float>(kWeightSlot, kProducts * element_stride(kPieceChannels * kPanel));
-    float* m = scratch_of<float>(kProductSlot, kProducts * element_stride(tiles * kPanel));
+    float* u = scratch_of<float>(kWeightSlot,
+                                 kWeights * kWeights * element_stride(kPieceChannels * kPanel));
+    float* m = scratch_of<float>(kProductSlot, kProducts<F> * element_stride(tiles * kPanel));
     for (int64_t c = 0; c < conv.C; c += kPieceChannels) {
       const int64_t end = smaller(conv.C, c + kPieceChannels);
       transform_weights(conv, panel, c, end, u);
-      multiply(patches, c, end - c, u, width, m, Prefetch<Stored>());
+      multiply(patches, c, end - c, u, width, m, Prefetch<F, Stored>());
     }
     for (int64_t block = 0; block < chunks.blocks.count; ++block) {
       transform_outputs(chunks, block, epilogue, conv.OC, panel * kPanel, width,
@@ -290,8 +297,9 @@ void panels_outermost(const Convolution<Stored>& conv, const TileChunks& chunks,
   });
 }
 
-template <class Stored, class Epilogue>
-void convolve(const Convolution<Stored>& conv, const TileChunks& chunks, const Epilogue& epilogue) {
+template <class F, class Stored, class Epilogue>
+void convolve(const Convolution<F, Stored>& conv, const TileChunks<F>& chunks,
+              const Epilogue& epilogue) {
   if (conv.grid.count < conv.OC) {
     panels_outermost(conv, chunks, epilogue);
   } else {
@@ -299,70 +307,90 @@ void convolve(const Convolution<Stored>& conv, const TileChunks& chunks, const E
   }
 }
 
-template <class Stored>
-Convolution<Stored> forward_of(const Tensor& x, const Tensor& w, const Tensor& y) {
-  return {TileGrid(x), x.raw<Stored>(), w.dim(2), w.raw<float>(), false, y.raw<Stored>(), w.dim(3)};
-}
-template <class Stored>
-Convolution<Stored> data_gradient_of(const Tensor& dy, const Tensor& w, const Tensor& dx) {
-  return {TileGrid(dx), dy.raw<Stored>(), w.dim(3), w.raw<float>(),
-          true,         dx.raw<Stored>(), w.dim(2)};
+// The convolution of x, C channels, with w: [3, 3, C, OC], or flipped.
+template <class F, class Stored>
+Convolution<F, Stored> convolution(const Tensor& x, const Tensor& w, bool flipped,
+                                   const Tensor& y) {
+  return {TileGrid<F>(x, y), x.raw<Stored>(), x.dim(3), w.raw<float>(),
+          flipped,           y.raw<Stored>(), y.dim(3)};
 }
 
-MOCO_ALWAYS_INLINE TileChunks chunks_of(const TileGrid& grid, int64_t groups) {
-  return {grid, TileBlocks(grid.count, kBlockTiles), groups};
+template <class F, class Stored>
+MOCO_ALWAYS_INLINE TileChunks<F> chunks_of(const Convolution<F, Stored>& conv, int64_t groups) {
+  return {conv.grid, TileBlocks(conv.grid.count, kBlockTiles<F>), groups};
+}
+
+template <class F, class Stored>
+void store_alone(const Convolution<F, Stored>& conv) {
+  convolve(conv, chunks_of(conv, 1), StoreOnly<Stored>{conv.y});
+}
+
+template <class F, class Stored>
+void store_with_statistics(const Convolution<F, Stored>& conv, const Tensor& mean,
+                           const Tensor& var) {
+  const TileChunks<F> chunks = chunks_of(conv, mean.dim(0));
+  const int64_t C = conv.OC, partial = kStatisticsSums * C;
+  float* const partials = scratch_of<float>(kSumsSlot, chunks.count() * partial);
+  convolve(conv, chunks, StoreWithStatistics<Stored>{conv.y, partials, C});
+  chunks.for_each_group([&](int64_t g, int64_t first, int64_t count, const auto& pixels_of) {
+    combine_statistics(partials + first * partial, count, C, pixels_of, mean.raw<float>() + g * C,
+                       var.raw<float>() + g * C);
+  });
+}
+
+template <class F, class Stored>
+void store_with_sums(const Convolution<F, Stored>& conv, const Tensor& h, const Tensor& x,
+                     const Tensor& mean, const Tensor& sums) {
+  const TileChunks<F> chunks = chunks_of(conv, mean.dim(0));
+  const int64_t C = conv.OC, partial = kGradientSums * C;
+  float* const partials = scratch_of<float>(kSumsSlot, chunks.count() * partial);
+  convolve(conv, chunks,
+           StoreWithGradientSums<Stored>{conv.y, partials, C, h.raw<Stored>(), x.raw<Stored>(),
+                                         mean.raw<float>()});
+  chunks.for_each_group([&](int64_t g, int64_t first, int64_t count, const auto&) {
+    combine_gradient_sums(partials + first * partial, count, C, sums.raw<float>() + g * partial);
+  });
+}
+
+// f(convolution) of y, or of dx, as the stride asks.
+template <class Function>
+void forward(const Tensor& x, const Tensor& w, int64_t stride, const Tensor& y, const Function& f) {
+  with_stored_type(x.dtype(), [&](auto zero) {
+    using Stored = decltype(zero);
+    if (stride == 1) return f(convolution<Stride1, Stored>(x, w, false, y));
+    f(convolution<Stride2, Stored>(x, w, false, y));
+  });
+}
+template <class Function>
+void backward_data(const Tensor& dy, const Tensor& w, int64_t stride, const Tensor& dx,
+                   const Function& f) {
+  with_stored_type(dx.dtype(), [&](auto zero) {
+    using Stored = decltype(zero);
+    if (stride == 1) return f(convolution<Stride1, Stored>(dy, w, true, dx));
+    f(convolution<Stride2Data, Stored>(dy, w, true, dx));
+  });
 }
 
 }  // namespace
 
-void winograd_forward(const Tensor& x, const Tensor& w, const Tensor& y) {
-  with_stored_type(x.dtype(), [&](auto zero) {
-    using Stored = decltype(zero);
-    const Convolution<Stored> conv = forward_of<Stored>(x, w, y);
-    convolve(conv, chunks_of(conv.grid, 1), StoreOnly<Stored>{conv.y});
-  });
+void winograd_forward(const Tensor& x, const Tensor& w, int64_t stride, const Tensor& y) {
+  forward(x, w, stride, y, [](const auto& conv) { store_alone(conv); });
 }
 
-void winograd_backward_data(const Tensor& dy, const Tensor& w, const Tensor& dx) {
-  with_stored_type(dx.dtype(), [&](auto zero) {
-    using Stored = decltype(zero);
-    const Convolution<Stored> conv = data_gradient_of<Stored>(dy, w, dx);
-    convolve(conv, chunks_of(conv.grid, 1), StoreOnly<Stored>{conv.y});
-  });
+void winograd_backward_data(const Tensor& dy, const Tensor& w, int64_t stride, const Tensor& dx) {
+  backward_data(dy, w, stride, dx, [](const auto& conv) { store_alone(conv); });
 }
 
-void winograd_forward_statistics(const Tensor& x, const Tensor& w, const Tensor& y,
+void winograd_forward_statistics(const Tensor& x, const Tensor& w, int64_t stride, const Tensor& y,
                                  const Tensor& mean, const Tensor& var) {
-  with_stored_type(x.dtype(), [&](auto zero) {
-    using Stored = decltype(zero);
-    const Convolution<Stored> conv = forward_of<Stored>(x, w, y);
-    const TileChunks chunks = chunks_of(conv.grid, mean.dim(0));
-    const int64_t C = conv.OC, partial = kStatisticsSums * C;
-    float* const partials = scratch_of<float>(kSumsSlot, chunks.count() * partial);
-    convolve(conv, chunks, StoreWithStatistics<Stored>{conv.y, partials, C});
-    chunks.for_each_group([&](int64_t g, int64_t first, int64_t count, const auto& pixels_of) {
-      combine_statistics(partials + first * partial, count, C, pixels_of, mean.raw<float>() + g * C,
-                         var.raw<float>() + g * C);
-    });
-  });
+  forward(x, w, stride, y, [&](const auto& conv) { store_with_statistics(conv, mean, var); });
 }
 
-void winograd_backward_data_sums(const Tensor& dy, const Tensor& w, const Tensor& h,
+void winograd_backward_data_sums(const Tensor& dy, const Tensor& w, int64_t stride, const Tensor& h,
                                  const Tensor& x, const Tensor& mean, const Tensor& dz,
                                  const Tensor& sums) {
-  with_stored_type(dz.dtype(), [&](auto zero) {
-    using Stored = decltype(zero);
-    const Convolution<Stored> conv = data_gradient_of<Stored>(dy, w, dz);
-    const TileChunks chunks = chunks_of(conv.grid, mean.dim(0));
-    const int64_t C = conv.OC, partial = kGradientSums * C;
-    float* const partials = scratch_of<float>(kSumsSlot, chunks.count() * partial);
-    convolve(conv, chunks,
-             StoreWithGradientSums<Stored>{conv.y, partials, C, h.raw<Stored>(), x.raw<Stored>(),
-                                           mean.raw<float>()});
-    chunks.for_each_group([&](int64_t g, int64_t first, int64_t count, const auto&) {
-      combine_gradient_sums(partials + first * partial, count, C, sums.raw<float>() + g * partial);
-    });
-  });
+  backward_data(dy, w, stride, dz,
+                [&](const auto& conv) { store_with_sums(conv, h, x, mean, sums); });
 }
 
 }  // namespace mocograd::MOCO_ISA

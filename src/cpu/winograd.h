@@ -26,21 +26,23 @@ namespace mocograd::MOCO_ISA {
 // transform of the weights takes the time of about 300.
 MOCO_ALWAYS_INLINE bool winograd_pays(const Tensor& x, const Tensor& w, Conv2dConfig config) {
   if (x.dtype() == DType::f64 || conv_algorithm() == ConvAlgorithm::direct) return false;
-  if (w.dim(0) != 3 || w.dim(1) != 3 || config.stride != 1 || config.padding != 1) return false;
+  if (w.dim(0) != 3 || w.dim(1) != 3 || config.stride > 2 || config.padding != 1) return false;
   if (w.dim(2) % 16 != 0 || w.dim(3) % 16 != 0) return false;
-  const int64_t N = x.dim(0), H = x.dim(1), W = x.dim(2);
-  return 9 * N * H * W >= 60 * N * ((H + 3) / 4) * ((W + 3) / 4) + 300;
+  const int64_t N = x.dim(0), OH = (x.dim(1) - 1) / config.stride + 1,
+                OW = (x.dim(2) - 1) / config.stride + 1;
+  const int64_t tile = config.stride == 1 ? 60 : 110;
+  return 9 * N * OH * OW >= tile * N * ((OH + 3) / 4) * ((OW + 3) / 4) + 300;
 }
 
 // Require: winograd_pays.
-void winograd_forward(const Tensor& x, const Tensor& w, const Tensor& y);
-void winograd_backward_data(const Tensor& dy, const Tensor& w, const Tensor& dx);
+void winograd_forward(const Tensor& x, const Tensor& w, int64_t stride, const Tensor& y);
+void winograd_backward_data(const Tensor& dy, const Tensor& w, int64_t stride, const Tensor& dx);
 // Backend::conv2d_forward_statistics and conv2d_backward_data_sums.
-void winograd_forward_statistics(const Tensor& x, const Tensor& w, const Tensor& y,
+void winograd_forward_statistics(const Tensor& x, const Tensor& w, int64_t stride, const Tensor& y,
                                  const Tensor& mean, const Tensor& var);
-void winograd_backward_data_sums(const Tensor& dy, const Tensor& w, const Tensor& h,
+void winograd_backward_data_sums(const Tensor& dy, const Tensor& w, int64_t stride, const Tensor& h,
                                  const Tensor& x, const Tensor& mean, const Tensor& dz,
                                  const Tensor& sums);
-void winograd_backward_weight(const Tensor& x, const Tensor& dy, const Tensor& dw);
+void winograd_backward_weight(const Tensor& x, const Tensor& dy, int64_t stride, const Tensor& dw);
 
 }  // namespace mocograd::MOCO_ISA

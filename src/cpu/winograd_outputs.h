@@ -130,27 +130,28 @@ struct StoreWithGradientSums {
 
 // Aᵀ m A of one tile and vector of channels: element e at m + e·stride; pixel (i, j) goes to offset
 // i·row_stride + j·OC where it is among the `rows` and `columns` of the image; `whole`: all are.
-template <bool whole, class Epilogue>
+template <class F, bool whole, class Epilogue>
 [[gnu::noinline]] void output_tile(const float* m, int64_t stride, const Epilogue& epilogue,
                                    const TileOutput& tile, int64_t row_stride, int64_t OC,
                                    int64_t rows, int64_t columns) {
-  Vector half[kTile][kPatch];
-#pragma GCC unroll 6
-  for (int j = 0; j < kPatch; ++j) {
-    Vector e[kPatch], column[kTile];
-#pragma GCC unroll 6
-    for (int i = 0; i < kPatch; ++i) e[i] = load(m + (i * kPatch + j) * stride);
-    output_transform(e, column);
-#pragma GCC unroll 4
-    for (int i = 0; i < kTile; ++i) half[i][j] = column[i];
+  constexpr int T = F::kTile, E = F::kElements;
+  Vector half[T][E];
+#pragma GCC unroll 9
+  for (int j = 0; j < E; ++j) {
+    Vector e[E], column[T];
+#pragma GCC unroll 9
+    for (int i = 0; i < E; ++i) e[i] = load(m + (i * E + j) * stride);
+    F::output(e, column);
+#pragma GCC unroll 8
+    for (int i = 0; i < T; ++i) half[i][j] = column[i];
   }
   typename Epilogue::Sums sums(epilogue, tile);
-#pragma GCC unroll 4
-  for (int i = 0; i < kTile; ++i) {
-    Vector row[kTile];
-    output_transform(half[i], row);
-#pragma GCC unroll 4
-    for (int j = 0; j < kTile; ++j) {
+#pragma GCC unroll 8
+  for (int i = 0; i < T; ++i) {
+    Vector row[T];
+    F::output(half[i], row);
+#pragma GCC unroll 8
+    for (int j = 0; j < T; ++j) {
       if (whole || (i < rows && j < columns))
         sums.store(i * row_stride + j * OC, row[j], i == 0 && j == 0);
     }
@@ -159,12 +160,13 @@ template <bool whole, class Epilogue>
 }
 
 // The blocks and groups of a convolution's tiles.
+template <class F>
 struct TileChunks {
-  TileGrid grid;
+  TileGrid<F> grid;
   TileBlocks blocks;
   int64_t group_tiles;
 
-  MOCO_ALWAYS_INLINE TileChunks(const TileGrid& grid, const TileBlocks& blocks, int64_t groups)
+  MOCO_ALWAYS_INLINE TileChunks(const TileGrid<F>& grid, const TileBlocks& blocks, int64_t groups)
       : grid(grid), blocks(blocks), group_tiles(grid.count / groups) {}
 
   MOCO_ALWAYS_INLINE int64_t groups() const { return grid.count / group_tiles; }
@@ -177,8 +179,8 @@ struct TileChunks {
     return block;
   }
   // f(first chunk, chunks, pixels_of) for each group; pixels_of(k): of its chunk k.
-  template <class F>
-  MOCO_ALWAYS_INLINE void for_each_group(const F& f) const {
+  template <class Function>
+  MOCO_ALWAYS_INLINE void for_each_group(const Function& f) const {
     for (int64_t g = 0; g < groups(); ++g) {
       const int64_t begin = g * group_tiles, end = begin + group_tiles;
       const int64_t first = block_of(begin), last = block_of(end - 1);
@@ -191,22 +193,22 @@ struct TileChunks {
 };
 
 // y of one block and `width` channels from `channel` on, from its M: [element][tile][width].
-template <class Epilogue>
-void transform_outputs(const TileChunks& chunks, int64_t block, const Epilogue& epilogue,
+template <class F, class Epilogue>
+void transform_outputs(const TileChunks<F>& chunks, int64_t block, const Epilogue& epilogue,
                        int64_t OC, int64_t channel, int64_t width, const float* m, int64_t stride) {
-  const TileGrid& grid = chunks.grid;
+  const TileGrid<F>& grid = chunks.grid;
   const int64_t begin = chunks.blocks.begin(block), end = chunks.blocks.begin(block + 1);
   for (int64_t tile = begin; tile < end; ++tile) {
-    const TileGrid::Place place = grid.place(tile);
+    const typename TileGrid<F>::Place place = grid.place(tile);
     const int64_t group = tile / chunks.group_tiles, at = grid.pixel(place) * OC + channel;
     const bool first = tile == begin || tile % chunks.group_tiles == 0;
     for (int64_t j = 0; j < width; j += kGroup, m += kGroup) {
       const TileOutput output{at + j, channel + j, group, block + group, first};
       if (grid.whole(place)) {
-        output_tile<true>(m, stride, epilogue, output, grid.W * OC, OC, kTile, kTile);
+        output_tile<F, true>(m, stride, epilogue, output, grid.W * OC, OC, F::kTile, F::kTile);
       } else {
-        output_tile<false>(m, stride, epilogue, output, grid.W * OC, OC, grid.H - place.h,
-                           grid.W - place.w);
+        output_tile<F, false>(m, stride, epilogue, output, grid.W * OC, OC, grid.H - place.h,
+                              grid.W - place.w);
       }
     }
   }

@@ -1,8 +1,8 @@
 // The weight gradient of winograd.h.
 //
-//   V = Bᵀ x B       36 × [tiles, C]        transformed patches
-//   Z = A dy Aᵀ      36 × [tiles, OC]       transformed tiles of dy
-//   D = Vᵀ Z         36 × [C, OC]           36 matrix products
+//   V = Bᵀ x B       kElements² × [tiles, C]      transformed patches
+//   Z = A dy Aᵀ      kElements² × [tiles, OC]     transformed tiles of dy
+//   D = Vᵀ Z         36 × [C, OC]                 as many matrix products, added up for each weight
 //   dw = Gᵀ D G
 //
 // The work is cut into tasks that share nothing: a block of C, a block of OC, and a part of the
@@ -21,13 +21,14 @@ constexpr int64_t kBlockRows = 256, kBlockColumns = 128;  // of C and OC: a task
 constexpr int64_t kUnitRows = 64;                         // × a panel: a unit of weights
 constexpr int64_t kMinTasks = 8;
 constexpr int64_t kChunkBytes = 600 << 10;  // of V and Z, but not less than
-constexpr int64_t kChunkTiles = 64;         // tiles, or Gᵀ D G would take too much of the time
+template <class F>  // tiles, 64 with stride 1, or Gᵀ D G would take too much of the time
+constexpr int64_t kChunkTiles = 2304 / kProducts<F>;
 
 enum ScratchSlot { kSumSlot, kPatchSlot, kGradientSlot, kProductSlot, kZeroSlot };
 
-template <class Stored>  // of x and dy
+template <class F, class Stored>  // Stored: of x and dy
 struct WeightGradient {
-  TileGrid grid;
+  TileGrid<F> grid;
   const Stored *x, *dy;
   int64_t C, OC;
 
@@ -43,47 +44,48 @@ struct Share {
 
 // A dy Aᵀ of one tile and group of channels: pixel (i, j) at dy + i·row_stride + j·OC where it is
 // among the `rows` and `columns` of the image; `whole`: all are. Element e to z + e·stride.
-template <bool whole, class Stored>
+template <class F, bool whole, class Stored>
 [[gnu::noinline]] void gradient_tile(const Stored* dy, int64_t row_stride, int64_t OC, int64_t rows,
                                      int64_t columns, float* z, int64_t stride) {
-  Vector half[kPatch][kTile];
+  constexpr int T = F::kTile, E = F::kElements;
+  Vector half[E][T];
 #pragma GCC unroll 4
-  for (int j = 0; j < kTile; ++j) {
-    Vector d[kTile], column[kPatch];
+  for (int j = 0; j < T; ++j) {
+    Vector d[T], column[E];
 #pragma GCC unroll 4
-    for (int i = 0; i < kTile; ++i)
+    for (int i = 0; i < T; ++i)
       d[i] = whole || (i < rows && j < columns) ? load(dy + i * row_stride + j * OC) : Vector{};
-    gradient_transform(d, column);
-#pragma GCC unroll 6
-    for (int i = 0; i < kPatch; ++i) half[i][j] = column[i];
+    F::gradient(d, column);
+#pragma GCC unroll 9
+    for (int i = 0; i < E; ++i) half[i][j] = column[i];
   }
-#pragma GCC unroll 6
-  for (int i = 0; i < kPatch; ++i) {
-    Vector row[kPatch];
-    gradient_transform(half[i], row);
-#pragma GCC unroll 6
-    for (int j = 0; j < kPatch; ++j) store(z + (i * kPatch + j) * stride, row[j]);
+#pragma GCC unroll 9
+  for (int i = 0; i < E; ++i) {
+    Vector row[E];
+    F::gradient(half[i], row);
+#pragma GCC unroll 9
+    for (int j = 0; j < E; ++j) store(z + (i * E + j) * stride, row[j]);
   }
 }
 
 // Z of the tiles [begin, end) and the share's columns: [element][panel][tile][column of the panel].
-template <class Stored>
-void transform_gradients(const WeightGradient<Stored>& job, const Share& share, int64_t begin,
+template <class F, class Stored>
+void transform_gradients(const WeightGradient<F, Stored>& job, const Share& share, int64_t begin,
                          int64_t end, float* z) {
-  const TileGrid& grid = job.grid;
+  const TileGrid<F>& grid = job.grid;
   const int64_t tiles = end - begin, stride = element_stride(tiles * share.columns);
   const int64_t row_stride = grid.W * job.OC;
   for (int64_t tile = begin; tile < end; ++tile) {
-    const TileGrid::Place place = grid.place(tile);
+    const typename TileGrid<F>::Place place = grid.place(tile);
     const Stored* dy = job.dy + grid.pixel(place) * job.OC + share.oc;
     for (int64_t j = 0; j < share.columns; j += kGroup) {
       const int64_t panel = j / kPanel * kPanel, width = smaller(kPanel, share.columns - panel);
       float* target = z + panel * tiles + (tile - begin) * width + j - panel;
       if (grid.whole(place)) {
-        gradient_tile<true>(dy + j, row_stride, job.OC, kTile, kTile, target, stride);
+        gradient_tile<F, true>(dy + j, row_stride, job.OC, F::kTile, F::kTile, target, stride);
       } else {
-        gradient_tile<false>(dy + j, row_stride, job.OC, grid.H - place.h, grid.W - place.w, target,
-                             stride);
+        gradient_tile<F, false>(dy + j, row_stride, job.OC, grid.H - place.h, grid.W - place.w,
+                                target, stride);
       }
     }
   }
@@ -91,11 +93,17 @@ void transform_gradients(const WeightGradient<Stored>& job, const Share& share, 
 
 // ---- D -----------------------------------------------------------------------------------------
 
-// d[r][·] = Σ_t v[t][r] · z[t][·] for MR input channels and NV vectors of output channels.
+// d[r][·] (+)= Σ_t v[t][r] · z[t][·] for MR input channels and NV vectors of output channels.
 // v: [tile][channel of a group]; z: [tile][NV vectors]; d: [r][NV vectors].
 template <int MR, int NV>
-[[gnu::noinline]] void outer_product_tile(const float* v, const float* z, int64_t tiles, float* d) {
-  Vector sum[MR][NV] = {};
+[[gnu::noinline]] void outer_product_tile(const float* v, const float* z, int64_t tiles, float* d,
+                                          bool first) {
+  Vector sum[MR][NV];
+#pragma GCC unroll 16
+  for (int r = 0; r < MR; ++r) {
+#pragma GCC unroll 2
+    for (int j = 0; j < NV; ++j) sum[r][j] = first ? Vector{} : load(d + (r * NV + j) * kGroup);
+  }
 #pragma GCC unroll 2
   for (int64_t t = 0; t < tiles; ++t, v += kGroup, z += NV * kGroup) {
     Vector b[NV];
@@ -115,40 +123,44 @@ template <int MR, int NV>
   }
 }
 
-// D of `rows` input channels and a panel of NV vectors: [element][row][NV vectors].
-// v: [element][group][tile][channel] with v_stride between elements, z likewise.
-template <int NV>
+// D of `rows` input channels and a panel of NV vectors: [weight][row][NV vectors], the sum over the
+// elements of each weight. v: [element][group][tile][channel] with v_stride between elements, z likewise.
+template <class F, int NV>
 void multiply(const float* v, int64_t v_stride, const float* z, int64_t z_stride, int64_t tiles,
               int64_t rows, float* d) {
   constexpr int MR = kLanes<float> < 16 / NV ? kLanes<float> : 16 / NV;
   const int64_t d_stride = element_stride(rows * NV * kGroup);
-  for (int e = 0; e < kProducts; ++e, v += v_stride, z += z_stride, d += d_stride) {
+  for (int e = 0; e < kProducts<F>; ++e, v += v_stride, z += z_stride) {
+    const int i = e / F::kElements, j = e % F::kElements;
+    float* const sum = d + (F::weight_of(i) * kWeights + F::weight_of(j)) * d_stride;
+    const bool first = F::weight_of(i) == i && F::weight_of(j) == j;
     for (int64_t r = 0; r < rows; r += MR)
       outer_product_tile<MR, NV>(v + r / kGroup * tiles * kGroup + r % kGroup, z, tiles,
-                                 d + r * NV * kGroup);
+                                 sum + r * NV * kGroup, first);
   }
 }
 
 // ---- dw ----------------------------------------------------------------------------------------
 
-// Gᵀ d G of one vector of weights: element e at d + e·stride; overwrites or is added to the taps
+// Gᵀ d G of one vector of weights: number e at d + e·stride; overwrites or is added to the taps
 // dw + t·tap_stride.
+template <class F>
 [[gnu::noinline]] void weight_tile(const float* d, int64_t stride, float* dw, int64_t tap_stride,
                                    bool overwrite) {
-  Vector half[3][kPatch];
+  Vector half[3][kWeights];
 #pragma GCC unroll 6
-  for (int j = 0; j < kPatch; ++j) {
-    Vector e[kPatch], column[3];
+  for (int j = 0; j < kWeights; ++j) {
+    Vector e[kWeights], column[3];
 #pragma GCC unroll 6
-    for (int i = 0; i < kPatch; ++i) e[i] = load(d + (i * kPatch + j) * stride);
-    weight_gradient_transform(e, column);
+    for (int i = 0; i < kWeights; ++i) e[i] = load(d + (i * kWeights + j) * stride);
+    F::weight_gradient(e, column);
 #pragma GCC unroll 3
     for (int i = 0; i < 3; ++i) half[i][j] = column[i];
   }
 #pragma GCC unroll 3
   for (int i = 0; i < 3; ++i) {
     Vector row[3];
-    weight_gradient_transform(half[i], row);
+    F::weight_gradient(half[i], row);
 #pragma GCC unroll 3
     for (int j = 0; j < 3; ++j) {
       float* target = dw + (i * 3 + j) * tap_stride;
@@ -158,40 +170,41 @@ void multiply(const float* v, int64_t v_stride, const float* z, int64_t z_stride
 }
 
 // The tiles [begin, end) of a share: overwrites its weights in dw, or adds to them.
-template <class Stored>
-void accumulate(const WeightGradient<Stored>& job, const Share& share, int64_t begin, int64_t end,
-                float* dw, bool overwrite) {
+template <class F, class Stored>
+void accumulate(const WeightGradient<F, Stored>& job, const Share& share, int64_t begin,
+                int64_t end, float* dw, bool overwrite) {
   const int64_t tiles = end - begin;
   const int64_t v_stride = element_stride(tiles * share.rows);
   const int64_t z_stride = element_stride(tiles * share.columns);
-  float* v = scratch_of<float>(kPatchSlot, kProducts * v_stride);
-  float* z = scratch_of<float>(kGradientSlot, kProducts * z_stride);
-  float* d = scratch_of<float>(kProductSlot, kProducts * element_stride(kUnitRows * kPanel));
+  float* v = scratch_of<float>(kPatchSlot, kProducts<F> * v_stride);
+  float* z = scratch_of<float>(kGradientSlot, kProducts<F> * z_stride);
+  float* d =
+      scratch_of<float>(kProductSlot, kWeights * kWeights * element_stride(kUnitRows * kPanel));
   transform_patches(job.grid, job.x + share.c, job.C, share.rows / kGroup, begin, end,
-                    scratch_zeros<Stored>(kZeroSlot, job.C), v, v_stride);
+                    scratch_zeros<F, Stored>(kZeroSlot, job.C), v, v_stride);
   transform_gradients(job, share, begin, end, z);
   for (int64_t i = 0; i < share.rows; i += kUnitRows) {
     const int64_t rows = smaller(kUnitRows, share.rows - i);
     for (int64_t j = 0; j < share.columns; j += kPanel) {
       const int64_t width = smaller(kPanel, share.columns - j);
       if (width == kPanel) {
-        multiply<2>(v + i * tiles, v_stride, z + j * tiles, z_stride, tiles, rows, d);
+        multiply<F, 2>(v + i * tiles, v_stride, z + j * tiles, z_stride, tiles, rows, d);
       } else {
-        multiply<1>(v + i * tiles, v_stride, z + j * tiles, z_stride, tiles, rows, d);
+        multiply<F, 1>(v + i * tiles, v_stride, z + j * tiles, z_stride, tiles, rows, d);
       }
       for (int64_t r = 0; r < rows; ++r) {
         float* row = dw + (share.c + i + r) * job.OC + share.oc + j;
         for (int64_t k = 0; k < width; k += kGroup)
-          weight_tile(d + r * width + k, element_stride(rows * width), row + k, job.C * job.OC,
-                      overwrite);
+          weight_tile<F>(d + r * width + k, element_stride(rows * width), row + k, job.C * job.OC,
+                         overwrite);
       }
     }
   }
 }
 
 // dw = Σ sums[part], in this order.
-template <class Stored>
-void add_sums(const WeightGradient<Stored>& job, const float* sums, int64_t parts, float* dw) {
+template <class F, class Stored>
+void add_sums(const WeightGradient<F, Stored>& job, const float* sums, int64_t parts, float* dw) {
   parallel_tasks(9 * job.C, [&](int64_t row) {
     for (int64_t i = row * job.OC; i < (row + 1) * job.OC; i += kGroup) {
       Vector sum = load(sums + i);
@@ -201,10 +214,10 @@ void add_sums(const WeightGradient<Stored>& job, const float* sums, int64_t part
   });
 }
 
-template <class Stored>
+template <class F, class Stored>
 void backward_weight(const Tensor& x, const Tensor& dy, const Tensor& dw) {
-  const WeightGradient<Stored> job{TileGrid(x), x.raw<Stored>(), dy.raw<Stored>(), dw.dim(2),
-                                   dw.dim(3)};
+  const WeightGradient<F, Stored> job{TileGrid<F>(x, dy), x.raw<Stored>(), dy.raw<Stored>(),
+                                      dw.dim(2), dw.dim(3)};
   const int64_t oc_blocks = ceil_div(job.OC, kBlockColumns);
   const int64_t blocks = ceil_div(job.C, kBlockRows) * oc_blocks;
   const int64_t parts = smaller(job.grid.count, ceil_div(kMinTasks, blocks));
@@ -217,8 +230,8 @@ void backward_weight(const Tensor& x, const Tensor& dy, const Tensor& dw) {
                       oc,    smaller(kBlockColumns, job.OC - oc),
                       first, job.grid.count * (part + 1) / parts - first};
     const int64_t tile_bytes =
-        kProducts * (share.rows + share.columns) * static_cast<int64_t>(sizeof(float));
-    const int64_t chunks = ceil_div(share.tiles, larger(kChunkTiles, kChunkBytes / tile_bytes));
+        kProducts<F> * (share.rows + share.columns) * static_cast<int64_t>(sizeof(float));
+    const int64_t chunks = ceil_div(share.tiles, larger(kChunkTiles<F>, kChunkBytes / tile_bytes));
     for (int64_t chunk = 0; chunk < chunks; ++chunk)
       accumulate(job, share, first + share.tiles * chunk / chunks,
                  first + share.tiles * (chunk + 1) / chunks, sums + part * job.numel(), chunk == 0);
@@ -228,8 +241,12 @@ void backward_weight(const Tensor& x, const Tensor& dy, const Tensor& dw) {
 
 }  // namespace
 
-void winograd_backward_weight(const Tensor& x, const Tensor& dy, const Tensor& dw) {
-  with_stored_type(x.dtype(), [&](auto zero) { backward_weight<decltype(zero)>(x, dy, dw); });
+void winograd_backward_weight(const Tensor& x, const Tensor& dy, int64_t stride, const Tensor& dw) {
+  with_stored_type(x.dtype(), [&](auto zero) {
+    using Stored = decltype(zero);
+    if (stride == 1) return backward_weight<Stride1, Stored>(x, dy, dw);
+    backward_weight<Stride2, Stored>(x, dy, dw);
+  });
 }
 
 }  // namespace mocograd::MOCO_ISA
