@@ -76,32 +76,40 @@ struct Patch {
   int64_t stride, first, last;
 };
 
-// Bᵀ x B of one patch: its group g goes to v + g·group_stride, element e of it to e·stride from there.
-// `inside`: all columns are in the image.
+// Of Bᵀ x B for one group of channels the rows of elements [pass·E/3, (pass + 1)·E/3), E = kElements:
+// a third, so that they stay in registers. `inside`: all columns of the patch are in the image.
+template <class F, bool inside, int pass, class Stored>
+MOCO_ALWAYS_INLINE void transform_third(const Patch<F, Stored>& patch, int64_t c, float* v,
+                                        int64_t stride) {
+  constexpr int P = F::kPatch, E = F::kElements, kRows = E / 3, kFirstRow = pass * kRows;
+  Vector half[kRows][P];
+#pragma GCC unroll 9
+  for (int j = 0; j < P; ++j) {
+    Vector x[P], column[E];
+    const bool read = inside || (j >= patch.first && j < patch.last);
+#pragma GCC unroll 9
+    for (int i = 0; i < P; ++i) x[i] = read ? load(patch.row[i] + j * patch.stride + c) : Vector{};
+    F::input(x, column);
+#pragma GCC unroll 3
+    for (int i = 0; i < kRows; ++i) half[i][j] = column[kFirstRow + i];
+  }
+#pragma GCC unroll 3
+  for (int i = 0; i < kRows; ++i) {
+    Vector e[E];
+    F::input(half[i], e);
+#pragma GCC unroll 9
+    for (int j = 0; j < E; ++j) store(v + ((kFirstRow + i) * E + j) * stride, e[j]);
+  }
+}
+
+// All of one patch: its group g goes to v + g·group_stride, element e of it e·stride further.
 template <class F, bool inside, class Stored>
 [[gnu::noinline]] void transform_patch(const Patch<F, Stored>& patch, int64_t groups,
                                        int64_t group_stride, float* v, int64_t stride) {
-  constexpr int P = F::kPatch, E = F::kElements;
   for (int64_t group = 0; group < groups; ++group, v += group_stride) {
-    Vector half[E][P];
-#pragma GCC unroll 9
-    for (int j = 0; j < P; ++j) {
-      Vector x[P], column[E];
-      const bool read = inside || (j >= patch.first && j < patch.last);
-#pragma GCC unroll 9
-      for (int i = 0; i < P; ++i)
-        x[i] = read ? load(patch.row[i] + j * patch.stride + group * kGroup) : Vector{};
-      F::input(x, column);
-#pragma GCC unroll 9
-      for (int i = 0; i < E; ++i) half[i][j] = column[i];
-    }
-#pragma GCC unroll 9
-    for (int i = 0; i < E; ++i) {
-      Vector e[E];
-      F::input(half[i], e);
-#pragma GCC unroll 9
-      for (int j = 0; j < E; ++j) store(v + (i * E + j) * stride, e[j]);
-    }
+    transform_third<F, inside, 0>(patch, group * kGroup, v, stride);
+    transform_third<F, inside, 1>(patch, group * kGroup, v, stride);
+    transform_third<F, inside, 2>(patch, group * kGroup, v, stride);
   }
 }
 

@@ -2,14 +2,14 @@
 // columns and then to the rows of a patch, a tile or the taps; a Vector holds kLanes channels of one
 // number of these.
 //
-// Stride1, F(4, 3) with the points 0, ±a, ±b, ∞; a = 1/√2, b = √2:
+// Stride1, F(4, 3) with the points 0, ∞, ±a, ±b; a = 1/√2, b = √2:
 //
-//        1    0   -5/2   0    1   0              1     0     0             1  1   1   1   1  0
-//        0  -ab²   -b²   a    1   0             -2/3 -2a/3 -1/3            0  a  -a   b  -b  0
-//   Bᵀ = 0   ab²   -b²  -a    1   0         G = -2/3  2a/3 -1/3       Aᵀ = 0  a²  a²  b²  b² 0
-//        0  -a²b   -a²   b    1   0              1/6   b/6  1/3            0  a³ -a³  b³ -b³ 1
+//        1    0   -5/2   0    1   0              1     0     0             1  0  1   1   1   1
+//        0    1     0  -5/2   0   1              0     0     1             0  0  a  -a   b  -b
+//   Bᵀ = 0  -ab²   -b²   a    1   0         G = -2/3 -2a/3 -1/3       Aᵀ = 0  0  a²  a²  b²  b²
+//        0   ab²   -b²  -a    1   0             -2/3  2a/3 -1/3            0  1  a³ -a³  b³ -b³
+//        0  -a²b   -a²   b    1   0              1/6   b/6  1/3
 //        0   a²b   -a²  -b    1   0              1/6  -b/6  1/3
-//        0    1     0  -5/2   0   1              0     0     1
 //
 // The rows of ±a, and those of ±b, differ only in the sign of their odd part.
 //
@@ -53,50 +53,50 @@ struct Stride1 {
     const Vector even_a = d[4] - kB2 * d[2], odd_a = d[3] - kB2 * d[1];
     const Vector even_b = d[4] - kA2 * d[2], odd_b = d[3] - kA2 * d[1];
     v[0] = d[0] + (d[4] - 2.5f * d[2]);
-    v[1] = even_a + kA1 * odd_a;
-    v[2] = even_a - kA1 * odd_a;
-    v[3] = even_b + kB1 * odd_b;
-    v[4] = even_b - kB1 * odd_b;
-    v[5] = d[1] + (d[5] - 2.5f * d[3]);
+    v[1] = d[1] + (d[5] - 2.5f * d[3]);
+    v[2] = even_a + kA1 * odd_a;
+    v[3] = even_a - kA1 * odd_a;
+    v[4] = even_b + kB1 * odd_b;
+    v[5] = even_b - kB1 * odd_b;
   }
   // u = G w
   MOCO_ALWAYS_INLINE static void weight(const Vector (&w)[3], Vector (&u)[kWeights]) {
     const Vector even_a = kGa * w[0] + kGa * kA2 * w[2], odd_a = kGa * kA1 * w[1];
     const Vector even_b = kGb * w[0] + kGb * kB2 * w[2], odd_b = kGb * kB1 * w[1];
     u[0] = w[0];
-    u[1] = even_a + odd_a;
-    u[2] = even_a - odd_a;
-    u[3] = even_b + odd_b;
-    u[4] = even_b - odd_b;
-    u[5] = w[2];
+    u[1] = w[2];
+    u[2] = even_a + odd_a;
+    u[3] = even_a - odd_a;
+    u[4] = even_b + odd_b;
+    u[5] = even_b - odd_b;
   }
   // y = Aᵀ m
   MOCO_ALWAYS_INLINE static void output(const Vector (&m)[kElements], Vector (&y)[kTile]) {
-    const Vector even_a = m[1] + m[2], odd_a = m[1] - m[2];
-    const Vector even_b = m[3] + m[4], odd_b = m[3] - m[4];
+    const Vector even_a = m[2] + m[3], odd_a = m[2] - m[3];
+    const Vector even_b = m[4] + m[5], odd_b = m[4] - m[5];
     y[0] = m[0] + even_a + even_b;
     y[1] = kA1 * odd_a + kB1 * odd_b;
     y[2] = kA2 * even_a + kB2 * even_b;
-    y[3] = kA3 * odd_a + (kB3 * odd_b + m[5]);
+    y[3] = kA3 * odd_a + (kB3 * odd_b + m[1]);
   }
   // z = A dy, the adjoint of output
   MOCO_ALWAYS_INLINE static void gradient(const Vector (&dy)[kTile], Vector (&z)[kElements]) {
     const Vector even_a = dy[0] + kA2 * dy[2], odd_a = kA1 * dy[1] + kA3 * dy[3];
     const Vector even_b = dy[0] + kB2 * dy[2], odd_b = kB1 * dy[1] + kB3 * dy[3];
     z[0] = dy[0];
-    z[1] = even_a + odd_a;
-    z[2] = even_a - odd_a;
-    z[3] = even_b + odd_b;
-    z[4] = even_b - odd_b;
-    z[5] = dy[3];
+    z[1] = dy[3];
+    z[2] = even_a + odd_a;
+    z[3] = even_a - odd_a;
+    z[4] = even_b + odd_b;
+    z[5] = even_b - odd_b;
   }
   // dw = Gᵀ du, the adjoint of weight
   MOCO_ALWAYS_INLINE static void weight_gradient(const Vector (&du)[kWeights], Vector (&dw)[3]) {
-    const Vector even_a = du[1] + du[2], odd_a = du[1] - du[2];
-    const Vector even_b = du[3] + du[4], odd_b = du[3] - du[4];
+    const Vector even_a = du[2] + du[3], odd_a = du[2] - du[3];
+    const Vector even_b = du[4] + du[5], odd_b = du[4] - du[5];
     dw[0] = du[0] + kGa * even_a + kGb * even_b;
     dw[1] = kGa * kA1 * odd_a + kGb * kB1 * odd_b;
-    dw[2] = kGa * kA2 * even_a + (kGb * kB2 * even_b + du[5]);
+    dw[2] = kGa * kA2 * even_a + (kGb * kB2 * even_b + du[1]);
   }
 };
 
