@@ -55,11 +55,14 @@ inline std::vector<std::function<void()>>* recorded = nullptr;
 
 // ---- barriers --------------------------------------------------------------------------------------
 
-// Waits for all threads of the block. Returns for how many of them `predicate` is true.
-int block_barrier(const char* name, const CallSite& site, bool predicate = false);
+// Waits for all threads of the block. Returns how many of them vote.
+unsigned block_barrier(const char* name, const CallSite& site, bool vote = false);
 
 // Waits for all threads of the warpgroup.
 void warpgroup_barrier(const char* name, const CallSite& site);
+
+// Waits for the lanes of `mask`. Returns which of them vote.
+unsigned warp_ballot(const char* name, unsigned mask, const CallSite& site, bool vote);
 
 // Waits for the lanes of `mask`. The last of them calls perform(offers), where offers[lane] is what
 // that lane passed as `offer`, nullptr outside of the mask; it may read and write through them all.
@@ -67,8 +70,7 @@ using Perform = void (*)(void* const offers[32]);
 void warp_meeting(const char* name, unsigned mask, const CallSite& site, void* offer = nullptr,
                   Perform perform = nullptr);
 
-unsigned thread_number();  // within the block
-unsigned lane_number();    // within the warp
+unsigned lane_number();  // of the running thread, within its warp
 
 // ---- memory ----------------------------------------------------------------------------------------
 
