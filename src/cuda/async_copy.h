@@ -9,7 +9,7 @@
 
 #include "cuda/launch.h"
 #ifndef __CUDACC__
-#include "cuda/emulator/async.h"
+#include "cuda/emulator/instructions.h"
 #endif
 
 namespace mocograd::MOCO_CUDA {

@@ -13,7 +13,7 @@
 
 #include "cuda/launch.h"
 #ifndef __CUDACC__
-#include "cuda/emulator/tensor_cores.h"
+#include "cuda/emulator/instructions.h"
 #endif
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)

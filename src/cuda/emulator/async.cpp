@@ -1,8 +1,8 @@
-#include "cuda/emulator/async.h"
-
+// What the asynchronous copies do.
 #include <cstring>
 
 #include "cuda/emulator/block.h"
+#include "cuda/emulator/instructions.h"
 #include "tensor/error.h"
 
 namespace mocograd::emulator {

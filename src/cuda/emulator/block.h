@@ -10,8 +10,8 @@
 #include <vector>
 
 #include "cuda/emulator/fiber.h"
+#include "cuda/emulator/instructions.h"
 #include "cuda/emulator/scheduler.h"
-#include "cuda/emulator/tensor_cores.h"
 
 namespace mocograd::emulator {
 
@@ -130,8 +130,7 @@ struct Block {
   bool deadlocked = false;            // no thread can run
   std::map<void*, AsyncWork<Copy>> barriers;  // of copies in bulk, each copy a group
   std::map<float*, Accumulator> accumulators;
-  unsigned char* dynamic_shared = nullptr;
-  size_t dynamic_shared_bytes = 0;
+  std::span<unsigned char> dynamic_shared;
 
   // By even draws the warps of a block keep so close together that a missing barrier between two of
   // them hardly ever shows: with an odd seed one warp of each block runs whenever it can.

@@ -144,14 +144,7 @@ inline void __nanosleep(unsigned) {}
 
 // ---- numbers ---------------------------------------------------------------------------------------
 
-template <class A, class B>
-std::common_type_t<A, B> max(A a, B b) {
-  return std::max<std::common_type_t<A, B>>(a, b);
-}
-template <class A, class B>
-std::common_type_t<A, B> min(A a, B b) {
-  return std::min<std::common_type_t<A, B>>(a, b);
-}
+using std::max, std::min;
 inline unsigned __float_as_uint(float x) {
   return std::bit_cast<unsigned>(x);
 }

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 #include <mutex>
 #include <new>
 #include <numeric>
@@ -38,12 +37,16 @@ uint64_t& seed() {
   return value;
 }
 
+// Where number i lies in a grid or a block.
+cuda_emulated::uint3 index_of(uint64_t i, const cuda_emulated::dim3& shape) {
+  return {static_cast<unsigned>(i % shape.x), static_cast<unsigned>(i / shape.x % shape.y),
+          static_cast<unsigned>(i / shape.x / shape.y)};
+}
+
 void begin_block(uint64_t number) {
-  blockIdx = {static_cast<unsigned>(number % gridDim.x),
-              static_cast<unsigned>(number / gridDim.x % gridDim.y),
-              static_cast<unsigned>(number / gridDim.x / gridDim.y)};
+  blockIdx = index_of(number, gridDim);
   static_shared_poisoned = false;
-  std::memset(block.dynamic_shared, kPoison, block.dynamic_shared_bytes);
+  std::ranges::fill(block.dynamic_shared, kPoison);
   block.ended = 0;
   block.eager_warp =
       seed() % 2 == 0 ? kNoWarp : random_below((block.threads.size() + kLanes - 1) / kLanes);
@@ -117,7 +120,7 @@ void run_threads() noexcept {
 }
 
 void check_shape(const Launch& launch) {
-  constexpr unsigned kMaxThreads = 1024;
+  constexpr unsigned kMaxThreads = kGroupThreads[kBlock];
   constexpr size_t kMaxDynamicSharedBytes = size_t{227} << 10;  // compute capability 9.0
   const auto& [blocks, threads, dynamic_shared_bytes, call, thread] = launch;
   const uint64_t count = uint64_t{threads.x} * threads.y * threads.z;
@@ -137,7 +140,7 @@ void prepare_threads(const cuda_emulated::dim3& shape) {
   block.threads.resize(count);
   for (unsigned i = 0; i < count; ++i) {
     block.threads[i].number = i;
-    block.threads[i].index = {i % shape.x, i / shape.x % shape.y, i / shape.x / shape.y};
+    block.threads[i].index = index_of(i, shape);
   }
   block.groups.clear();
   for (Scope scope : {kBlock, kWarpgroup, kWarp}) {
@@ -150,15 +153,14 @@ void prepare_threads(const cuda_emulated::dim3& shape) {
   }
 }
 
-[[noreturn]] void fail_in_thread(const std::string& what) {
-  std::fprintf(stderr, "error: cuda emulator: %s, in thread %s of block %s\n", what.c_str(),
+void report(const std::string& what) {
+  std::fprintf(stderr, "error: cuda emulator: %s in thread %s of block %s\n", what.c_str(),
                text_of(threadIdx).c_str(), text_of(blockIdx).c_str());
-  std::abort();
 }
 
 void report_overflow() {
-  fail_in_thread(
-      detail::concatenate("stack overflow: more than ", Fiber::kStackBytes >> 10, " KiB"));
+  report(detail::concatenate("stack overflow: more than ", Fiber::kStackBytes >> 10, " KiB,"));
+  std::abort();
 }
 
 }  // namespace
@@ -175,9 +177,8 @@ void run(const Launch& launch) {
 
   // Aligned for every instruction, and no larger than asked for: AddressSanitizer sees its end.
   constexpr std::align_val_t kAlignment{1024};
-  block.dynamic_shared_bytes = launch.dynamic_shared_bytes;
-  block.dynamic_shared =
-      static_cast<unsigned char*>(operator new(launch.dynamic_shared_bytes, kAlignment));
+  const size_t bytes = launch.dynamic_shared_bytes;
+  block.dynamic_shared = {static_cast<unsigned char*>(operator new(bytes, kAlignment)), bytes};
 
   // Blocks follow each other in a walk whose stride shares no factor with their number.
   random_state = seed();
@@ -193,8 +194,8 @@ void run(const Launch& launch) {
   }
 
   block.current = nullptr;
-  operator delete(block.dynamic_shared, kAlignment);
-  block.dynamic_shared = nullptr;
+  operator delete(block.dynamic_shared.data(), kAlignment);
+  block.dynamic_shared = {};
 }
 
 bool wait() {
@@ -219,7 +220,8 @@ void set_seed(uint64_t value) {
 }
 
 void fail(const CallSite& site, const std::string& message) {
-  fail_in_thread(text_of(site) + ": " + message);
+  report(text_of(site) + ": " + message + ",");
+  std::abort();
 }
 
 unsigned lane_number() {
@@ -239,10 +241,7 @@ std::string text_of(const CallSite& site) {
 #if defined(__SANITIZE_ADDRESS__)
 // AddressSanitizer calls it before it reports.
 extern "C" void __asan_on_error() {
-  using namespace mocograd;
-  if (emulator::block.current == nullptr) return;
-  std::fprintf(stderr, "error: cuda emulator: a wrong access in thread %s of block %s\n",
-               emulator::text_of(cuda_emulated::threadIdx).c_str(),
-               emulator::text_of(cuda_emulated::blockIdx).c_str());
+  using namespace mocograd::emulator;
+  if (block.current != nullptr) report("a wrong access");
 }
 #endif

@@ -12,6 +12,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <source_location>
 #include <string>
 #include <vector>
@@ -48,7 +49,7 @@ void run(const Launch& launch);
 void set_seed(uint64_t seed);
 
 // While a recording is made, what it consists of so far; a launch adds itself instead of running.
-inline std::vector<std::function<void()>>* recorded = nullptr;
+inline std::shared_ptr<std::vector<std::function<void()>>> recorded;
 
 // error: cuda emulator: FILE:LINE: MESSAGE, in thread (x, y, z) of block (x, y, z)
 [[noreturn]] void fail(const CallSite& site, const std::string& message);

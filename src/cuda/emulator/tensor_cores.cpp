@@ -1,9 +1,9 @@
-#include "cuda/emulator/tensor_cores.h"
-
+// What the matrix instructions do.
 #include <bit>
 #include <cstring>
 
 #include "cuda/emulator/block.h"
+#include "cuda/emulator/instructions.h"
 
 namespace mocograd::emulator {
 namespace {
@@ -99,11 +99,11 @@ float operand_element(const WgmmaOperand& operand, int row, int k, const CallSit
     offset += r / 8 * stride + r % 8 * line_bytes + column * 2;
   }
   if (swizzle != 0) offset ^= (offset >> 7 & (line_bytes / 16 - 1)) << 4;
-  if (offset + 2 > block.dynamic_shared_bytes)
+  if (offset + 2 > block.dynamic_shared.size())
     fail(site, "wgmma: an operand reaches beyond dynamic shared memory, to byte " +
                    std::to_string(offset));
   uint16_t bits;
-  std::memcpy(&bits, block.dynamic_shared + offset, sizeof bits);
+  std::memcpy(&bits, &block.dynamic_shared[offset], sizeof bits);
   return from_bf16(bits);
 }
 
