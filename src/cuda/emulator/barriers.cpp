@@ -53,7 +53,7 @@ void check_not_awaited_elsewhere(const Group& group, const Meeting& meeting, Sco
   });
 }
 
-// Before the first comes. Who ends or waits in a wider scope later is told so then.
+// Before the first comes: who ends later is told so by check_none_waits_for_me().
 void check_all_can_come(const Group& group, const Meeting& meeting) {
   if (meeting.of_warp && uint64_t{meeting.mask} >> group.threads.size() != 0)
     fail(meeting.site, full_name(meeting) + ": the mask names lanes that the block does not have");
@@ -62,7 +62,6 @@ void check_all_can_come(const Group& group, const Meeting& meeting) {
       if (meeting.mask & thread.bit() && thread.ended)
         fail_divergent(meeting, full_name(meeting), meeting.of_warp, thread,
                        "has ended and will not come");
-  check_not_awaited_elsewhere(group, meeting, kBlock);
 }
 
 // The running thread waits for those of its group whose lanes are in the mask, itself among them.
@@ -74,15 +73,16 @@ unsigned meet(Scope scope, const char* name, unsigned mask, const CallSite& site
   auto meeting = std::ranges::find_if(group.meetings, [&](const Meeting& other) {
     return other.mask == mask && same(other.site, site);
   });
-  if (meeting == group.meetings.end()) {
-    const bool of_warp = scope == kWarp;
+  const bool first = meeting == group.meetings.end(), of_warp = scope == kWarp;
+  if (first) {
     const size_t count = of_warp ? static_cast<size_t>(std::popcount(mask)) : group.threads.size();
     meeting = group.meetings.insert(meeting, {name, site, of_warp, mask, count});
-    check_all_can_come(group, *meeting);
   }
   if (!(mask & me.bit()))
     fail(site, full_name(*meeting) + ": the mask leaves out the thread itself");
-  check_not_awaited_elsewhere(group, *meeting, scope);
+  if (first) check_all_can_come(group, *meeting);
+  // Whoever has come to a wider scope since the first was told so there.
+  check_not_awaited_elsewhere(group, *meeting, first ? kBlock : scope);
   me.meeting = &*meeting;
   me.offer = offer;
   meeting->votes += vote;
