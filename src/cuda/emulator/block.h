@@ -127,7 +127,6 @@ struct Block {
   std::vector<Thread*> ready, eager;  // to run: those that wait for nothing; the eager warp's
   Thread* current = nullptr;          // between launches there is none
   unsigned ended = 0;                 // threads
-  bool deadlocked = false;            // no thread can run
   std::map<void*, AsyncWork<Copy>> barriers;  // of copies in bulk, each copy a group
   std::map<float*, Accumulator> accumulators;
   std::span<unsigned char> dynamic_shared;
@@ -142,7 +141,8 @@ struct Block {
 };
 inline Block block;
 
-// Until somebody puts the running thread among those ready; false if nobody is left who could.
+// The running thread waits where its `meeting` or `barrier` says, until somebody clears that and makes it
+// ready. False if nobody is left who could.
 bool wait();
 void check_none_waits_for_me();  // before the running thread ends
 void check_copies_of_block();    // when it has ended: was each copy in bulk waited for?

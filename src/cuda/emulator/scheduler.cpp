@@ -56,8 +56,9 @@ void begin_block(uint64_t number) {
   }
 }
 
-// When no thread can run: which of them to blame for it. nullptr: all have ended.
-// Lanes can wait for each other in a circle: 0 for 1 with one mask, 1 for 2 with another, 2 for 0.
+// When no thread can run: one to blame for it, nullptr if all have ended. Either nobody begins a copy that
+// is waited for, or lanes wait in a circle: 0 for 1 with one mask, 1 for 2 with another, 2 for 0. Two that
+// wait for each other have been told so when they came (barriers.cpp).
 Thread* find_stuck() {
   for (Thread& thread : block.threads)
     if (thread.barrier != nullptr) return &thread;
@@ -72,7 +73,6 @@ Thread* draw_next() {
   if (ready.empty()) {
     Thread* stuck = find_stuck();
     if (stuck == nullptr) return nullptr;
-    block.deadlocked = true;
     ready.push_back(stuck);
   }
   Thread*& drawn = ready[random_below(ready.size())];
@@ -202,7 +202,7 @@ bool wait() {
   Thread& waiting = *block.current;
   Thread& next = *draw_next();
   if (&next != &waiting) waiting.fiber->switch_to(fiber_of(next));
-  return !block.deadlocked;
+  return waiting.meeting == nullptr && waiting.barrier == nullptr;
 }
 
 uint64_t number_in_environment(const char* name, uint64_t otherwise) {
