@@ -152,7 +152,8 @@ TEST_F(EmulatorTest, ADivergentBarrierIsNamed) {
   EXPECT_DEATH(
       launch(wrong_two_barriers, Grid{3, 32}),
       "error: cuda emulator: tests/cuda_emulator_test.cpp:[0-9]+: __syncthreads: divergent "
-      "barrier: thread \\([0-9]+, 0, 0\\) waits at tests/cuda_emulator_test.cpp:[0-9]+, "
+      "barrier: thread \\([0-9]+, 0, 0\\) waits in __syncthreads at "
+      "tests/cuda_emulator_test.cpp:[0-9]+, "
       "in thread \\([0-9]+, 0, 0\\) of block \\([0-2], 0, 0\\)\n");
   draw_first(0);
   EXPECT_DEATH(

@@ -9,7 +9,7 @@
 
 #include "cuda/launch.h"
 #ifndef __CUDACC__
-#include "cuda/emulator/async.h"
+#include "cuda/emulator/instructions.h"
 #endif
 
 namespace mocograd::MOCO_CUDA {
@@ -21,7 +21,7 @@ __device__ inline void async_copy(void* to, const void* from, bool valid = true,
                                   [[maybe_unused]] CallSite site = CallSite::current()) {
   static_assert(kBytes == 4 || kBytes == 8 || kBytes == 16);
 #if !defined(__CUDACC__)
-  emulator::async_copies().issue(to, from, kBytes, valid ? kBytes : 0, site);
+  emulator::async_copy(to, from, kBytes, valid, site);
 #elif __CUDA_ARCH__ >= 800
   const auto shared = static_cast<uint32_t>(__cvta_generic_to_shared(to));
   const int bytes = valid ? kBytes : 0;
@@ -59,7 +59,7 @@ __device__ inline void async_copy_if(bool wanted, void* to, const void* from, bo
 
 __device__ inline void async_copy_commit() {
 #if !defined(__CUDACC__)
-  emulator::async_copies().commit();
+  emulator::async_copy_commit();
 #elif __CUDA_ARCH__ >= 800
   asm volatile("cp.async.commit_group;" ::: "memory");
 #endif
@@ -68,7 +68,7 @@ __device__ inline void async_copy_commit() {
 template <int kGroupsLeft>
 __device__ inline void async_copy_wait() {
 #if !defined(__CUDACC__)
-  emulator::async_copies().wait(kGroupsLeft);
+  emulator::async_copy_wait(kGroupsLeft);
 #elif __CUDA_ARCH__ >= 800
   asm volatile("cp.async.wait_group %0;" ::"n"(kGroupsLeft) : "memory");
 #endif

@@ -14,7 +14,7 @@
 
 #include "cuda/launch.h"
 #ifndef __CUDACC__
-#include "cuda/emulator/async.h"
+#include "cuda/emulator/instructions.h"
 #endif
 
 namespace mocograd::MOCO_CUDA {
@@ -28,7 +28,7 @@ __device__ inline void begin_barriers(BulkCopyBarrier* barriers, int count,
                                       [[maybe_unused]] CallSite site = CallSite::current()) {
   for (int i = 0; i < count; ++i) {
 #if !defined(__CUDACC__)
-    emulator::bulk_copies().begin_barrier(&barriers[i], site);
+    emulator::begin_barrier(&barriers[i], site);
 #elif __CUDA_ARCH__ >= 900
     const auto barrier = static_cast<uint32_t>(__cvta_generic_to_shared(&barriers[i]));
     asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(barrier) : "memory");
@@ -44,7 +44,7 @@ __device__ inline void begin_barriers(BulkCopyBarrier* barriers, int count,
 __device__ inline void bulk_copy(void* to, const void* from, int bytes, BulkCopyBarrier& barrier,
                                  [[maybe_unused]] CallSite site = CallSite::current()) {
 #if !defined(__CUDACC__)
-  emulator::bulk_copies().issue(to, from, static_cast<size_t>(bytes), &barrier, site);
+  emulator::bulk_copy(to, from, static_cast<size_t>(bytes), &barrier, site);
 #elif __CUDA_ARCH__ >= 900
   const auto shared = static_cast<uint32_t>(__cvta_generic_to_shared(to));
   const auto arrival = static_cast<uint32_t>(__cvta_generic_to_shared(&barrier));
@@ -64,7 +64,7 @@ __device__ inline void bulk_copy(void* to, const void* from, int bytes, BulkCopy
 __device__ inline void wait_for_bulk_copy(BulkCopyBarrier& barrier, int number,
                                           [[maybe_unused]] CallSite site = CallSite::current()) {
 #if !defined(__CUDACC__)
-  emulator::bulk_copies().wait(&barrier, number, site);
+  emulator::wait_for_bulk_copy(&barrier, number, site);
 #elif __CUDA_ARCH__ >= 900
   const auto arrival = static_cast<uint32_t>(__cvta_generic_to_shared(&barrier));
   uint32_t arrived;

@@ -11,7 +11,7 @@
 
 #include "cuda/launch.h"
 #ifndef __CUDACC__
-#include "cuda/emulator/tensor_cores.h"
+#include "cuda/emulator/instructions.h"
 #endif
 
 namespace mocograd::MOCO_CUDA {

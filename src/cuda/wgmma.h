@@ -13,7 +13,7 @@
 
 #include "cuda/launch.h"
 #ifndef __CUDACC__
-#include "cuda/emulator/async.h"
+#include "cuda/emulator/instructions.h"
 #endif
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
@@ -57,7 +57,7 @@ __device__ inline uint64_t wgmma_operand(const void* operand, Swizzle swizzle,
 
 __device__ inline void wgmma_fence() {
 #if !defined(__CUDACC__)
-  emulator::async_products().fence();
+  emulator::wgmma_fence();
 #elif defined(MOCO_HAS_WGMMA)
   asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
 #endif
@@ -65,7 +65,7 @@ __device__ inline void wgmma_fence() {
 
 __device__ inline void wgmma_commit() {
 #if !defined(__CUDACC__)
-  emulator::async_products().commit();
+  emulator::wgmma_commit();
 #elif defined(MOCO_HAS_WGMMA)
   asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
 #endif
@@ -74,7 +74,7 @@ __device__ inline void wgmma_commit() {
 template <int kGroupsLeft>
 __device__ inline void wgmma_wait() {
 #if !defined(__CUDACC__)
-  emulator::async_products().wait(kGroupsLeft);
+  emulator::wgmma_wait(kGroupsLeft);
 #elif defined(MOCO_HAS_WGMMA)
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kGroupsLeft) : "memory");
 #endif
@@ -101,7 +101,7 @@ template <bool a_along_k, bool b_along_k>
 __device__ inline void wgmma_m64n64k16_bf16(float (&d)[32], uint64_t a, uint64_t b,
                                             [[maybe_unused]] CallSite site = CallSite::current()) {
 #if !defined(__CUDACC__)
-  emulator::async_products().issue(d, 64, {a, a_along_k}, {b, b_along_k}, site);
+  emulator::wgmma(d, 64, {a, a_along_k}, {b, b_along_k}, site);
 #elif defined(MOCO_HAS_WGMMA)
   asm volatile(
       "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
@@ -123,7 +123,7 @@ template <bool a_along_k, bool b_along_k>
 __device__ inline void wgmma_m64n128k16_bf16(float (&d)[64], uint64_t a, uint64_t b,
                                              [[maybe_unused]] CallSite site = CallSite::current()) {
 #if !defined(__CUDACC__)
-  emulator::async_products().issue(d, 128, {a, a_along_k}, {b, b_along_k}, site);
+  emulator::wgmma(d, 128, {a, a_along_k}, {b, b_along_k}, site);
 #elif defined(MOCO_HAS_WGMMA)
   asm volatile(
       "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 "
@@ -152,7 +152,7 @@ template <bool a_along_k, bool b_along_k>
 __device__ inline void wgmma_m64n192k16_bf16(float (&d)[96], uint64_t a, uint64_t b,
                                              [[maybe_unused]] CallSite site = CallSite::current()) {
 #if !defined(__CUDACC__)
-  emulator::async_products().issue(d, 192, {a, a_along_k}, {b, b_along_k}, site);
+  emulator::wgmma(d, 192, {a, a_along_k}, {b, b_along_k}, site);
 #elif defined(MOCO_HAS_WGMMA)
   asm volatile(
       "wgmma.mma_async.sync.aligned.m64n192k16.f32.bf16.bf16 "
@@ -187,7 +187,7 @@ template <bool a_along_k, bool b_along_k>
 __device__ inline void wgmma_m64n256k16_bf16(float (&d)[128], uint64_t a, uint64_t b,
                                              [[maybe_unused]] CallSite site = CallSite::current()) {
 #if !defined(__CUDACC__)
-  emulator::async_products().issue(d, 256, {a, a_along_k}, {b, b_along_k}, site);
+  emulator::wgmma(d, 256, {a, a_along_k}, {b, b_along_k}, site);
 #elif defined(MOCO_HAS_WGMMA)
   asm volatile(
       "wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16.bf16 "

@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <cstring>
 #include <type_traits>
+#include <utility>
 
 #include "cuda/emulator/builtins.h"
 #include "cuda/emulator/scheduler.h"
@@ -16,7 +17,6 @@
 #define __global__
 #define __device__
 #define __host__
-#define __constant__ static
 #define __forceinline__ inline
 #define __launch_bounds__(...)
 #define __align__(bytes) __attribute__((aligned(bytes)))
@@ -39,7 +39,7 @@ inline void __syncthreads(CallSite site = CallSite::current()) {
   emulator::block_barrier("__syncthreads", site);
 }
 inline int __syncthreads_count(int predicate, CallSite site = CallSite::current()) {
-  return emulator::block_barrier("__syncthreads_count", site, predicate != 0);
+  return static_cast<int>(emulator::block_barrier("__syncthreads_count", site, predicate != 0));
 }
 inline int __syncthreads_or(int predicate, CallSite site = CallSite::current()) {
   return emulator::block_barrier("__syncthreads_or", site, predicate != 0) > 0;
@@ -104,70 +104,38 @@ T __shfl_up_sync(unsigned mask, T value, unsigned lanes, int width = 32,
   return shuffle("__shfl_up_sync", mask, value, lane % w >= lanes ? lane - lanes : lane, site);
 }
 
-inline unsigned ballot(const char* name, unsigned mask, bool predicate, const CallSite& site) {
-  struct Offer {
-    bool predicate;
-    unsigned result;
-  } mine{predicate, 0};
-  emulator::warp_meeting(name, mask, site, &mine, [](void* const offers[32]) {
-    unsigned lanes = 0;
-    for (unsigned lane = 0; lane < 32; ++lane) {
-      const auto* offer = static_cast<const Offer*>(offers[lane]);
-      if (offer != nullptr && offer->predicate) lanes |= 1u << lane;
-    }
-    for (int lane = 0; lane < 32; ++lane)
-      if (auto* offer = static_cast<Offer*>(offers[lane])) offer->result = lanes;
-  });
-  return mine.result;
-}
 inline unsigned __ballot_sync(unsigned mask, int predicate, CallSite site = CallSite::current()) {
-  return ballot("__ballot_sync", mask, predicate != 0, site);
+  return emulator::warp_ballot("__ballot_sync", mask, site, predicate != 0);
 }
 inline int __any_sync(unsigned mask, int predicate, CallSite site = CallSite::current()) {
-  return ballot("__any_sync", mask, predicate != 0, site) != 0;
+  return emulator::warp_ballot("__any_sync", mask, site, predicate != 0) != 0;
 }
 inline int __all_sync(unsigned mask, int predicate, CallSite site = CallSite::current()) {
-  return ballot("__all_sync", mask, predicate != 0, site) == mask;
+  return emulator::warp_ballot("__all_sync", mask, site, predicate != 0) == mask;
 }
 
 // ---- atomics: one thread runs at a time ------------------------------------------------------------
 
-template <class T, class Change>
-T exchange(T* p, Change change) {
-  const T before = *p;
-  *p = change(before);
-  return before;
-}
-template <class T>
-T atomicAdd(T* p, std::type_identity_t<T> x) {
-  return exchange(p, [=](T old) { return static_cast<T>(old + x); });
-}
-template <class T>
-T atomicMax(T* p, std::type_identity_t<T> x) {
-  return exchange(p, [=](T old) { return old < x ? x : old; });
-}
-template <class T>
-T atomicMin(T* p, std::type_identity_t<T> x) {
-  return exchange(p, [=](T old) { return x < old ? x : old; });
-}
-template <class T>
-T atomicExch(T* p, std::type_identity_t<T> x) {
-  return exchange(p, [=](T) { return x; });
-}
+// *p becomes change(*p, x). Returns what it was.
+template <class Change>
+struct Atomic {
+  Change change;
+  template <class T>
+  T operator()(T* p, std::type_identity_t<T> x) const {
+    return std::exchange(*p, static_cast<T>(change(*p, x)));
+  }
+};
+inline constexpr Atomic atomicAdd{[](auto old, auto x) { return old + x; }};
+inline constexpr Atomic atomicMax{[](auto old, auto x) { return std::max(old, x); }};
+inline constexpr Atomic atomicMin{[](auto old, auto x) { return std::min(old, x); }};
+inline constexpr Atomic atomicExch{[](auto, auto x) { return x; }};
+inline constexpr Atomic atomicOr{[](auto old, auto x) { return old | x; }};
+inline constexpr Atomic atomicAnd{[](auto old, auto x) { return old & x; }};
+inline constexpr Atomic atomicInc{[](auto old, auto last) { return old >= last ? 0 : old + 1; }};
+
 template <class T>
 T atomicCAS(T* p, std::type_identity_t<T> expected, std::type_identity_t<T> x) {
-  return exchange(p, [=](T old) { return old == expected ? x : old; });
-}
-template <class T>
-T atomicOr(T* p, std::type_identity_t<T> x) {
-  return exchange(p, [=](T old) { return old | x; });
-}
-template <class T>
-T atomicAnd(T* p, std::type_identity_t<T> x) {
-  return exchange(p, [=](T old) { return old & x; });
-}
-inline unsigned atomicInc(unsigned* p, unsigned last) {
-  return exchange(p, [=](unsigned old) { return old >= last ? 0 : old + 1; });
+  return std::exchange(*p, *p == expected ? x : *p);
 }
 
 // ---- time, of which there is none ------------------------------------------------------------------
@@ -176,14 +144,7 @@ inline void __nanosleep(unsigned) {}
 
 // ---- numbers ---------------------------------------------------------------------------------------
 
-template <class A, class B>
-std::common_type_t<A, B> max(A a, B b) {
-  return std::max<std::common_type_t<A, B>>(a, b);
-}
-template <class A, class B>
-std::common_type_t<A, B> min(A a, B b) {
-  return std::min<std::common_type_t<A, B>>(a, b);
-}
+using std::max, std::min;
 inline unsigned __float_as_uint(float x) {
   return std::bit_cast<unsigned>(x);
 }

@@ -169,25 +169,21 @@ void Fiber::end(Fiber* next) {
   __builtin_unreachable();
 }
 
-void Fiber::report_overflow(void (*report)()) {
+void Fiber::report_overflow([[maybe_unused]] void (*report)()) {
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-  constexpr size_t kSignalStackBytes = size_t{64} << 10;
-  // The fiber's own stack is used up by then.
-  thread_local const auto signal_stack = std::make_unique<unsigned char[]>(kSignalStackBytes);
-  overflow_report = report;
-  stack_t stack{};
-  stack.ss_sp = signal_stack.get();
-  stack.ss_size = kSignalStackBytes;
   struct sigaction present {};
   sigaction(SIGSEGV, nullptr, &present);
   if (present.sa_handler != SIG_DFL) return;
+  overflow_report = report;
+  // The fiber's own stack is used up by then.
+  constexpr size_t kSignalStackBytes = size_t{64} << 10;
+  thread_local const auto signal_stack = std::make_unique<unsigned char[]>(kSignalStackBytes);
+  const stack_t stack{.ss_sp = signal_stack.get(), .ss_flags = 0, .ss_size = kSignalStackBytes};
   sigaltstack(&stack, nullptr);
   struct sigaction action {};
   action.sa_sigaction = on_segmentation_fault;
   action.sa_flags = SA_SIGINFO | SA_ONSTACK;
   sigaction(SIGSEGV, &action, nullptr);
-#else
-  (void)report;
 #endif
 }
 

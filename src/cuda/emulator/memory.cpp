@@ -75,31 +75,30 @@ void cuda_emulated::device_copy(void* to, const void* from, size_t bytes) {
 }
 
 void cuda_emulated::device_move(void* to, const void* from, size_t bytes) {
-  if (bytes == 0) return;
-  if (emulator::recorded) {
-    emulator::recorded->push_back([=] { std::memcpy(to, from, bytes); });
-  } else {
-    std::memcpy(to, from, bytes);
-  }
+  const auto move = [=] {
+    if (bytes > 0) std::memcpy(to, from, bytes);
+  };
+  if (emulator::recorded)
+    emulator::recorded->push_back(move);
+  else
+    move();
 }
 
 void cuda_emulated::device_synchronize() {}
 
 void cuda_emulated::start_recording() {
   MOCO_CHECK(!emulator::recorded, "cuda emulator: a recording within another");
-  emulator::recorded = new std::vector<std::function<void()>>;
+  emulator::recorded = std::make_shared<std::vector<std::function<void()>>>();
 }
 
 std::function<void()> cuda_emulated::stop_recording() {
-  const std::shared_ptr<const std::vector<std::function<void()>>> launches(
-      std::exchange(emulator::recorded, nullptr));
-  return [launches] {
+  return [launches = std::exchange(emulator::recorded, nullptr)] {
     for (const std::function<void()>& launch : *launches) launch();
   };
 }
 
 void cuda_emulated::abandon_recording() {
-  delete std::exchange(emulator::recorded, nullptr);
+  emulator::recorded = nullptr;
 }
 
 // ---- of the block ----------------------------------------------------------------------------------
@@ -107,7 +106,7 @@ void cuda_emulated::abandon_recording() {
 namespace emulator {
 
 void* dynamic_shared_memory() {
-  return block.dynamic_shared;
+  return block.dynamic_shared.data();
 }
 
 bool is_shared(const void* p, size_t bytes) {
@@ -115,8 +114,8 @@ bool is_shared(const void* p, size_t bytes) {
   const auto in = [&](const unsigned char* begin, const unsigned char* end) {
     return first >= begin && first + bytes <= end;
   };
-  return in(block.dynamic_shared, block.dynamic_shared + block.dynamic_shared_bytes) ||
-         in(moco_shared_begin, moco_shared_end) || moco_shared_begin == nullptr;
+  return moco_shared_begin == nullptr || in(moco_shared_begin, moco_shared_end) ||
+         in(block.dynamic_shared.data(), block.dynamic_shared.data() + block.dynamic_shared.size());
 }
 
 void poison_static_shared() {

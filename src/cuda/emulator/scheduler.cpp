@@ -1,11 +1,12 @@
 #include "cuda/emulator/scheduler.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 #include <mutex>
 #include <new>
 #include <numeric>
+#include <utility>
 
 #include "cuda/emulator/block.h"
 #include "tensor/error.h"
@@ -19,16 +20,9 @@ using cuda_emulated::threadIdx;
 
 namespace {
 
-// The launch that runs. Blocks follow each other in a walk whose stride shares no factor with their
-// number.
-const Launch* launched = nullptr;
-uint64_t blocks_begun = 0, block_number = 0, block_stride = 0;
+const Launch* launched = nullptr;  // runs
 uint64_t random_state = 0;
 std::vector<std::unique_ptr<Fiber>> free_fibers;
-
-uint64_t number_of_blocks() {
-  return uint64_t{gridDim.x} * gridDim.y * gridDim.z;
-}
 
 // splitmix64 (Steele, Lea and Flood, OOPSLA 2014), scaled to {0, …, n-1}.
 uint64_t random_below(uint64_t n) {
@@ -43,80 +37,71 @@ uint64_t& seed() {
   return value;
 }
 
-void begin_block() {
-  ++blocks_begun;
-  block_number = (block_number + block_stride) % number_of_blocks();
-  blockIdx = {static_cast<unsigned>(block_number % gridDim.x),
-              static_cast<unsigned>(block_number / gridDim.x % gridDim.y),
-              static_cast<unsigned>(block_number / gridDim.x / gridDim.y)};
+// Where number i lies in a grid or a block.
+cuda_emulated::uint3 index_of(uint64_t i, const cuda_emulated::dim3& shape) {
+  return {static_cast<unsigned>(i % shape.x), static_cast<unsigned>(i / shape.x % shape.y),
+          static_cast<unsigned>(i / shape.x / shape.y)};
+}
+
+void begin_block(uint64_t number) {
+  blockIdx = index_of(number, gridDim);
   static_shared_poisoned = false;
-  if (block.dynamic_shared_bytes > 0)
-    std::memset(block.dynamic_shared, kPoison, block.dynamic_shared_bytes);
+  std::ranges::fill(block.dynamic_shared, kPoison);
   block.ended = 0;
-  for (Warp& warp : block.warps) warp.ended = 0;
-  block.eager_warp = seed() % 2 == 0 ? kNoWarp : random_below(block.warps.size());
-  for (Thread& thread : block.threads) block.make_ready(thread);
+  block.eager_warp =
+      seed() % 2 == 0 ? kNoWarp : random_below((block.threads.size() + kLanes - 1) / kLanes);
+  for (Thread& thread : block.threads) {
+    thread.ended = false;
+    block.make_ready(thread);
+  }
 }
 
-// Lanes can wait for each other in a circle: 0 for 1 with one mask, 1 for 2 with another, 2 for 0.
-[[noreturn]] void fail_deadlock() {
-  block.bulk_copies.fail_where_threads_wait();
-  for (size_t i = 0; i < block.warps.size(); ++i) {
-    for (const Meeting& meeting : block.warps[i].meetings) {
-      const auto lane = static_cast<unsigned>(__builtin_ctz(meeting.arrived));
-      threadIdx = block.threads[i * kLanes + lane].index;
-      fail(meeting.site, detail::concatenate(meeting.name,
-                                             ": deadlock: every thread of the block "
-                                             "waits for one that waits elsewhere"));
-    }
-  }
-  for (const Barrier& barrier : block.warpgroup_barriers) {
-    if (barrier.waiting == 0) continue;
-    threadIdx = block.threads[barrier.first].index;
-    fail(barrier.site,
-         detail::concatenate(barrier.name, ": deadlock: threads of the warpgroup wait elsewhere"));
-  }
-  std::abort();  // not all can be at the block's barrier: the last to come does not wait
+// When no thread can run: one to blame for it, nullptr if all have ended. Either nobody begins a copy that
+// is waited for, or lanes wait in a circle: 0 for 1 with one mask, 1 for 2 with another, 2 for 0. Two that
+// wait for each other have been told so when they came (barriers.cpp).
+Thread* find_stuck() {
+  for (Thread& thread : block.threads)
+    if (thread.barrier != nullptr) return &thread;
+  for (Thread& thread : block.threads)
+    if (thread.meeting != nullptr && thread.meeting->of_warp) return &thread;
+  return nullptr;
 }
 
-// Makes the next thread the running one. nullptr: the last block is done.
+// Makes the next thread the running one. nullptr: the block is done.
 Thread* draw_next() {
-  if (block.ready.empty() && block.eager.empty()) {
-    if (block.ended < block.threads.size()) fail_deadlock();
-    if (blocks_begun == number_of_blocks()) return nullptr;
-    begin_block();
-  }
   std::vector<Thread*>& ready = block.eager.empty() ? block.ready : block.eager;
+  if (ready.empty()) {
+    Thread* stuck = find_stuck();
+    if (stuck == nullptr) return nullptr;
+    ready.push_back(stuck);
+  }
   Thread*& drawn = ready[random_below(ready.size())];
-  Thread* next = drawn;
-  drawn = ready.back();
+  block.current = std::exchange(drawn, ready.back());
   ready.pop_back();
-  block.current = next;
-  threadIdx = next->index;
-  return next;
+  threadIdx = block.current->index;
+  return block.current;
 }
 
 void run_threads() noexcept;
 
-void give_fiber(Thread& thread) {
-  if (free_fibers.empty()) free_fibers.push_back(std::make_unique<Fiber>());
-  thread.fiber = std::move(free_fibers.back());
-  free_fibers.pop_back();
-  thread.fiber->begin_with(run_threads);
+Fiber& fiber_of(Thread& thread) {
+  if (!thread.fiber) {
+    if (free_fibers.empty()) free_fibers.push_back(std::make_unique<Fiber>());
+    thread.fiber = std::move(free_fibers.back());
+    free_fibers.pop_back();
+    thread.fiber->begin_with(run_threads);
+  }
+  return *thread.fiber;
 }
 
 void end_thread() {
   Thread& thread = *block.current;
   check_none_waits_for_me();
-  if (thread.copies.pending())
-    fail(thread.copies.first_site(),
-         "cp.async: the thread has ended and never waited for this copy");
-  if (thread.products.pending())
-    fail(thread.products.first_site(),
-         "wgmma: the thread has ended and never waited for this product");
-  thread.products.forget_fence();
-  block.warp().ended |= thread.bit();
-  if (++block.ended == block.threads.size()) block.bulk_copies.end_block();
+  thread.copies.check_done("cp.async: the thread has ended and never waited for this copy");
+  thread.products.check_done("wgmma: the thread has ended and never waited for this product");
+  thread.fenced = false;
+  thread.ended = true;
+  ++block.ended;
 }
 
 // A fiber's whole life: threads, one after the other.
@@ -135,7 +120,7 @@ void run_threads() noexcept {
 }
 
 void check_shape(const Launch& launch) {
-  constexpr unsigned kMaxThreads = 1024;
+  constexpr unsigned kMaxThreads = kGroupThreads[kBlock];
   constexpr size_t kMaxDynamicSharedBytes = size_t{227} << 10;  // compute capability 9.0
   const auto& [blocks, threads, dynamic_shared_bytes, call, thread] = launch;
   const uint64_t count = uint64_t{threads.x} * threads.y * threads.z;
@@ -155,21 +140,27 @@ void prepare_threads(const cuda_emulated::dim3& shape) {
   block.threads.resize(count);
   for (unsigned i = 0; i < count; ++i) {
     block.threads[i].number = i;
-    block.threads[i].index = {i % shape.x, i / shape.x % shape.y, i / shape.x / shape.y};
+    block.threads[i].index = index_of(i, shape);
   }
-  block.warps.resize((count + kLanes - 1) / kLanes);
-  block.warpgroup_barriers.resize((count + kWarpgroupThreads - 1) / kWarpgroupThreads);
+  block.groups.clear();
+  for (Scope scope : {kBlock, kWarpgroup, kWarp}) {
+    for (unsigned i = 0; i < count; ++i) {
+      if (i % kGroupThreads[scope] == 0)
+        block.groups.push_back(
+            {{&block.threads[i], std::min(kGroupThreads[scope], count - i)}, {}});
+      block.threads[i].groups[scope] = &block.groups.back();
+    }
+  }
 }
 
-[[noreturn]] void fail_in_thread(const std::string& what) {
-  std::fprintf(stderr, "error: cuda emulator: %s, in thread %s of block %s\n", what.c_str(),
+void report(const std::string& what) {
+  std::fprintf(stderr, "error: cuda emulator: %s in thread %s of block %s\n", what.c_str(),
                text_of(threadIdx).c_str(), text_of(blockIdx).c_str());
-  std::abort();
 }
 
 void report_overflow() {
-  fail_in_thread(
-      detail::concatenate("stack overflow: more than ", Fiber::kStackBytes >> 10, " KiB"));
+  report(detail::concatenate("stack overflow: more than ", Fiber::kStackBytes >> 10, " KiB,"));
+  std::abort();
 }
 
 }  // namespace
@@ -183,35 +174,35 @@ void run(const Launch& launch) {
   blockDim = launch.threads;
   gridDim = launch.blocks;
   prepare_threads(launch.threads);
-  random_state = seed();
-  blocks_begun = 0;
-  block_number = random_below(number_of_blocks());
-  do block_stride = 1 + random_below(number_of_blocks());
-  while (std::gcd(block_stride, number_of_blocks()) != 1);
 
   // Aligned for every instruction, and no larger than asked for: AddressSanitizer sees its end.
   constexpr std::align_val_t kAlignment{1024};
-  block.dynamic_shared_bytes = launch.dynamic_shared_bytes;
-  if (launch.dynamic_shared_bytes > 0)
-    block.dynamic_shared =
-        static_cast<unsigned char*>(operator new(launch.dynamic_shared_bytes, kAlignment));
+  const size_t bytes = launch.dynamic_shared_bytes;
+  block.dynamic_shared = {static_cast<unsigned char*>(operator new(bytes, kAlignment)), bytes};
 
-  begin_block();
-  Thread* first = draw_next();
-  give_fiber(*first);
-  block.running = true;
-  Fiber::enter(*first->fiber);
-  block.running = false;
+  // Blocks follow each other in a walk whose stride shares no factor with their number.
+  random_state = seed();
+  const uint64_t blocks = uint64_t{gridDim.x} * gridDim.y * gridDim.z;
+  uint64_t number = random_below(blocks), stride;
+  do stride = 1 + random_below(blocks);
+  while (std::gcd(stride, blocks) != 1);
+  for (uint64_t i = 0; i < blocks; ++i) {
+    number = (number + stride) % blocks;
+    begin_block(number);
+    Fiber::enter(fiber_of(*draw_next()));
+    check_copies_of_block();
+  }
 
-  operator delete(block.dynamic_shared, kAlignment);
-  block.dynamic_shared = nullptr;
+  block.current = nullptr;
+  operator delete(block.dynamic_shared.data(), kAlignment);
+  block.dynamic_shared = {};
 }
 
-void wait() {
+bool wait() {
   Thread& waiting = *block.current;
   Thread& next = *draw_next();
-  if (!next.fiber) give_fiber(next);
-  waiting.fiber->switch_to(*next.fiber);
+  if (&next != &waiting) waiting.fiber->switch_to(fiber_of(next));
+  return waiting.meeting == nullptr && waiting.barrier == nullptr;
 }
 
 uint64_t number_in_environment(const char* name, uint64_t otherwise) {
@@ -229,11 +220,8 @@ void set_seed(uint64_t value) {
 }
 
 void fail(const CallSite& site, const std::string& message) {
-  fail_in_thread(text_of(site) + ": " + message);
-}
-
-unsigned thread_number() {
-  return block.current->number;
+  report(text_of(site) + ": " + message + ",");
+  std::abort();
 }
 
 unsigned lane_number() {
@@ -253,10 +241,7 @@ std::string text_of(const CallSite& site) {
 #if defined(__SANITIZE_ADDRESS__)
 // AddressSanitizer calls it before it reports.
 extern "C" void __asan_on_error() {
-  using namespace mocograd;
-  if (!emulator::block.running) return;
-  std::fprintf(stderr, "error: cuda emulator: a wrong access in thread %s of block %s\n",
-               emulator::text_of(cuda_emulated::threadIdx).c_str(),
-               emulator::text_of(cuda_emulated::blockIdx).c_str());
+  using namespace mocograd::emulator;
+  if (block.current != nullptr) report("a wrong access");
 }
 #endif

@@ -12,6 +12,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <source_location>
 #include <string>
 #include <vector>
@@ -48,18 +49,21 @@ void run(const Launch& launch);
 void set_seed(uint64_t seed);
 
 // While a recording is made, what it consists of so far; a launch adds itself instead of running.
-inline std::vector<std::function<void()>>* recorded = nullptr;
+inline std::shared_ptr<std::vector<std::function<void()>>> recorded;
 
 // error: cuda emulator: FILE:LINE: MESSAGE, in thread (x, y, z) of block (x, y, z)
 [[noreturn]] void fail(const CallSite& site, const std::string& message);
 
 // ---- barriers --------------------------------------------------------------------------------------
 
-// Waits for all threads of the block. Returns for how many of them `predicate` is true.
-int block_barrier(const char* name, const CallSite& site, bool predicate = false);
+// Waits for all threads of the block. Returns how many of them vote.
+unsigned block_barrier(const char* name, const CallSite& site, bool vote = false);
 
 // Waits for all threads of the warpgroup.
 void warpgroup_barrier(const char* name, const CallSite& site);
+
+// Waits for the lanes of `mask`. Returns which of them vote.
+unsigned warp_ballot(const char* name, unsigned mask, const CallSite& site, bool vote);
 
 // Waits for the lanes of `mask`. The last of them calls perform(offers), where offers[lane] is what
 // that lane passed as `offer`, nullptr outside of the mask; it may read and write through them all.
@@ -67,8 +71,7 @@ using Perform = void (*)(void* const offers[32]);
 void warp_meeting(const char* name, unsigned mask, const CallSite& site, void* offer = nullptr,
                   Perform perform = nullptr);
 
-unsigned thread_number();  // within the block
-unsigned lane_number();    // within the warp
+unsigned lane_number();  // of the running thread, within its warp
 
 // ---- memory ----------------------------------------------------------------------------------------
 

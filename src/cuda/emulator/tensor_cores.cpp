@@ -1,9 +1,9 @@
-#include "cuda/emulator/tensor_cores.h"
-
+// What the matrix instructions do.
 #include <bit>
 #include <cstring>
 
 #include "cuda/emulator/block.h"
+#include "cuda/emulator/instructions.h"
 
 namespace mocograd::emulator {
 namespace {
@@ -27,10 +27,22 @@ const MmaOffer& mma_offer(void* const offers[kLanes], int lane) {
   return *static_cast<const MmaOffer*>(offers[lane]);
 }
 
-// a: [16, K], b: [K, 8], d: [16, 8]. Element i of lane l's part of d is
-//   d[l / 4 + 8 (i / 2)][2 (l % 4) + i % 2]
-template <int K>
-void multiply(const float (&a)[16][K], const float (&b)[K][8], void* const offers[kLanes]) {
+// d += a · b. a: [16, K], b: [K, 8], d: [16, 8]; cuda/mma.h says which lane has what of them. A register
+// holds kPack elements of a and b: two of bf16, or one of tf32.
+template <int kPack, float element(uint32_t bits)>
+void perform_mma(void* const offers[kLanes]) {
+  constexpr int K = 8 * kPack;
+  float a[16][K], b[K][8];
+  for (int lane = 0; lane < 32; ++lane) {
+    const MmaOffer& offer = mma_offer(offers, lane);
+    const int row = lane / 4;
+    for (int half = 0; half < kPack; ++half) {
+      const int k = lane % 4 * kPack + half;
+      for (int i = 0; i < 4; ++i)
+        a[row + 8 * (i % 2)][k + K / 2 * (i / 2)] = element(offer.a[i] >> 16 * half);
+      for (int i = 0; i < 2; ++i) b[k + K / 2 * i][row] = element(offer.b[i] >> 16 * half);
+    }
+  }
   for (int row = 0; row < 16; ++row) {
     float sum[8];
     const auto part_of = [&](int column) -> float& {
@@ -41,31 +53,6 @@ void multiply(const float (&a)[16][K], const float (&b)[K][8], void* const offer
       for (int column = 0; column < 8; ++column) sum[column] += a[row][k] * b[k][column];
     for (int column = 0; column < 8; ++column) part_of(column) = sum[column];
   }
-}
-
-void perform_bf16(void* const offers[kLanes]) {
-  float a[16][16], b[16][8];
-  for (int lane = 0; lane < 32; ++lane) {
-    const MmaOffer& offer = mma_offer(offers, lane);
-    const int row = lane / 4, pair = lane % 4 * 2;
-    for (int half = 0; half < 2; ++half) {
-      for (int i = 0; i < 4; ++i)
-        a[row + 8 * (i % 2)][pair + half + 8 * (i / 2)] = from_bf16(offer.a[i] >> 16 * half);
-      for (int i = 0; i < 2; ++i) b[pair + half + 8 * i][row] = from_bf16(offer.b[i] >> 16 * half);
-    }
-  }
-  multiply(a, b, offers);
-}
-
-void perform_tf32(void* const offers[kLanes]) {
-  float a[16][8], b[8][8];
-  for (int lane = 0; lane < 32; ++lane) {
-    const MmaOffer& offer = mma_offer(offers, lane);
-    const int row = lane / 4, k = lane % 4;
-    for (int i = 0; i < 4; ++i) a[row + 8 * (i % 2)][k + 4 * (i / 2)] = from_tf32(offer.a[i]);
-    for (int i = 0; i < 2; ++i) b[k + 4 * i][row] = from_tf32(offer.b[i]);
-  }
-  multiply(a, b, offers);
 }
 
 // ---- ldmatrix --------------------------------------------------------------------------------------
@@ -96,7 +83,7 @@ void perform_ldmatrix(void* const offers[kLanes]) {
 // ---- wgmma -----------------------------------------------------------------------------------------
 
 // Element (row, k) of an operand, bf16, from its descriptor (cuda/wgmma.h).
-float operand_element(const AsyncProducts::Operand& operand, int row, int k, const CallSite& site) {
+float operand_element(const WgmmaOperand& operand, int row, int k, const CallSite& site) {
   const auto field = [&](int shift) { return (operand.descriptor >> shift & 0x3fff) << 4; };
   const uint64_t start = field(0), leading = field(16), stride = field(32);
   const auto swizzle = static_cast<unsigned>(operand.descriptor >> 62);
@@ -112,11 +99,11 @@ float operand_element(const AsyncProducts::Operand& operand, int row, int k, con
     offset += r / 8 * stride + r % 8 * line_bytes + column * 2;
   }
   if (swizzle != 0) offset ^= (offset >> 7 & (line_bytes / 16 - 1)) << 4;
-  if (offset + 2 > block.dynamic_shared_bytes)
+  if (offset + 2 > block.dynamic_shared.size())
     fail(site, "wgmma: an operand reaches beyond dynamic shared memory, to byte " +
                    std::to_string(offset));
   uint16_t bits;
-  std::memcpy(&bits, block.dynamic_shared + offset, sizeof bits);
+  std::memcpy(&bits, &block.dynamic_shared[offset], sizeof bits);
   return from_bf16(bits);
 }
 
@@ -124,38 +111,67 @@ float operand_element(const AsyncProducts::Operand& operand, int row, int k, con
 
 void mma_m16n8k16_bf16(float* d, const uint32_t* a, const uint32_t* b, const CallSite& site) {
   MmaOffer offer{d, a, b};
-  warp_meeting("mma_m16n8k16_bf16", ~0u, site, &offer, perform_bf16);
+  warp_meeting("mma_m16n8k16_bf16", ~0u, site, &offer, perform_mma<2, from_bf16>);
 }
 
 void mma_m16n8k8_tf32(float* d, const uint32_t* a, const uint32_t* b, const CallSite& site) {
   MmaOffer offer{d, a, b};
-  warp_meeting("mma_m16n8k8_tf32", ~0u, site, &offer, perform_tf32);
+  warp_meeting("mma_m16n8k8_tf32", ~0u, site, &offer, perform_mma<1, from_tf32>);
 }
 
 void ldmatrix_x4(uint32_t* fragments, const void* row, bool transposed, const CallSite& site) {
   if (!is_shared(row, 16)) fail(site, "ldmatrix of a row that is not in shared memory");
-  if (reinterpret_cast<uintptr_t>(row) % 16 != 0)
-    fail(site, "ldmatrix of a row whose address is no multiple of 16");
+  if (!is_multiple(row, 16)) fail(site, "ldmatrix of a row whose address is no multiple of 16");
   LdmatrixOffer offer{row, fragments, transposed};
   warp_meeting("ldmatrix", ~0u, site, &offer, perform_ldmatrix);
 }
 
+void Product::begin() const {
+  Accumulator& sums = block.accumulators[d];
+  if (sums.products++ > 0) return;
+  sums.values.assign(d, d + n / 2);
+  std::memset(d, kPoison, sums.values.size() * sizeof(float));
+}
+
 // A warpgroup is four warps; warp w has rows 16w to 16w+15 of d: [64, n]. Element i of lane l is
 //   d[16w + l / 4 + 8 (i / 2 % 2)][8 (i / 4) + 2 (l % 4) + i % 2]
-void AsyncProducts::add_product(const Product& product, std::vector<float>& sum) {
+void Product::carry_out() const {
   constexpr int K = 16;
-  const int thread = static_cast<int>(thread_number() % 128), lane = thread % 32;
+  Accumulator& sums = block.accumulators[d];
+  const int thread = static_cast<int>(block.current->number % 128), lane = thread % 32;
   for (int half = 0; half < 2; ++half) {
-    float a[K];
+    float a_row[K];
     const int row = thread / 32 * 16 + lane / 4 + 8 * half;
-    for (int k = 0; k < K; ++k) a[k] = operand_element(product.a, row, k, product.site);
-    for (int i = 0; i < product.n / 2; ++i) {
+    for (int k = 0; k < K; ++k) a_row[k] = operand_element(a, row, k, site);
+    for (int i = 0; i < n / 2; ++i) {
       if (i / 2 % 2 != half) continue;
       const int column = 8 * (i / 4) + 2 * (lane % 4) + i % 2;
       for (int k = 0; k < K; ++k)
-        sum[static_cast<size_t>(i)] += a[k] * operand_element(product.b, column, k, product.site);
+        sums.values[static_cast<size_t>(i)] += a_row[k] * operand_element(b, column, k, site);
     }
   }
+  if (--sums.products > 0) return;
+  std::memcpy(d, sums.values.data(), sums.values.size() * sizeof(float));
+  block.accumulators.erase(d);
+}
+
+void wgmma(float* d, int n, WgmmaOperand a, WgmmaOperand b, const CallSite& site) {
+  warp_meeting("wgmma", ~0u, site);
+  if (!block.current->fenced) fail(site, "wgmma without a wgmma_fence since the last wait");
+  block.current->products.begin({d, n, a, b, site}, site);
+}
+
+void wgmma_fence() {
+  block.current->fenced = true;
+}
+
+void wgmma_commit() {
+  block.current->products.commit();
+}
+
+void wgmma_wait(int64_t groups_left) {
+  block.current->fenced = false;
+  block.current->products.wait(groups_left);
 }
 
 }  // namespace mocograd::emulator
