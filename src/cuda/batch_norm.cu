@@ -405,30 +405,41 @@ void CudaBackend::batch_norm_backward(const Tensor& dy, const Tensor& x, const T
   });
 }
 
-void take_statistics(const Tensor& x, const Tensor& mean, const Tensor& var) {
+void take_statistics(const Tensor& x, const Statistics& to) {
   with_activation_type(x.dtype(), [&](auto zero) {
     using T = decltype(zero);
     using A = Arithmetic<T>;
     const auto run = [&]<int V>(const ColumnPartition<V>& part) {
-      launch_statistics<V, T, A>(part, x, nullptr, nullptr, 0, mean, var, nullptr);
+      launch_statistics<V, T, A>(part, x, nullptr, nullptr, 0, to.mean, to.var, nullptr);
     };
-    with_partition<T>(x, mean, run, x.raw<T>());
+    with_partition<T>(x, to.mean, run, x.raw<T>());
   });
 }
 
-void take_gradient_sums(const Tensor& dz, const Tensor& x, const Tensor& mean, const Tensor& sums) {
-  with_activation_type(x.dtype(), [&](auto zero) {
+void combine_statistics(const Chunks& part, const float* partials, const Statistics& to) {
+  const float* const none = nullptr;
+  launch(combine_statistics_kernel<float>, part.grid_of_combining(), part, partials, none, none, 0,
+         to.mean.raw<float>(), to.var.raw<float>(), nullptr);
+}
+
+void take_gradient_sums(const Tensor& dz, const GradientSums& to) {
+  with_activation_type(dz.dtype(), [&](auto zero) {
     using T = decltype(zero);
     using A = Arithmetic<T>;
     const auto run = [&]<int V>(const ColumnPartition<V>& part) {
       const Scratch<A> partials(int64_t{part.groups} * part.chunks * 2 * part.C);
-      launch(gradient_sums_kernel<V, T, A>, part.grid(), part, dz.raw<T>(), x.raw<T>(),
-             static_cast<const T*>(nullptr), mean.raw<A>(), partials.data());
+      launch(gradient_sums_kernel<V, T, A>, part.grid(), part, dz.raw<T>(), to.x.raw<T>(),
+             static_cast<const T*>(nullptr), to.mean.raw<A>(), partials.data());
       launch(add_gradient_sums_kernel<A>, part.grid_of_combining(), part, partials.data(),
-             sums.raw<A>());
+             to.sums.raw<A>());
     };
-    with_partition<T>(x, mean, run, dz.raw<T>(), x.raw<T>(), mean.raw<A>());
+    with_partition<T>(dz, to.mean, run, dz.raw<T>(), to.x.raw<T>(), to.mean.raw<A>());
   });
+}
+
+void combine_gradient_sums(const Chunks& part, const float* partials, const GradientSums& to) {
+  launch(add_gradient_sums_kernel<float>, part.grid_of_combining(), part, partials,
+         to.sums.raw<float>());
 }
 
 // r ← (1 − momentum)·r + momentum · 1/S·Σ_g (mean_g, var_g·n/(n − 1))
