@@ -70,9 +70,9 @@ class TransposedSums {
     for (float& sum : sum_) sum = 0;
   }
 
-  // Where a thread's part of channels [o, o + 64) of each square goes, in elements of y; -1: nowhere.
+  // Where a thread's part of channels [o, o + 64) of each square goes; nullptr: nowhere.
   struct Places {
-    int64_t square[squares];
+    BFloat16* square[squares];
   };
   __device__ static Places places(const WindowConvolution& conv, int window, int o) {
     Places to;
@@ -80,7 +80,7 @@ class TransposedSums {
     for (int s = 0; s < squares; ++s) {
       const Squares::Square square = conv.out.square(window * squares + s);
       const int64_t first = conv.out.offset(square, 1, 1 + own_pixel()) + o + own_channel();
-      to.square[s] = conv.out.exists(square) ? first : -1;
+      to.square[s] = conv.out.exists(square) ? conv.y + first : nullptr;
     }
     return to;
   }
@@ -95,7 +95,8 @@ class TransposedSums {
     typename Of::Inputs in[2][kSide];
     const auto fetch = [&](int s) {
 #pragma unroll
-      for (int i = 0; i < kSide; ++i) in[s % 2][i] = sums.fetch(to.square[s] + int64_t{row} * i);
+      for (int i = 0; i < kSide; ++i)
+        in[s % 2][i] = sums.fetch(to.square[s] - conv.y + int64_t{row} * i);
     };
     fetch(0);
 #pragma unroll
@@ -103,9 +104,8 @@ class TransposedSums {
       if (s + 1 < squares) fetch(s + 1);
 #pragma unroll
       for (int i = 0; i < kSide; ++i) {
-        const FourChannels four = four_channels(i * squares + s);
-        if (to.square[s] >= 0)
-          store(conv.y + to.square[s] + int64_t{row} * i, sums.add(four, in[s % 2][i]));
+        const FourChannels four = sums.add(four_channels(i * squares + s), in[s % 2][i]);
+        if (to.square[s] != nullptr) store(to.square[s] + int64_t{row} * i, four);
       }
     }
     if constexpr (Of::kAny) {
@@ -169,11 +169,13 @@ __device__ void write_from_tile(const WindowConvolution& conv, int window, unsig
     return reinterpret_cast<const BFloat16*>(
         tile + place_in_tile<BFloat16, true>(row, piece * kPiece<BFloat16>));
   };
-  const auto place_of = [&](int row) -> int64_t {
-    const int group = row / kSide;
-    const Squares::Square square = conv.out.square(window * squares + group % squares);
-    if (!conv.out.exists(square)) return -1;
-    return conv.out.offset(square, group / squares + 1, row % kSide + 1);
+  static_assert(128 / kPieces == squares * kSide, "a thread's pixels are of one square");
+  const int number = threadIdx.x % 128 / kPieces / kSide;
+  const Squares::Square square = conv.out.square(window * squares + number);
+  const bool exists = conv.out.exists(square);
+  const auto place_of = [&](int row) {
+    const int i = row / (squares * kSide), j = row % kSide;
+    return exists ? conv.out.offset(square, i + 1, j + 1) : -1;
   };
   write_chunk<128, kPixels, kPieces>(wanted, {window, conv.out.C, 0}, piece_of, place_of, conv.y,
                                      reinterpret_cast<float*>(tile + tile_bytes(kPixels)),

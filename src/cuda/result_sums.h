@@ -174,8 +174,10 @@ __device__ void write_chunk(const Sums& wanted, const ChunkPlace& at, const Piec
       in[k] = sums.fetch(place[k]);
     }
 #pragma unroll
-    for (int k = 0; k < kAtOnce; ++k)
-      if (place[k] >= 0) store(y + place[k], sums.add(from(first + k * kStep), in[k]));
+    for (int k = 0; k < kAtOnce; ++k) {
+      const Vector<BFloat16, N> stored = sums.add(from(first + k * kStep), in[k]);
+      if (place[k] >= 0) store(y + place[k], stored);
+    }
   }
   if constexpr (Of::kAny) {
     sums.template add_lanes<pieces, 32>();
