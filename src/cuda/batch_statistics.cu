@@ -48,7 +48,7 @@ __global__ void combine_statistics_kernel(Chunks part, const A* partials, A* mea
   const A* const first = partials + int64_t{at.group} * part.chunks * 3 * C + at.column;
   const double n = static_cast<double>(part.rows);
   double total = 0;
-#pragma unroll 4
+#pragma unroll 8
   for (int k = at.chunk; k < at.chunks; k += at.kStep) {
     const A* const p = first + k * 3 * C;
     total += part.rows_of(k) * static_cast<double>(p[0]) + p[C];
@@ -59,7 +59,7 @@ __global__ void combine_statistics_kernel(Chunks part, const A* partials, A* mea
   __syncthreads();
   const double own_mean = means[threadIdx.x % kCombinedColumns];
   double squares = 0;
-#pragma unroll 4
+#pragma unroll 8
   for (int k = at.chunk; k < at.chunks; k += at.kStep) {
     const A* const p = first + k * 3 * C;
     const double count = part.rows_of(k), rest = p[C] / count;  // the chunk's mean is p[0] + rest

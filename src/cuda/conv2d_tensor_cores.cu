@@ -63,11 +63,12 @@ bool correlate(const Correlation<T>& in, const Weights& weights, const PixelOutp
                int64_t M, int64_t N, int64_t K, const WantedSums& wanted) {
   const PixelsByTaps<T> a{in};
   const bool whole = output.stride == 1;
+  const WantedSums of_whole = whole ? wanted : WantedSums();
   const auto by_tiles_of = [&](auto tile) {
     const Scratch<T> staged(N * K);
     stage(weights, N, K, StagedRows{narrow(N), narrow(K)}, staged.data());
     const MatrixOperand<T, true> b{staged.data(), K};
-    return product<T, decltype(tile)>(a, b, output, M, N, K, whole, whole ? wanted : WantedSums());
+    return product<T, decltype(tile)>(a, b, output, M, N, K, whole, of_whole);
   };
   if constexpr (sizeof(T) == 2) {
     const auto by_warpgroups = [&](auto tile) {
@@ -76,8 +77,7 @@ bool correlate(const Correlation<T>& in, const Weights& weights, const PixelOutp
       const Scratch<T> staged(count * k);
       const StagedTiles<T, kColumns> b{narrow(count), narrow(k), staged.data()};
       stage(weights, N, K, b, staged.data());
-      return product<T, decltype(tile)>(a, b, output, M, N, K, whole,
-                                        whole ? wanted : WantedSums());
+      return product<T, decltype(tile)>(a, b, output, M, N, K, whole, of_whole);
     };
     if (N <= SlimTile::kColumns) return by_tiles_of(SlimTile());
     if (use_wgmma() && N <= 64) return by_warpgroups(WarpgroupTile<64>());

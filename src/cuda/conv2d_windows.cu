@@ -14,6 +14,8 @@
 //               ways, each with a window of its own: while one waits for pixels or writes, others multiply.
 //               They begin one after the other, since the tensor cores serve in turns who has begun
 //               together, and all would write together too.
+//
+// What a batch norm needs of y is summed window by window (result_sums.h).
 #include "cuda/conv2d_windows.h"
 
 #include <algorithm>
@@ -94,6 +96,7 @@ class TransposedSums {
     const int row = conv.out.W * conv.out.C;
     typename Of::Inputs in[2][kSide];
     const auto fetch = [&](int s) {
+      if constexpr (!Of::kAny) return;  // else all squares exist
 #pragma unroll
       for (int i = 0; i < kSide; ++i)
         in[s % 2][i] = sums.fetch(to.square[s] - conv.y + int64_t{row} * i);
@@ -359,13 +362,13 @@ bool window_conv2d(const Tensor& image, const Tensor& w, bool flipped, const Ten
   Grid grid = blocks_of(resident ? ResidentWeights::kThreads : StreamedWeights::kThreads,
                         std::min<int64_t>(tiles, multiprocessors()));
   grid.dynamic_shared_bytes = resident ? ResidentWeights::kBytes : StreamedWeights::kBytes;
-  return with_sums(wanted, conv.y, result.numel() / out.C, out.C,
-                   squares_of_a_window * kSide * kSide, [&](const auto& sums) {
-                     using Wanted = std::decay_t<decltype(sums)>;
-                     launch(
-                         resident ? resident_window_kernel<Wanted> : streamed_window_kernel<Wanted>,
-                         grid, conv, sums);
-                   });
+  const auto run = [&](const auto& sums) {
+    using Wanted = std::decay_t<decltype(sums)>;
+    launch(resident ? resident_window_kernel<Wanted> : streamed_window_kernel<Wanted>, grid, conv,
+           sums);
+  };
+  const int chunk_rows = squares_of_a_window * kSide * kSide;
+  return with_sums(wanted, conv.y, result.numel() / out.C, out.C, chunk_rows, run);
 }
 
 }  // namespace mocograd::MOCO_CUDA
