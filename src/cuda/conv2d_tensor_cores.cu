@@ -45,8 +45,8 @@ bool product(const A& a, const B& b, const Output& output, int64_t M, int64_t N,
     pipelined_product_to<T, Tile>(a, b, output, shape, sums);
   };
   if (shape.splits == 1) {
-    if constexpr (std::is_same_v<typename Output::Element, BFloat16>)
-      return with_sums(wanted, output.row(0, 0), M, N, Tile::kRows, write);
+    if constexpr (std::is_same_v<Output, PixelOutput<BFloat16>>)
+      return with_sums(wanted, output.y, M, N, Tile::kRows, write);
     write(NoSums{});
     return false;
   }

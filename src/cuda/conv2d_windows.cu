@@ -96,10 +96,11 @@ class TransposedSums {
     const int row = conv.out.W * conv.out.C;
     typename Of::Inputs in[2][kSide];
     const auto fetch = [&](int s) {
-      if constexpr (!Of::kAny) return;  // else all squares exist
+      if constexpr (Of::kAny) {  // then all squares exist
 #pragma unroll
-      for (int i = 0; i < kSide; ++i)
-        in[s % 2][i] = sums.fetch(to.square[s] - conv.y + int64_t{row} * i);
+        for (int i = 0; i < kSide; ++i)
+          in[s % 2][i] = sums.fetch(to.square[s] - conv.y + int64_t{row} * i);
+      }
     };
     fetch(0);
 #pragma unroll
