@@ -52,6 +52,15 @@ Sums sums_of(const Values& x, int64_t S, int64_t C,
   return {Values(sum.begin(), sum.end()), Values(magnitude.begin(), magnitude.end())};
 }
 
+// On the emulator: how many kernels f launches, which are not run.
+size_t launches(const std::function<void()>& f) {
+  std::vector<std::function<void()>> list;
+  emulator::recorded = &list;
+  f();
+  emulator::recorded = nullptr;
+  return list.size();
+}
+
 class Conv2dSumsTest : public KernelTest {
  protected:
   static TensorOptions wide() { return {arithmetic_dtype(dtype()), device()}; }
@@ -151,6 +160,81 @@ TEST_P(Conv2dSumsTest, VarianceOfSmallNoiseOnALargeMean) {
     check_statistics(s, x, w, " of " + s.to_string());
   }
 }
+
+// In bf16 on a GPU: shapes of each kernel that takes the sums with it, as long as groups are whole tiles.
+class Conv2dSumsInKernelsTest : public Conv2dSumsTest {
+ protected:
+  // How many launches more than the convolution alone the statistics and the gradient's sums take.
+  void expect_extra_launches(const Case& s, size_t of_statistics, size_t of_gradient) {
+    const Conv2dConfig config{.stride = s.stride, .padding = s.padding};
+    const Tensor x = uniform({s.N, s.H, s.W, s.C}, 1), dx = poisoned(x.shape()),
+                 y = poisoned(s.y());
+    const Tensor w = uniform({s.kernel, s.kernel, s.C, s.OC}, 2, -1, 1, wide().dtype);
+    const Tensor mean = poisoned({s.S, s.OC}, wide().dtype),
+                 var = poisoned({s.S, s.OC}, wide().dtype);
+    const Tensor center = uniform({s.S, s.C}, 3, 0, 1, wide().dtype),
+                 sums = poisoned({s.S, 2, s.C}, wide().dtype);
+    Backend& k = kernels();
+    EXPECT_EQ(launches([&] { k.conv2d_forward_statistics(x, w, config, y, mean, var); }),
+              launches([&] { k.conv2d_forward(x, w, config, y); }) + of_statistics)
+        << s.to_string();
+    EXPECT_EQ(launches([&] { k.conv2d_backward_data_sums(y, w, config, x, x, center, dx, sums); }),
+              launches([&] { k.conv2d_backward_data(y, w, config, dx); }) + of_gradient)
+        << s.to_string();
+  }
+  void check(const Case& s, size_t of_statistics, size_t of_gradient) {
+    const Tensor x = uniform({s.N, s.H, s.W, s.C}, 1, -1, 2);
+    const Tensor w = uniform({s.kernel, s.kernel, s.C, s.OC}, 2, -1, 1, wide().dtype);
+    check_statistics(s, x, w, " of " + s.to_string());
+    check_gradient(s, x, w, " of " + s.to_string());
+    if (device() == Device::cuda_emulated) expect_extra_launches(s, of_statistics, of_gradient);
+  }
+  // By windows on wgmma alone; mma shares K by several blocks where there are few pixels.
+  void check_windows(const Case& s) {
+    const bool wgmma = std::get<0>(GetParam()).instructions == TensorCoreInstructions::wgmma;
+    check(s, wgmma ? 1 : 2, wgmma ? 1 : 3);
+  }
+};
+
+TEST_P(Conv2dSumsInKernelsTest, WindowsOfResidentWeights) {
+  check_windows({8, 8, 8, 64, 64, 3, 1, 1, 4});
+  check_windows({2, 8, 24, 64, 64, 3, 1, 1, 1});
+  check_windows({1, 16, 8, 64, 64, 3, 1, 1, 1});
+}
+
+TEST_P(Conv2dSumsInKernelsTest, WindowsOfStreamedWeights) {
+  check_windows({8, 8, 8, 128, 128, 3, 1, 1, 2});
+  check_windows({2, 16, 16, 128, 256, 3, 1, 1, 2});
+}
+
+// Of 32, 64 and 128 columns, forward and backward, with K for one block alone.
+TEST_P(Conv2dSumsInKernelsTest, Products) {
+  check({4, 8, 8, 16, 24, 3, 1, 1, 2}, 1, 1);
+  check({8, 8, 8, 3, 64, 3, 1, 1, 2}, 1, 3);
+  check({8, 8, 8, 8, 64, 1, 2, 0, 1}, 1, 3);
+  check({8, 8, 8, 64, 16, 3, 1, 1, 2}, 2, 1);
+  check({16, 4, 4, 8, 136, 3, 1, 1, 2}, 1, 3);
+  check({4, 8, 8, 136, 16, 3, 1, 1, 1}, 2, 1);
+}
+
+// Where tiles reach into two groups, blocks share K, or channels are no whole pieces.
+TEST_P(Conv2dSumsInKernelsTest, ShapesThatTakePasses) {
+  check({3, 8, 8, 64, 64, 3, 1, 1, 3}, 2, 3);
+  check({6, 8, 8, 64, 128, 3, 1, 1, 2}, 2, 3);
+  check({6, 8, 8, 16, 64, 3, 1, 1, 2}, 2, 3);
+  check({8, 4, 4, 64, 32, 3, 1, 1, 1}, 2, 3);
+  check({2, 8, 8, 12, 20, 3, 1, 1, 1}, 2, 3);
+}
+
+std::vector<Kernels> gpu_kernels() {
+  std::vector<Kernels> kernels = bf16_kernels();
+  std::erase_if(kernels, [](const Kernels& k) { return k.device == Device::cpu; });
+  return kernels;
+}
+INSTANTIATE_TEST_SUITE_P(Bf16, Conv2dSumsInKernelsTest,
+                         testing::Combine(testing::ValuesIn(gpu_kernels()),
+                                          testing::Values(DType::bf16)),
+                         name_of_case);
 
 MOCO_INSTANTIATE_KERNEL_TEST(Conv2dSumsTest);
 MOCO_INSTANTIATE_BF16_TEST(Conv2dSumsTest);

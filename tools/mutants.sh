@@ -51,7 +51,7 @@ leave_out_barriers() {
       for (i = FNR - 4; i <= FNR; ++i) if (i > 0 && i != FNR - 1) print "+ " line[i]
       waiting = 0
     }
-    /^ *(if constexpr \([^)]*\) )?(__syncthreads|__syncwarp|warpgroup_barrier|async_copy_wait<.*>|wait_for_bulk_copy|wgmma_wait<.*>|wgmma_fence|fence_before_wgmma)\(.*\);/ {
+    /^ *(if constexpr \([^)]*\) )?(__syncthreads|__syncwarp|warpgroup_barrier|barrier|async_copy_wait<.*>|wait_for_bulk_copy|wgmma_wait<.*>|wgmma_fence|fence_before_wgmma)\(.*\);/ {
       waiting = 1
     }' src/cuda/*.cu src/cuda/*.h src/cuda/ladder/*.cu
 }

@@ -5,133 +5,45 @@
 // T is the type of activations and their gradients, A what is computed in and what everything else is
 // stored as: float where T is bf16, else T.
 //
-// Each is a pass over chunks of rows (columns.h) that leaves partial sums; a small kernel that combines
-// them, in double, and leaves the coefficients by which a second pass maps each element. All take
-// vectors of V channels. The first pass takes the chunks in reverse: what the kernel before wrote last
-// may still be in the cache, and so may what the second pass begins with.
-//
-// Variance without cancellation: x is read once, and of each chunk deviations are summed from an element
-// m that lies among them (a chunk's first),  mean_c = m + Σ(x − m)/n_c,
-// M2_c = Σ(x − m)² − n_c·(mean_c − m)². Chunks are combined by the formula of Chan, Golub and LeVeque
-// (1979),  M2 = Σ_chunks M2_c + n_c·(mean_c − mean)².
+// Each is a pass over chunks of rows (columns.h) that leaves partial sums, forward those of
+// batch_statistics.cu; a small kernel that combines them, in double; and a second pass that maps each element.
+// All take vectors of V channels. The first pass takes the chunks in reverse: what the kernel before wrote
+// last may still be in the cache, and so may what the second pass begins with.
 #include <cmath>
 #include <limits>
 
 #include "cuda/batch_sums.h"
-#include "cuda/columns.h"
 
 namespace mocograd::MOCO_CUDA {
 namespace {
-
-// Channels of a thread. As many in f32 as in bf16, so that both add in the same order and a result in
-// bf16 is the rounded one in f32.
-template <class T>
-constexpr int kChannels = sizeof(T) == sizeof(double) ? 2 : 8;
 
 // Rows that a thread reads of several tensors before it uses the first: in vectors 64 bytes of each.
 template <class T>
 constexpr int kRowsAtOnce = sizeof(T) == sizeof(float) ? 2 : 4;
 
-__device__ inline unsigned block_in_reverse() {
-  return gridDim.x - 1 - blockIdx.x;
-}
-
 __device__ inline double inverse_deviation(double var, double eps) {
   return 1 / std::sqrt(var + eps);
-}
-
-// partials[group][chunk] = [m, Σ(x − m), Σ(x − m)²], C of each;  m: x in the chunk's first row
-template <int V, class T, class A>
-__global__ void __launch_bounds__(kThreads)
-    chunk_statistics_kernel(ColumnPartition<V> part, const T* x, A* partials) {
-  const ColumnPlace<V> at(part, block_in_reverse());
-  Vector<A, V> sum = {}, squares = {};
-  if (at.rows > 0) {
-    Vector<T, V> rows[kRowsOfThread];
-    load_rows(at, 0, x, rows);
-    const Vector<T, V> origin = load<V>(x + at.origin + at.column);
-#pragma unroll
-    for (int k = 0; k < kRowsOfThread; ++k) {
-      if (k >= at.rows) continue;
-      for (int v = 0; v < V; ++v) {
-        const A deviation = A{rows[k][v]} - A{origin[v]};
-        sum[v] += deviation;
-        squares[v] += deviation * deviation;
-      }
-    }
-  }
-  const A own_sum = column_sums(sum, part.width), own_squares = column_sums(squares, part.width);
-  if (at.sum_column < 0) return;
-  A* const p = partials + (at.group * part.chunks + at.chunk) * 3 * part.C + at.sum_column;
-  p[0] = x[at.origin + at.sum_column];
-  p[part.C] = own_sum;
-  p[2 * part.C] = own_squares;
-}
-
-// scale[group] = [mean, gamma/√(var + eps), beta], C of each
-template <class A>
-__device__ void write_scale(int64_t C, int64_t group, int64_t c, A mean, A var, const A* gamma,
-                            const A* beta, double eps, A* scale) {
-  A* const s = scale + group * 3 * C + c;
-  s[0] = mean;
-  s[C] = static_cast<A>(gamma[c] * inverse_deviation(var, eps));
-  s[2 * C] = beta[c];
-}
-
-// mean and var from the chunks' partials, and scale from them where it is not null
-template <class A>
-__global__ void combine_statistics_kernel(Chunks part, const A* partials, const A* gamma,
-                                          const A* beta, double eps, A* mean, A* var, A* scale) {
-  const ChunkColumn at(part);
-  const int64_t C = part.C;
-  const A* const first = partials + int64_t{at.group} * part.chunks * 3 * C + at.column;
-  const double n = static_cast<double>(part.rows);
-  double total = 0;
-#pragma unroll 4
-  for (int k = at.chunk; k < at.chunks; k += at.kStep) {
-    const A* const p = first + k * 3 * C;
-    total += part.rows_of(k) * static_cast<double>(p[0]) + p[C];
-  }
-  __shared__ double means[kCombinedColumns];
-  total = at.sum(total);
-  if (at.speaks) means[threadIdx.x] = total / n;
-  __syncthreads();
-  const double own_mean = means[threadIdx.x % kCombinedColumns];
-  double squares = 0;
-#pragma unroll 4
-  for (int k = at.chunk; k < at.chunks; k += at.kStep) {
-    const A* const p = first + k * 3 * C;
-    const double count = part.rows_of(k), rest = p[C] / count;  // the chunk's mean is p[0] + rest
-    const double offset = p[0] + rest - own_mean;
-    squares += p[2 * C] + count * (offset * offset - rest * rest);
-  }
-  squares = at.sum(squares);
-  if (!at.speaks) return;
-  const int64_t i = at.group * C + at.column;
-  mean[i] = static_cast<A>(own_mean);
-  var[i] = static_cast<A>(squares < 0 ? 0 : squares / n);  // NaN stays
-  if (scale) write_scale(C, at.group, at.column, mean[i], var[i], gamma, beta, eps, scale);
-}
-
-// The same of statistics that are given.
-template <class A>
-__global__ void scale_kernel(Chunks part, const A* mean, const A* var, const A* gamma,
-                             const A* beta, double eps, A* scale) {
-  const int64_t i = grid_index(), C = part.C;
-  if (i < part.groups * C) write_scale(C, i / C, i % C, mean[i], var[i], gamma, beta, eps, scale);
 }
 
 // z = (x − mean)·gamma/√(var + eps) + beta (+ residual);  y = z, or 0 where z < least, which is 0 with relu
 // and else −∞. residual: or null.
 template <int V, class T, class A>
 __global__ void __launch_bounds__(kThreads)
-    normalize_kernel(ColumnPartition<V> part, const T* x, const T* residual, A least,
-                     const A* scale, T* y) {
+    normalize_kernel(ColumnPartition<V> part, const T* x, const T* residual, A least, const A* mean,
+                     const A* var, const A* gamma, const A* beta, double eps, T* y) {
   const ColumnPlace<V> at(part, blockIdx.x);
+  __shared__ Vector<A, V> centers[kMostVectors], factors[kMostVectors], shifts[kMostVectors];
+  if (const int64_t c = at.sum_column; c >= 0) {
+    const int64_t i = at.group * part.C + c;
+    const unsigned vector = threadIdx.x / V, v = threadIdx.x % V;
+    centers[vector][v] = mean[i];
+    factors[vector][v] = static_cast<A>(gamma[c] * inverse_deviation(var[i], eps));
+    shifts[vector][v] = beta[c];
+  }
+  __syncthreads();
   if (at.rows == 0) return;
-  const A* const s = scale + at.group * 3 * part.C + at.column;
-  const Vector<A, V> center = load<V>(s), factor = load<V>(s + part.C),
-                     shift = load<V>(s + 2 * part.C);
+  const unsigned own = threadIdx.x % part.width;
+  const Vector<A, V> center = centers[own], factor = factors[own], shift = shifts[own];
 #pragma unroll 1
   for (int begin = 0; begin < at.rows; begin += kRowsAtOnce<T>) {
     Vector<T, V> in[kRowsAtOnce<T>], shortcut[kRowsAtOnce<T>];
@@ -321,47 +233,19 @@ T* raw_or_null(const Tensor& x) {
   return x.defined() ? x.raw<T>() : nullptr;
 }
 
-// mean, var and, where it is not null, scale.
-template <int V, class T, class A>
-void launch_statistics(const ColumnPartition<V>& part, const Tensor& x, const A* gamma,
-                       const A* beta, double eps, const Tensor& mean, const Tensor& var, A* scale) {
-  const Scratch<A> partials(int64_t{part.groups} * part.chunks * 3 * part.C);
-  launch(chunk_statistics_kernel<V, T, A>, part.grid(), part, x.raw<T>(), partials.data());
-  launch(combine_statistics_kernel<A>, part.grid_of_combining(), part, partials.data(), gamma, beta,
-         eps, mean.raw<A>(), var.raw<A>(), scale);
-}
-
-// Calls f with the partition of x, by vectors where x's channels and all these places allow it.
-template <class T, class F, class... P>
-void with_partition(const Tensor& x, const Tensor& mean, const F& f, const P*... places) {
-  const int64_t C = mean.dim(mean.ndim() - 1), rows = x.numel() / C, groups = mean.numel() / C;
-  constexpr int V = kChannels<T>;
-  if (C % V == 0 && takes_vectors<V>(places...)) {
-    f(ColumnPartition<V>(C, rows, groups));
-  } else {
-    f(ColumnPartition<1>(C, rows, groups));
-  }
-}
-
 }  // namespace
 
 void CudaBackend::batch_norm_forward(const Tensor& x, const Tensor& gamma, const Tensor& beta,
                                      const Tensor& residual, const BatchNormConfig& config,
                                      const Tensor& mean, const Tensor& var, const Tensor& y) {
+  if (config.batch_statistics) take_statistics(x, {mean, var});
   with_activation_type(x.dtype(), [&](auto zero) {
     using T = decltype(zero);
     using A = Arithmetic<T>;
     const auto run = [&]<int V>(const ColumnPartition<V>& part) {
-      const Scratch<A> scale(part.groups * 3 * part.C);
-      if (config.batch_statistics) {
-        launch_statistics<V, T, A>(part, x, gamma.raw<A>(), beta.raw<A>(), config.eps, mean, var,
-                                   scale.data());
-      } else {
-        launch(scale_kernel<A>, one_thread_each(part.groups * part.C), part, mean.raw<A>(),
-               var.raw<A>(), gamma.raw<A>(), beta.raw<A>(), config.eps, scale.data());
-      }
       launch(normalize_kernel<V, T, A>, part.grid(), part, x.raw<T>(), raw_or_null<T>(residual),
-             config.relu ? A{0} : -std::numeric_limits<A>::infinity(), scale.data(), y.raw<T>());
+             config.relu ? A{0} : -std::numeric_limits<A>::infinity(), mean.raw<A>(), var.raw<A>(),
+             gamma.raw<A>(), beta.raw<A>(), config.eps, y.raw<T>());
     };
     with_partition<T>(x, mean, run, x.raw<T>(), y.raw<T>(), raw_or_null<T>(residual));
   });
@@ -405,30 +289,24 @@ void CudaBackend::batch_norm_backward(const Tensor& dy, const Tensor& x, const T
   });
 }
 
-void take_statistics(const Tensor& x, const Tensor& mean, const Tensor& var) {
-  with_activation_type(x.dtype(), [&](auto zero) {
-    using T = decltype(zero);
-    using A = Arithmetic<T>;
-    const auto run = [&]<int V>(const ColumnPartition<V>& part) {
-      launch_statistics<V, T, A>(part, x, nullptr, nullptr, 0, mean, var, nullptr);
-    };
-    with_partition<T>(x, mean, run, x.raw<T>());
-  });
-}
-
-void take_gradient_sums(const Tensor& dz, const Tensor& x, const Tensor& mean, const Tensor& sums) {
-  with_activation_type(x.dtype(), [&](auto zero) {
+void take_gradient_sums(const Tensor& dz, const GradientSums& to) {
+  with_activation_type(dz.dtype(), [&](auto zero) {
     using T = decltype(zero);
     using A = Arithmetic<T>;
     const auto run = [&]<int V>(const ColumnPartition<V>& part) {
       const Scratch<A> partials(int64_t{part.groups} * part.chunks * 2 * part.C);
-      launch(gradient_sums_kernel<V, T, A>, part.grid(), part, dz.raw<T>(), x.raw<T>(),
-             static_cast<const T*>(nullptr), mean.raw<A>(), partials.data());
+      launch(gradient_sums_kernel<V, T, A>, part.grid(), part, dz.raw<T>(), to.x.raw<T>(),
+             static_cast<const T*>(nullptr), to.mean.raw<A>(), partials.data());
       launch(add_gradient_sums_kernel<A>, part.grid_of_combining(), part, partials.data(),
-             sums.raw<A>());
+             to.sums.raw<A>());
     };
-    with_partition<T>(x, mean, run, dz.raw<T>(), x.raw<T>(), mean.raw<A>());
+    with_partition<T>(dz, to.mean, run, dz.raw<T>(), to.x.raw<T>(), to.mean.raw<A>());
   });
+}
+
+void combine_gradient_sums(const Chunks& part, const float* partials, const GradientSums& to) {
+  launch(add_gradient_sums_kernel<float>, part.grid_of_combining(), part, partials,
+         to.sums.raw<float>());
 }
 
 // r ← (1 − momentum)·r + momentum · 1/S·Σ_g (mean_g, var_g·n/(n − 1))

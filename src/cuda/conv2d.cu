@@ -9,7 +9,6 @@
 // that it is a zero of the padding. With stride s the data gradient is s² correlations of stride 1
 // (tensor/parity_class.h). The weight gradient is a long sum, over all pixels of the batch, for few
 // results: blocks share it.
-#include "cuda/batch_sums.h"
 #include "cuda/conv2d_operands.h"
 #include "cuda/conv2d_tensor_cores.h"
 #include "cuda/tile_product.h"
@@ -18,7 +17,7 @@ namespace mocograd::MOCO_CUDA {
 
 void CudaBackend::conv2d_forward(const Tensor& x, const Tensor& w, Conv2dConfig config,
                                  const Tensor& y) {
-  if (pipelined_conv2d(x)) return tensor_core_conv2d_forward(x, w, config, y);
+  if (pipelined_conv2d(x)) return void(tensor_core_conv2d_forward(x, w, config, y));
   const int64_t K = w.dim(0) * w.dim(1) * w.dim(2), OC = w.dim(3);
   with_float_type(x.dtype(), [&](auto zero) {
     using T = decltype(zero);
@@ -29,7 +28,7 @@ void CudaBackend::conv2d_forward(const Tensor& x, const Tensor& w, Conv2dConfig 
 
 void CudaBackend::conv2d_backward_data(const Tensor& dy, const Tensor& w, Conv2dConfig config,
                                        const Tensor& dx) {
-  if (pipelined_conv2d(dy)) return tensor_core_conv2d_backward_data(dy, w, config, dx);
+  if (pipelined_conv2d(dy)) return void(tensor_core_conv2d_backward_data(dy, w, config, dx));
   with_float_type(dx.dtype(), [&](auto zero) {
     using T = decltype(zero);
     for_each_class<T, T>(dy, w, config, dx, [](const DataGradientClass<T, T>& part) {
@@ -50,19 +49,31 @@ void CudaBackend::conv2d_backward_weight(const Tensor& x, const Tensor& dy, Conv
   });
 }
 
+// The tensor cores' kernels may take the sums with them; else they are passes after the convolution.
+
 void CudaBackend::conv2d_forward_statistics(const Tensor& x, const Tensor& w, Conv2dConfig config,
                                             const Tensor& y, const Tensor& mean,
                                             const Tensor& var) {
-  conv2d_forward(x, w, config, y);
-  take_statistics(y, mean, var);
+  const Statistics wanted{mean, var};
+  if (pipelined_conv2d(x)) {
+    if (tensor_core_conv2d_forward(x, w, config, y, wanted)) return;
+  } else {
+    conv2d_forward(x, w, config, y);
+  }
+  take_statistics(y, wanted);
 }
 
 void CudaBackend::conv2d_backward_data_sums(const Tensor& dy, const Tensor& w, Conv2dConfig config,
                                             const Tensor& h, const Tensor& x, const Tensor& mean,
                                             const Tensor& dz, const Tensor& sums) {
-  conv2d_backward_data(dy, w, config, dz);
+  const GradientSums wanted{h, x, mean, sums};
+  if (pipelined_conv2d(dy)) {
+    if (tensor_core_conv2d_backward_data(dy, w, config, dz, wanted)) return;
+  } else {
+    conv2d_backward_data(dy, w, config, dz);
+  }
   relu_backward(h, dz, dz);
-  take_gradient_sums(dz, x, mean, sums);
+  take_gradient_sums(dz, wanted);
 }
 
 }  // namespace mocograd::MOCO_CUDA

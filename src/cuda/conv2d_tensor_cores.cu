@@ -34,28 +34,41 @@
 namespace mocograd::MOCO_CUDA {
 namespace {
 
-// output = a·b, with a second pass where blocks share K.
+// output = a·b, with a second pass where blocks share K. Returns whether what is wanted of it was taken:
+// not where K is shared, nor of f32. Requires: may_share where something is wanted.
 template <class T, class Tile, class A, class B, class Output>
-void product(const A& a, const B& b, const Output& output, int64_t M, int64_t N, int64_t K,
-             bool may_share) {
+bool product(const A& a, const B& b, const Output& output, int64_t M, int64_t N, int64_t K,
+             bool may_share, const WantedSums& wanted = {}) {
   ProductShape shape = pipelined_shape<T, Tile>(M, N, K);
   if (may_share) shape.share_k_on(kMultiprocessors, Tile::kBlocks);
-  if (shape.splits == 1) return pipelined_product_to<T, Tile>(a, b, output, shape);
+  const auto write = [&](const auto& sums) {
+    pipelined_product_to<T, Tile>(a, b, output, shape, sums);
+  };
+  if (shape.splits == 1) {
+    if constexpr (std::is_same_v<Output, PixelOutput<BFloat16>>)
+      return with_sums(wanted, output.y, M, N, Tile::kRows, write);
+    write(NoSums{});
+    return false;
+  }
   const Scratch<float> parts(M * N * shape.splits);
   pipelined_product_to<T, Tile>(a, b, MatrixOutput<float>{parts.data(), M, N}, shape);
   add_parts(M * N, shape.splits, parts.data(), output.row(0, 0));
+  return false;
 }
 
-// Forward pass, or one class of the data gradient.    weights: element (column of C, k), f32
+// Forward pass, or one class of the data gradient, and what is wanted of it: only where it is all there is.
+// weights: element (column of C, k), f32
 template <class T, class Weights>
-void correlate(const Correlation<T>& in, const Weights& weights, const PixelOutput<T>& output,
-               int64_t M, int64_t N, int64_t K) {
+bool correlate(const Correlation<T>& in, const Weights& weights, const PixelOutput<T>& output,
+               int64_t M, int64_t N, int64_t K, const WantedSums& wanted) {
   const PixelsByTaps<T> a{in};
+  const bool whole = output.stride == 1;
+  const WantedSums of_whole = whole ? wanted : WantedSums();
   const auto by_tiles_of = [&](auto tile) {
     const Scratch<T> staged(N * K);
     stage(weights, N, K, StagedRows{narrow(N), narrow(K)}, staged.data());
     const MatrixOperand<T, true> b{staged.data(), K};
-    product<T, decltype(tile)>(a, b, output, M, N, K, output.stride == 1);
+    return product<T, decltype(tile)>(a, b, output, M, N, K, whole, of_whole);
   };
   if constexpr (sizeof(T) == 2) {
     const auto by_warpgroups = [&](auto tile) {
@@ -64,14 +77,14 @@ void correlate(const Correlation<T>& in, const Weights& weights, const PixelOutp
       const Scratch<T> staged(count * k);
       const StagedTiles<T, kColumns> b{narrow(count), narrow(k), staged.data()};
       stage(weights, N, K, b, staged.data());
-      product<T, decltype(tile)>(a, b, output, M, N, K, output.stride == 1);
+      return product<T, decltype(tile)>(a, b, output, M, N, K, whole, of_whole);
     };
     if (N <= SlimTile::kColumns) return by_tiles_of(SlimTile());
     if (use_wgmma() && N <= 64) return by_warpgroups(WarpgroupTile<64>());
     if (use_wgmma()) return by_warpgroups(WarpgroupTile<128>());
   }
   if (N <= NarrowTile::kColumns) return by_tiles_of(NarrowTile());
-  by_tiles_of(WideTile());
+  return by_tiles_of(WideTile());
 }
 
 // dw: [KH·KW·C, OC], C as x has it, in whole pieces
@@ -109,11 +122,12 @@ bool pipelined_conv2d(const Tensor& image) {
   return image.dtype() == DType::bf16 || (image.dtype() == DType::f32 && on_tensor_cores<float>());
 }
 
-void tensor_core_conv2d_forward(const Tensor& x, const Tensor& w, Conv2dConfig config,
-                                const Tensor& y) {
+bool tensor_core_conv2d_forward(const Tensor& x, const Tensor& w, Conv2dConfig config,
+                                const Tensor& y, const WantedSums& wanted) {
   require_tensor_cores_for(x.dtype());
-  if (w.numel() == 0) return cuda_backend().fill(y, 0);
-  if (use_wgmma() && takes_windows(x, w, config, y)) return window_conv2d(x, w, false, y);
+  if (w.numel() == 0) return cuda_backend().fill(y, 0), false;
+  if (use_wgmma() && takes_windows(x, w, config, y)) return window_conv2d(x, w, false, y, wanted);
+  bool taken = false;
   with_stored_type(x.dtype(), [&](auto zero) {
     using T = decltype(zero);
     const int64_t C = x.dim(3), OC = w.dim(3);
@@ -121,16 +135,19 @@ void tensor_core_conv2d_forward(const Tensor& x, const Tensor& w, Conv2dConfig c
     const Taps<float> taps{w.raw<float>(), narrow(C), narrow(whole.size()), narrow(OC)};
     Correlation<T> in = forward_correlation<T>(x, w.dim(1), config, y);
     in.x = whole.data(), in.C = taps.whole_C;
-    correlate<T>(in, taps, all_pixels<T>(y, y.raw<T>()), y.numel() / OC, OC,
-                 w.dim(0) * w.dim(1) * whole.size());
+    taken = correlate<T>(in, taps, all_pixels<T>(y, y.raw<T>()), y.numel() / OC, OC,
+                         w.dim(0) * w.dim(1) * whole.size(), wanted);
   });
+  return taken;
 }
 
-void tensor_core_conv2d_backward_data(const Tensor& dy, const Tensor& w, Conv2dConfig config,
-                                      const Tensor& dx) {
+bool tensor_core_conv2d_backward_data(const Tensor& dy, const Tensor& w, Conv2dConfig config,
+                                      const Tensor& dx, const WantedSums& wanted) {
   require_tensor_cores_for(dx.dtype());
-  if (w.numel() == 0) return cuda_backend().fill(dx, 0);
-  if (use_wgmma() && takes_windows(dy, w, config, dx)) return window_conv2d(dy, w, true, dx);
+  if (w.numel() == 0) return cuda_backend().fill(dx, 0), false;
+  if (use_wgmma() && takes_windows(dy, w, config, dx))
+    return window_conv2d(dy, w, true, dx, wanted);
+  bool taken = false;
   with_stored_type(dx.dtype(), [&](auto zero) {
     using T = decltype(zero);
     const int64_t OC = dy.dim(3);
@@ -140,9 +157,11 @@ void tensor_core_conv2d_backward_data(const Tensor& dy, const Tensor& w, Conv2dC
     for_each_class<T, float>(dy, w, config, dx, [&](DataGradientClass<T, float> part) {
       if (part.K == 0) return;
       part.dy.x = whole.data(), part.dy.C = part.w.whole_OC = narrow(whole.size());
-      correlate<T>(part.dy, part.w, part.dx, part.M, part.N, part.K / OC * whole.size());
+      taken = correlate<T>(part.dy, part.w, part.dx, part.M, part.N, part.K / OC * whole.size(),
+                           wanted);
     });
   });
+  return taken;
 }
 
 void tensor_core_conv2d_backward_weight(const Tensor& x, const Tensor& dy, Conv2dConfig config,

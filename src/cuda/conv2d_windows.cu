@@ -14,6 +14,8 @@
 //               ways, each with a window of its own: while one waits for pixels or writes, others multiply.
 //               They begin one after the other, since the tensor cores serve in turns who has begun
 //               together, and all would write together too.
+//
+// What a batch norm needs of y is summed window by window (result_sums.h).
 #include "cuda/conv2d_windows.h"
 
 #include <algorithm>
@@ -22,6 +24,7 @@
 #include "cuda/capability.h"
 #include "cuda/image_window.h"
 #include "cuda/mma.h"
+#include "cuda/result_sums.h"
 #include "cuda/window_weights.h"
 
 namespace mocograd::MOCO_CUDA {
@@ -36,8 +39,9 @@ struct WindowConvolution {
 
 // ---- the sums --------------------------------------------------------------------------------------
 
-struct alignas(8) FourChannels {
-  uint32_t first, second;  // two of them each
+using FourChannels = Vector<BFloat16, 4>;
+struct TwoPairs {
+  uint32_t first, second;
 };
 
 // A warpgroup's 64 channels of a window of so many squares, in registers.
@@ -83,16 +87,34 @@ class TransposedSums {
     return to;
   }
 
-  // row: from one row of y to the next, in elements
-  __device__ void write(const Places& to, int row) const {
+  // What a square needs beside y is read while the one before is written.
+  template <class Wanted>
+  __device__ void write(const WindowConvolution& conv, const Places& to, const Wanted& wanted,
+                        int window, int o) const {
+    using Of = ThreadSums<Wanted, 4>;
+    Of sums(wanted, {window, conv.out.C, o + own_channel()}, [&] { return first_pixel(); });
+    const int row = conv.out.W * conv.out.C;
+    typename Of::Inputs in[2][kSide];
+    const auto fetch = [&](int s) {
+      if constexpr (Of::kAny) {  // then all squares exist
+#pragma unroll
+        for (int i = 0; i < kSide; ++i)
+          in[s % 2][i] = sums.fetch(to.square[s] - conv.y + int64_t{row} * i);
+      }
+    };
+    fetch(0);
 #pragma unroll
     for (int s = 0; s < squares; ++s) {
+      if (s + 1 < squares) fetch(s + 1);
 #pragma unroll
       for (int i = 0; i < kSide; ++i) {
-        const FourChannels four = four_channels(i * squares + s);
-        if (to.square[s] != nullptr)
-          *reinterpret_cast<FourChannels*>(to.square[s] + int64_t{row} * i) = four;
+        const FourChannels four = sums.add(four_channels(i * squares + s), in[s % 2][i]);
+        if (to.square[s] != nullptr) store(to.square[s] + int64_t{row} * i, four);
       }
+    }
+    if constexpr (Of::kAny) {
+      sums.template add_lanes<1, 8>();  // of the pixels of a row
+      if (own_pixel() == 0) sums.leave();
     }
   }
 
@@ -101,7 +123,7 @@ class TransposedSums {
     unsigned char* const own = tile + place_in_tile<BFloat16, true>(own_pixel(), own_channel());
 #pragma unroll
     for (int group = 0; group < squares * kSide; ++group)
-      *reinterpret_cast<FourChannels*>(own + tile_bytes(group * kSide)) = four_channels(group);
+      store(reinterpret_cast<BFloat16*>(own + tile_bytes(group * kSide)), four_channels(group));
   }
 
  private:
@@ -122,8 +144,18 @@ class TransposedSums {
     const uint32_t a = pack_bf16(sum[0], sum[1]), b = pack_bf16(sum[2], sum[3]);
     const uint32_t mine = __byte_perm(a, b, own);
     const uint32_t other = __shfl_xor_sync(~0u, __byte_perm(a, b, others), 4);
-    return {__byte_perm(mine, other, odd() ? 0x1054 : 0x5410),  // the even lane's channel first
-            __byte_perm(mine, other, odd() ? 0x3276 : 0x7632)};
+    const TwoPairs pairs = {
+        __byte_perm(mine, other, odd() ? 0x1054 : 0x5410),  // the even lane's first
+        __byte_perm(mine, other, odd() ? 0x3276 : 0x7632)};
+    return __builtin_bit_cast(FourChannels, pairs);
+  }
+  // Of the lane with own_pixel() 0 that has the same channels.
+  __device__ FourChannels first_pixel() const {
+    const auto own = __builtin_bit_cast(TwoPairs, four_channels(0));
+    const int lane = threadIdx.x % 32 & ~7;
+    const TwoPairs first = {__shfl_sync(kAllLanes, own.first, lane),
+                            __shfl_sync(kAllLanes, own.second, lane)};
+    return __builtin_bit_cast(FourChannels, first);
   }
 
   static_assert(squares == 2 || squares == 4);
@@ -132,20 +164,26 @@ class TransposedSums {
 
 // Writes 64 channels of a window from where TransposedSums::put has put them: a pixel's 128 bytes at
 // once. All threads of a warpgroup.
-template <int squares>
-__device__ void write_from_tile(const WindowConvolution& conv, int window,
-                                const unsigned char* tile) {
-  constexpr int kPiecesInARow = kTileRowBytes / kPieceBytes;
-  const int channel = threadIdx.x % kPiecesInARow * kPiece<BFloat16>;
-#pragma unroll
-  for (int first = 0; first < squares * kSide * kSide; first += 128 / kPiecesInARow) {
-    const int row = first + threadIdx.x % 128 / kPiecesInARow, group = row / kSide;
-    const Squares::Square square = conv.out.square(window * squares + group % squares);
-    if (!conv.out.exists(square)) continue;
-    const int64_t to = conv.out.offset(square, group / squares + 1, row % kSide + 1) + channel;
-    *reinterpret_cast<Piece<BFloat16>*>(conv.y + to) = *reinterpret_cast<const Piece<BFloat16>*>(
-        tile + place_in_tile<BFloat16, true>(row, channel));
-  }
+template <int squares, class Wanted>
+__device__ void write_from_tile(const WindowConvolution& conv, int window, unsigned char* tile,
+                                const Wanted& wanted) {
+  constexpr int kPixels = squares * kSide * kSide, kPieces = kTileRowBytes / kPieceBytes;
+  static_assert(window_bytes(squares) - tile_bytes(kPixels) >= 4 * 2 * kGroup * sizeof(float));
+  const auto piece_of = [&](int row, int piece) {
+    return reinterpret_cast<const BFloat16*>(
+        tile + place_in_tile<BFloat16, true>(row, piece * kPiece<BFloat16>));
+  };
+  static_assert(128 / kPieces == squares * kSide, "a thread's pixels are of one square");
+  const int number = threadIdx.x % 128 / kPieces / kSide;
+  const Squares::Square square = conv.out.square(window * squares + number);
+  const bool exists = conv.out.exists(square);
+  const auto place_of = [&](int row) {
+    const int i = row / (squares * kSide), j = row % kSide;
+    return exists ? conv.out.offset(square, i + 1, j + 1) : -1;
+  };
+  write_chunk<128, kPixels, kPieces>(wanted, {window, conv.out.C, 0}, piece_of, place_of, conv.y,
+                                     reinterpret_cast<float*>(tile + tile_bytes(kPixels)),
+                                     [] { warpgroup_barrier(); });
 }
 
 // ---- the kernels -----------------------------------------------------------------------------------
@@ -164,8 +202,9 @@ struct WindowPanel {
   int window, o, c;  // the first channels of y and x
 };
 
+template <class Wanted>
 __global__ void __launch_bounds__(StreamedWeights::kThreads, 1)
-    streamed_window_kernel(WindowConvolution conv) {
+    streamed_window_kernel(WindowConvolution conv, Wanted wanted) {
   using Shape = StreamedWeights;
   // Of each square's surroundings in a step, in portions: the first come while the last tap's products,
   // which read from the third row on, may not have ended.
@@ -224,9 +263,10 @@ __global__ void __launch_bounds__(StreamedWeights::kThreads, 1)
         wgmma_wait<1>();
       }
     }
-    const auto places = sums.places(conv, now.window, now.o + threadIdx.x / 128 * kGroup);
+    const int o = now.o + threadIdx.x / 128 * kGroup;
+    const auto places = sums.places(conv, now.window, o);
     wgmma_wait<0>();
-    sums.write(places, conv.out.W * conv.out.C);
+    sums.write(conv, places, wanted, now.window, o);
   }
 }
 
@@ -239,8 +279,9 @@ struct ResidentWeights {
   static constexpr int kBytes = kBarrier + sizeof(BulkCopyBarrier);
 };
 
+template <class Wanted>
 __global__ void __launch_bounds__(ResidentWeights::kThreads, 1)
-    resident_window_kernel(WindowConvolution conv) {
+    resident_window_kernel(WindowConvolution conv, Wanted wanted) {
   using Shape = ResidentWeights;
   using Loader = WindowLoader<Shape::kSquares, 128>;
   constexpr int kPortions = (kHaloPixels + Loader::kAtOnce - 1) / Loader::kAtOnce;
@@ -286,7 +327,7 @@ __global__ void __launch_bounds__(ResidentWeights::kThreads, 1)
     warpgroup_barrier();  // the products of all warps have read the window: y takes its place
     sums.put(window_of(round));
     warpgroup_barrier();  // y is there
-    write_from_tile<Shape::kSquares>(conv, number, window_of(round));
+    write_from_tile<Shape::kSquares>(conv, number, window_of(round), wanted);
   }
 }
 
@@ -304,7 +345,8 @@ bool takes_windows(const Tensor& image, const Tensor& w, Conv2dConfig config,
          (OC % StreamedWeights::kChannels == 0 || (C == kPanel && OC == kGroup));
 }
 
-void window_conv2d(const Tensor& image, const Tensor& w, bool flipped, const Tensor& result) {
+bool window_conv2d(const Tensor& image, const Tensor& w, bool flipped, const Tensor& result,
+                   const WantedSums& wanted) {
   const auto squares = [](const Tensor& x) -> Squares {
     return {static_cast<int>(x.dim(0)), static_cast<int>(x.dim(1)), static_cast<int>(x.dim(2)),
             static_cast<int>(x.dim(3))};
@@ -315,13 +357,19 @@ void window_conv2d(const Tensor& image, const Tensor& w, bool flipped, const Ten
                               resident ? kGroup : StreamedWeights::kChannels);
   const WindowConvolution conv{image.raw<BFloat16>(), weights.tiles(), result.raw<BFloat16>(), in,
                                out};
-  const int64_t tiles = resident ? conv.in.windows(ResidentWeights::kSquares)
-                                 : int64_t{conv.in.windows(StreamedWeights::kSquares)} *
-                                       (conv.out.C / StreamedWeights::kChannels);
+  const int squares_of_a_window = resident ? ResidentWeights::kSquares : StreamedWeights::kSquares;
+  const int64_t tiles = int64_t{conv.in.windows(squares_of_a_window)} *
+                        (resident ? 1 : conv.out.C / StreamedWeights::kChannels);
   Grid grid = blocks_of(resident ? ResidentWeights::kThreads : StreamedWeights::kThreads,
                         std::min<int64_t>(tiles, multiprocessors()));
   grid.dynamic_shared_bytes = resident ? ResidentWeights::kBytes : StreamedWeights::kBytes;
-  launch(resident ? resident_window_kernel : streamed_window_kernel, grid, conv);
+  const auto run = [&](const auto& sums) {
+    using Wanted = std::decay_t<decltype(sums)>;
+    launch(resident ? resident_window_kernel<Wanted> : streamed_window_kernel<Wanted>, grid, conv,
+           sums);
+  };
+  const int chunk_rows = squares_of_a_window * kSide * kSide;
+  return with_sums(wanted, conv.y, result.numel() / out.C, out.C, chunk_rows, run);
 }
 
 }  // namespace mocograd::MOCO_CUDA

@@ -1,7 +1,7 @@
 // The 3×3 convolution of stride 1 and padding 1 in bf16 from windows of the image, with wgmma.
 #pragma once
 
-#include "tensor/backend.h"
+#include "cuda/batch_sums.h"
 
 namespace mocograd::MOCO_CUDA {
 
@@ -9,8 +9,10 @@ namespace mocograd::MOCO_CUDA {
 // with wgmma. image: x, dy; result: y, dx; w: [KH, KW, C, OC] of the convolution
 bool takes_windows(const Tensor& image, const Tensor& w, Conv2dConfig config, const Tensor& result);
 
-// y = conv(x, w), or flipped: dx of dy.       x: [N, H, W, C]; w: [3, 3, C, OC], f32; y: [N, H, W, OC]
+// y = conv(x, w), or flipped: dx of dy; and what is wanted of it. Returns whether that was taken; if not, the
+// result is the plain one.                 x: [N, H, W, C]; w: [3, 3, C, OC], f32; y: [N, H, W, OC]
 // Requires: takes_windows(image, w, …, result).
-void window_conv2d(const Tensor& image, const Tensor& w, bool flipped, const Tensor& result);
+bool window_conv2d(const Tensor& image, const Tensor& w, bool flipped, const Tensor& result,
+                   const WantedSums& wanted);
 
 }  // namespace mocograd::MOCO_CUDA

@@ -16,11 +16,13 @@
 //
 // Where B lies in memory as its tiles do (staged_operand.h), one thread has a step's tile copied in bulk.
 //
-// The sums leave by way of shared memory, so that whole pieces of C's rows are written.
+// The sums leave by way of shared memory, so that whole pieces of C's rows are written, and where a batch
+// norm follows, what it needs to know of a tile's rows (result_sums.h).
 #pragma once
 
 #include "cuda/bulk_copy.h"
 #include "cuda/mma.h"
+#include "cuda/result_sums.h"
 #include "cuda/staged_tile.h"
 #include "cuda/tile_loader.h"
 
@@ -198,6 +200,23 @@ struct OutputTile {
         for (int j = 0; j < kPiece<T> && at.n0 + n + j < shape.N; ++j) to[j] = from[j];
     }
   }
+
+  // The same of a whole chunk of pixels, the rows of C one after the other in memory; and its sums.
+  template <class Wanted>
+  __device__ void write_chunk_of(T* c, const ProductPlace& at, const ProductShape& shape,
+                                 const Wanted& wanted) const {
+    const auto piece_of = [&](int m, int piece) {
+      return element + m * kPitch + piece * kPiece<T>;
+    };
+    const auto place_of = [&](int m) { return int64_t{at.m0 + m} * shape.N + at.n0; };
+    const ChunkPlace place{at.m0 / Tile::kRows, shape.N, at.n0};
+    write_chunk<Tile::kThreads, Tile::kRows, Tile::kColumns / kPiece<T>>(
+        wanted, place, piece_of, place_of, c,
+        reinterpret_cast<float*>(element + Tile::kRows * kPitch), [] { __syncthreads(); });
+  }
+  // Of the tile and of what the sums take.
+  static constexpr int kBytesOfChunk =
+      kBytes + Tile::kThreads / 32 * 2 * Tile::kColumns * static_cast<int>(sizeof(float));
 };
 
 // ---- the kernel ------------------------------------------------------------------------------------
@@ -236,10 +255,11 @@ class BulkLoader {
   int begun_ = 0;
 };
 
-// output.row(split, m): where C_m0 is written, or its part, as Output::Element.
-template <class T, class Tile, class A, class B, class Output>
+// output.row(split, m): where C_m0 is written, or its part, as Output::Element. Where sums are wanted, the
+// rows are all the pixels of an image, in order.
+template <class T, class Tile, class A, class B, class Output, class Wanted>
 __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks)
-    pipelined_product_kernel(A a, B b, Output output, ProductShape shape) {
+    pipelined_product_kernel(A a, B b, Output output, ProductShape shape, Wanted wanted) {
   constexpr int kStages = Tile::kStages;
   unsigned char* const stages = shared_memory<unsigned char>();
   const auto a_tile = [=](int step) { return stages + step % kStages * Tile::kStageBytes; };
@@ -278,19 +298,24 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks)
   __syncthreads();
   using Element = typename Output::Element;
   const OutputTile<Element, Tile> tile{reinterpret_cast<Element*>(stages)};
-  static_assert(tile.kBytes <= kStages * Tile::kStageBytes);
+  static_assert(tile.kBytesOfChunk <= kStages * Tile::kStageBytes);
   product.for_each_pair([&](int m, int n, float x, float y) { tile.set(m, n, x, y); });
   __syncthreads();
-  tile.write(output, at, shape);
+  if constexpr (std::is_same_v<Wanted, NoSums>)
+    tile.write(output, at, shape);
+  else
+    tile.write_chunk_of(output.row(0, 0), at, shape, wanted);
 }
 
 // c = a·b, written where output says.
-template <class T, class Tile, class A, class B, class Output>
-void pipelined_product_to(const A& a, const B& b, const Output& output, const ProductShape& shape) {
+template <class T, class Tile, class A, class B, class Output, class Wanted = NoSums>
+void pipelined_product_to(const A& a, const B& b, const Output& output, const ProductShape& shape,
+                          const Wanted& wanted = {}) {
   Grid grid = blocks_of(Tile::kThreads, shape.blocks());
   grid.dynamic_shared_bytes = Tile::kStages * Tile::kStageBytes;
   if (kConsistsOfTiles<B>) grid.dynamic_shared_bytes += Tile::kStages * sizeof(BulkCopyBarrier);
-  launch(pipelined_product_kernel<T, Tile, A, B, Output>, grid, a, b, output, shape);
+  launch(pipelined_product_kernel<T, Tile, A, B, Output, Wanted>, grid, a, b, output, shape,
+         wanted);
 }
 
 template <class T, class Tile>
