@@ -5,6 +5,7 @@
 // Errors: a sum of n terms in any order is off by at most n·eps·Σ|terms|. Of deviations from a number
 // among the x, which no deviation exceeds the range of the x.
 #include <algorithm>
+#include <utility>
 
 #include "cpu/conv_algorithm.h"
 #include "kernel_cases.h"
@@ -54,11 +55,9 @@ Sums sums_of(const Values& x, int64_t S, int64_t C,
 
 // On the emulator: how many kernels f launches, which are not run.
 size_t launches(const std::function<void()>& f) {
-  std::vector<std::function<void()>> list;
-  emulator::recorded = &list;
+  emulator::recorded = std::make_shared<std::vector<std::function<void()>>>();
   f();
-  emulator::recorded = nullptr;
-  return list.size();
+  return std::exchange(emulator::recorded, nullptr)->size();
 }
 
 class Conv2dSumsTest : public KernelTest {

@@ -8,6 +8,7 @@
 // Golub and LeVeque (1979),  M2 = Σ_chunks M2_c + n_c·(mean_c − mean)².
 #pragma once
 
+#include "cpu/integers.h"
 #include "cpu/loops.h"
 #include "tensor/tensor.h"
 
@@ -52,14 +53,16 @@ MOCO_ALWAYS_INLINE void combine_statistics(const T* partials, int64_t chunks, in
 template <class T, class Total>
 MOCO_ALWAYS_INLINE void combine_gradient_sums(const T* partials, int64_t chunks, int64_t C,
                                               Total* total) {
-  parallel_chunks(kGradientSums * C, 256, [&](int64_t begin, int64_t end) {
-    double sum[256] = {};
+  constexpr int64_t kColumns = 256;  // at once
+  for (int64_t begin = 0; begin < kGradientSums * C; begin += kColumns) {
+    const int64_t columns = smaller(kColumns, kGradientSums * C - begin);
+    double sum[kColumns] = {};
     for (int64_t k = 0; k < chunks; ++k) {
-      const T* const p = partials + k * kGradientSums * C;
-      for (int64_t i = begin; i < end; ++i) sum[i - begin] += p[i];
+      const T* const p = partials + k * kGradientSums * C + begin;
+      for (int64_t i = 0; i < columns; ++i) sum[i] += p[i];
     }
-    for (int64_t i = begin; i < end; ++i) total[i] = static_cast<Total>(sum[i - begin]);
-  });
+    for (int64_t i = 0; i < columns; ++i) total[begin + i] = static_cast<Total>(sum[i]);
+  }
 }
 
 // The same of tensors, in passes of their own (batch_norm.cpp).

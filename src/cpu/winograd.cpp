@@ -359,45 +359,39 @@ void store_with_sums(const Convolution<F, Stored>& conv, const Tensor& h, const 
   });
 }
 
-// f(convolution) of y, or of dx, as the stride asks.
-template <class Function>
-void forward(const Tensor& x, const Tensor& w, int64_t stride, const Tensor& y, const Function& f) {
+// f(convolution) by Stride1 or Strided, as the stride asks.
+template <class Strided, class Function>
+void with_convolution(const Tensor& x, const Tensor& w, bool flipped, int64_t stride,
+                      const Tensor& y, const Function& f) {
   with_stored_type(x.dtype(), [&](auto zero) {
     using Stored = decltype(zero);
-    if (stride == 1) return f(convolution<Stride1, Stored>(x, w, false, y));
-    f(convolution<Stride2, Stored>(x, w, false, y));
-  });
-}
-template <class Function>
-void backward_data(const Tensor& dy, const Tensor& w, int64_t stride, const Tensor& dx,
-                   const Function& f) {
-  with_stored_type(dx.dtype(), [&](auto zero) {
-    using Stored = decltype(zero);
-    if (stride == 1) return f(convolution<Stride1, Stored>(dy, w, true, dx));
-    f(convolution<Stride2Data, Stored>(dy, w, true, dx));
+    if (stride == 1) return f(convolution<Stride1, Stored>(x, w, flipped, y));
+    f(convolution<Strided, Stored>(x, w, flipped, y));
   });
 }
 
 }  // namespace
 
 void winograd_forward(const Tensor& x, const Tensor& w, int64_t stride, const Tensor& y) {
-  forward(x, w, stride, y, [](const auto& conv) { store_alone(conv); });
+  with_convolution<Stride2>(x, w, false, stride, y, [](const auto& conv) { store_alone(conv); });
 }
 
 void winograd_backward_data(const Tensor& dy, const Tensor& w, int64_t stride, const Tensor& dx) {
-  backward_data(dy, w, stride, dx, [](const auto& conv) { store_alone(conv); });
+  with_convolution<Stride2Data>(dy, w, true, stride, dx,
+                                [](const auto& conv) { store_alone(conv); });
 }
 
 void winograd_forward_statistics(const Tensor& x, const Tensor& w, int64_t stride, const Tensor& y,
                                  const Tensor& mean, const Tensor& var) {
-  forward(x, w, stride, y, [&](const auto& conv) { store_with_statistics(conv, mean, var); });
+  with_convolution<Stride2>(x, w, false, stride, y,
+                            [&](const auto& conv) { store_with_statistics(conv, mean, var); });
 }
 
 void winograd_backward_data_sums(const Tensor& dy, const Tensor& w, int64_t stride, const Tensor& h,
                                  const Tensor& x, const Tensor& mean, const Tensor& dz,
                                  const Tensor& sums) {
-  backward_data(dy, w, stride, dz,
-                [&](const auto& conv) { store_with_sums(conv, h, x, mean, sums); });
+  with_convolution<Stride2Data>(dy, w, true, stride, dz,
+                                [&](const auto& conv) { store_with_sums(conv, h, x, mean, sums); });
 }
 
 }  // namespace mocograd::MOCO_ISA
