@@ -5,6 +5,7 @@
 #include <functional>
 #include <map>
 
+#include "autograd/ops/conv2d.h"
 #include "autograd/ops/pointwise.h"
 #include "nn/init.h"
 #include "nn/resnet.h"
@@ -253,6 +254,43 @@ TEST(BatchNorm2d, EvaluationUsesAndKeepsTheRunningStatistics) {
 TEST(BatchNorm2d, OneValueAGroupIsAnError) {
   BatchNorm2d bn(2, 2, kDouble);
   EXPECT_THROW(bn(Variable(random_tensor({2, 1, 1, 2}))), Error);
+}
+
+// In f32 this convolution is Winograd's, which takes them.
+TEST(BatchNorm2d, ReadsWhatAConvolutionTook) {
+  RandomStream random = stream();
+  Conv2d conv(16, 16, 3, {.stride = 1, .padding = 1}, random);
+  BatchNorm2d bn(16, 2), next(16, 4);
+  const Variable x(random_tensor({4, 8, 8, 16}, 1, {}));
+  const BatchNormInput far = conv(x, bn);
+  ASSERT_TRUE(far.statistics.taken);
+  far.statistics.mean.fill(1e3);
+  for (double y : bn.relu(far).data().to_vector()) ASSERT_EQ(y, 0) << "not by this mean";
+
+  const BatchNormInput y = bn.relu(conv(x, bn), conv, next);
+  EXPECT_TRUE(y.statistics.taken);
+  EXPECT_EQ(y.statistics.mean.shape(), Shape({4, 16}));
+  EXPECT_THROW(bn.relu(y), Error) << "taken for other groups";
+  next.eval();
+  EXPECT_FALSE(bn.relu(conv(x, bn), conv, next).statistics.taken);
+  bn.eval();
+  EXPECT_FALSE(conv(x, bn).statistics.taken);
+}
+
+TEST(Conv2d, StatisticsThatDoNotFitAreAnError) {
+  const Variable x(random_tensor({4, 8, 8, 16}, 1, {})), w(random_tensor({3, 3, 16, 16}, 2, {}));
+  const auto take = [&](const Tensor& mean, const Tensor& var) {
+    BatchNormStatistics statistics{mean, var};
+    conv2d(x, w, {.stride = 1, .padding = 1}, &statistics);
+    return statistics.taken;
+  };
+  const Tensor good = Tensor::zeros({2, 16});
+  EXPECT_TRUE(take(good, good));
+  for (const Tensor& bad : {Tensor(), Tensor::zeros({3, 16}), Tensor::zeros({2, 17}),
+                            Tensor::zeros({16}), Tensor::zeros({2, 16}, {.dtype = DType::f64})}) {
+    EXPECT_THROW(take(bad, good), Error) << bad.describe();
+    EXPECT_THROW(take(good, bad), Error) << bad.describe();
+  }
 }
 
 TEST(Init, KaimingNormalFanOut) {

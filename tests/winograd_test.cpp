@@ -112,6 +112,12 @@ class WinogradTest : public KernelTest {
     EXPECT_TRUE(different == 0 || different == 3) << s.to_string() << ": only in some passes";
     return different > 0;
   }
+
+  // Of a shape that the rule has to take.
+  void check_winograd(const Case& s) {
+    EXPECT_TRUE(differs_from_direct(s)) << s.to_string();
+    check(s);
+  }
 };
 
 TEST_P(WinogradTest, ImagesAroundTheTiles) {
@@ -155,24 +161,24 @@ TEST_P(WinogradTest, LayersOfTheNetworks) {
 }
 
 TEST_P(WinogradTest, StrideTwoOnImagesAroundTheTiles) {
-  for (int64_t H : {5, 6, 7, 8, 9, 14, 15, 16, 17})
-    for (int64_t W : {6, 7, 8, 9, 15, 16, 23}) check({12, H, W, 16, 16, 2});
+  for (int64_t H : {7, 8, 15, 21, 22, 29})
+    for (int64_t W : {8, 15, 16, 21, 30}) check_winograd({12, H, W, 16, 16, 2});
 }
 
 TEST_P(WinogradTest, StrideTwoOnChannelsAndBlocks) {
   for (int64_t C : {16, 32, 48})
-    for (int64_t OC : {16, 32, 80}) check({3, 8, 15, C, OC, 2});
-  check({2, 8, 8, 144, 272, 2});
-  check({2, 8, 8, 272, 144, 2});
-  for (int64_t N : {4, 13, 14, 15, 29, 57}) check({N, 8, 8, 16, 16, 2});
-  check({23, 28, 27, 16, 16, 2});
+    for (int64_t OC : {16, 32, 80}) check_winograd({5, 8, 15, C, OC, 2});
+  check_winograd({9, 8, 8, 144, 272, 2});
+  check_winograd({9, 8, 8, 272, 144, 2});
+  for (int64_t N : {13, 14, 15, 29, 57}) check_winograd({N, 8, 8, 16, 16, 2});
+  check_winograd({12, 64, 64, 16, 16, 2});  // two chunks of tiles for dw
 }
 
 TEST_P(WinogradTest, StrideTwoLayersOfTheNetworks) {
-  check({2, 32, 32, 16, 32, 2});
-  check({2, 32, 32, 64, 128, 2});
-  check({2, 16, 16, 128, 256, 2});
-  check({4, 8, 8, 256, 512, 2});
+  check_winograd({2, 32, 32, 16, 32, 2});
+  check_winograd({2, 32, 32, 64, 128, 2});
+  check_winograd({3, 16, 16, 128, 256, 2});
+  check_winograd({9, 8, 8, 256, 512, 2});
 }
 
 TEST_P(WinogradTest, FollowsTheRule) {
@@ -183,6 +189,10 @@ TEST_P(WinogradTest, FollowsTheRule) {
   EXPECT_FALSE(differs_from_direct({50, 5, 5, 16, 16}));
   EXPECT_FALSE(differs_from_direct({4, 8, 8, 8, 16}));  // not whole vectors
   EXPECT_FALSE(differs_from_direct({4, 8, 8, 16, 24}));
+  EXPECT_TRUE(differs_from_direct({9, 8, 8, 16, 16, 2}));
+  EXPECT_FALSE(differs_from_direct({8, 8, 8, 16, 16, 2}));
+  EXPECT_FALSE(differs_from_direct({12, 9, 9, 16, 16, 2}));
+  EXPECT_FALSE(differs_from_direct({12, 12, 12, 16, 16, 3}));
 }
 
 TEST_P(WinogradTest, DoublesAreDirect) {

@@ -294,36 +294,6 @@ void CpuBackend::batch_norm_backward(const Tensor& dy, const Tensor& x, const Te
   });
 }
 
-void take_statistics(const Tensor& x, const Tensor& mean, const Tensor& var) {
-  with_activation_type(x.dtype(), [&](auto zero) {
-    using Stored = decltype(zero);
-    using T = Arithmetic<Stored>;
-    const int64_t C = mean.dim(1);
-    const Partition<T> part(x, C, mean.dim(0));
-    part.for_each_group([&](int64_t g) {
-      group_statistics(x.raw<Stored>(), part, g, mean.raw<T>() + g * C, var.raw<T>() + g * C);
-    });
-  });
-}
-
-void take_gradient_sums(const Tensor& dz, const Tensor& x, const Tensor& mean, const Tensor& sums) {
-  with_activation_type(x.dtype(), [&](auto zero) {
-    using Stored = decltype(zero);
-    using T = Arithmetic<Stored>;
-    const int64_t C = mean.dim(1);
-    const Partition<T> part(x, C, mean.dim(0));
-    part.for_each_group([&](int64_t g) {
-      T* const center = scratch_of<T>(2, part.period);
-      folded_row(mean.raw<T>() + g * C, part, center);
-      double* const total = scratch_of<double>(3, kGradientSums * C);
-      group_gradient_sums<Stored>(dz.raw<Stored>(), x.raw<Stored>(), nullptr, part, g, center,
-                                  total);
-      T* const of_group = sums.raw<T>() + g * kGradientSums * C;
-      for (int64_t i = 0; i < kGradientSums * C; ++i) of_group[i] = static_cast<T>(total[i]);
-    });
-  });
-}
-
 // r ← (1 − momentum)·r + momentum · 1/S·Σ_g (mean_g, var_g·n/(n − 1))
 void CpuBackend::batch_norm_update_running(const Tensor& mean, const Tensor& var, int64_t n,
                                            double momentum, const Tensor& running_mean,

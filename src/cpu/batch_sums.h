@@ -1,7 +1,7 @@
 // What batch norm needs to know of a group of pixels: its mean and variance (forward), Σdz and
 // Σdz·(x − mean) (backward). Chunks of the pixels leave sums of their own, wherever they are taken
-// (batch_norm.cpp in a pass, conv2d.cpp and winograd.cpp beside a convolution); here they are put
-// together, in order and in double.
+// (batch_norm.cpp in a pass, winograd.cpp beside a convolution); here they are put together, in order and
+// in double.
 //
 // Variance without cancellation: of a chunk deviations are summed from a number m that lies among
 // its own, so that Σ(x − m)² is of the variance's size; chunks are combined by the formula of Chan,
@@ -10,7 +10,6 @@
 
 #include "cpu/integers.h"
 #include "cpu/loops.h"
-#include "tensor/tensor.h"
 
 namespace mocograd::MOCO_ISA {
 
@@ -64,9 +63,5 @@ MOCO_ALWAYS_INLINE void combine_gradient_sums(const T* partials, int64_t chunks,
     for (int64_t i = 0; i < columns; ++i) total[begin + i] = static_cast<Total>(sum[i]);
   }
 }
-
-// The same of tensors, in passes of their own (batch_norm.cpp).
-void take_statistics(const Tensor& x, const Tensor& mean, const Tensor& var);
-void take_gradient_sums(const Tensor& dz, const Tensor& x, const Tensor& mean, const Tensor& sums);
 
 }  // namespace mocograd::MOCO_ISA

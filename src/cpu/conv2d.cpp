@@ -12,7 +12,6 @@
 // classes into which the pixels of dx fall with stride s (tensor/parity_class.h).
 //
 // Where it pays (winograd.h), 3×3 convolutions are computed by Winograd's algorithm instead.
-#include "cpu/batch_sums.h"
 #include "cpu/cpu_backend.h"
 #include "cpu/integers.h"
 #include "cpu/micro_kernel.h"
@@ -23,8 +22,8 @@ namespace mocograd::MOCO_ISA {
 namespace {
 
 constexpr int64_t kBlockBytes = 192 << 10;  // input with its border; leaves L2 room for the panel
-constexpr int64_t kBlockPixels =
-    64;  // or that many of output, so that a panel serves several tiles
+constexpr int64_t kBlockPixels = 64;        // or so much output that a panel serves several tiles
+constexpr int64_t kBlocks = 8;  // images make a multiple of so many blocks, for threads to share
 enum ScratchSlot { kPanelSlot, kInputSlot, kPointerSlot, kOutputPointerSlot };
 
 // Output pixel (i, j) of an image reads KH rows of x from top + i·stride on, and KW columns from
@@ -62,8 +61,8 @@ struct Blocks {
     const int64_t image_bytes = larger(1, in.input_rows(in.OH)) * row_bytes;
     const int64_t wanted =
         larger(kBlockBytes / image_bytes, kBlockPixels / larger(1, in.OH * in.OW));
-    for (images = 1; 2 * images <= smaller(wanted, N);)
-      images *= 2;  // so that threads have as much to do
+    const int64_t parts = ceil_div(larger(1, ceil_div(N, larger(1, wanted))), kBlocks) * kBlocks;
+    images = larger(1, ceil_div(N, parts));
     bands = images > 1 ? 1 : smaller(OH, ceil_div(image_bytes, kBlockBytes));
     rows = ceil_div(OH, bands);
     bands = ceil_div(OH, rows);
@@ -229,22 +228,19 @@ void CpuBackend::conv2d_backward_data(const Tensor& dy, const Tensor& w, Conv2dC
                        [&](auto zero) { backward_data<decltype(zero)>(dy, w, config, dx); });
 }
 
-void CpuBackend::conv2d_forward_statistics(const Tensor& x, const Tensor& w, Conv2dConfig config,
+bool CpuBackend::conv2d_forward_statistics(const Tensor& x, const Tensor& w, Conv2dConfig config,
                                            const Tensor& y, const Tensor& mean, const Tensor& var) {
-  if (winograd_pays(x, w, config))
-    return winograd_forward_statistics(x, w, config.stride, y, mean, var);
-  conv2d_forward(x, w, config, y);
-  take_statistics(y, mean, var);
+  if (!winograd_pays(x, w, config)) return conv2d_forward(x, w, config, y), false;
+  winograd_forward_statistics(x, w, config.stride, y, mean, var);
+  return true;
 }
 
-void CpuBackend::conv2d_backward_data_sums(const Tensor& dy, const Tensor& w, Conv2dConfig config,
+bool CpuBackend::conv2d_backward_data_sums(const Tensor& dy, const Tensor& w, Conv2dConfig config,
                                            const Tensor& h, const Tensor& x, const Tensor& mean,
                                            const Tensor& dz, const Tensor& sums) {
-  if (winograd_pays(dz, w, config))
-    return winograd_backward_data_sums(dy, w, config.stride, h, x, mean, dz, sums);
-  conv2d_backward_data(dy, w, config, dz);
-  relu_backward(h, dz, dz);
-  take_gradient_sums(dz, x, mean, sums);
+  if (!winograd_pays(dz, w, config)) return conv2d_backward_data(dy, w, config, dz), false;
+  winograd_backward_data_sums(dy, w, config.stride, h, x, mean, dz, sums);
+  return true;
 }
 
 }  // namespace mocograd::MOCO_ISA

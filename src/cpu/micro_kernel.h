@@ -27,7 +27,6 @@ constexpr int kTileRows = 6;
 #else
 constexpr int kTileRows = 4;
 #endif
-constexpr int kTailRows = 4;  // what is left of the rows goes in tiles of four, then singly
 
 // Where the accumulators of a tile go: overwriting, or added to what is there.
 enum class Store { overwrite, accumulate };

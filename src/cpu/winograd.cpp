@@ -6,7 +6,7 @@
 //   y = Aᵀ M A    tile by tile
 //
 // Blocks of tiles outermost, where there are many tiles: U is made once; then for each block of
-// some 28 tiles V of all channels, which stays in the L2 cache, and for one panel of output
+// some 28 tiles, 14 with stride 2, V of all channels, which stays in the L2 cache, and for one panel of output
 // channels after the other M and y. Panels outermost, where there are more channels than tiles: V
 // of all tiles is made once, and for each panel U, in pieces of 128 channels that stay in the
 // cache, M and y. In both, one task writes only its own pixels or channels of y, and each number of
@@ -26,7 +26,8 @@ constexpr int kRows = 6;
 #else
 constexpr int kRows = 4;
 #endif
-template <class F>  // so many that V of 128 channels is some 512 KiB, but whole strips
+// So many that V of 128 channels is some 512 KiB, in whole strips.
+template <class F>
 constexpr int64_t kBlockTiles = 1134 / kProducts<F> / kRows* kRows;
 constexpr int64_t kPieceChannels = 128;
 constexpr int64_t kRowsAhead = 8;      // of weights that are prefetched, to be transformed

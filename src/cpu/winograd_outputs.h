@@ -29,7 +29,8 @@ struct TileOutput {
   bool first;  // of the chunk
 };
 
-// An epilogue makes sums of each TileOutput: store() is given every pixel's vector; `corner`: pixel (0, 0)
+// An epilogue makes Sums of each TileOutput: store(offset, value, corner) is called once for each pixel,
+// offset from the tile's first, which is the corner and comes first; then leave().
 
 // Stores alone.
 template <class Stored>
@@ -68,7 +69,7 @@ struct StoreWithStatistics {
           partial(epilogue.partials + tile.chunk * kSums * epilogue.C + tile.channel),
           C(epilogue.C),
           first(tile.first) {
-      origin = load(partial);
+      origin = first ? Vector{} : load(partial);
       sum = first ? Vector{} : load(partial + C);
       squares = first ? Vector{} : load(partial + 2 * C);
     }
@@ -173,10 +174,7 @@ struct TileChunks {
   MOCO_ALWAYS_INLINE int64_t count() const { return blocks.count + groups(); }
   // The block that tile is in.
   MOCO_ALWAYS_INLINE int64_t block_of(int64_t tile) const {
-    int64_t block = tile * blocks.count / blocks.tiles;
-    while (blocks.begin(block) > tile) --block;
-    while (blocks.begin(block + 1) <= tile) ++block;
-    return block;
+    return ((tile + 1) * blocks.count - 1) / blocks.tiles;
   }
   // f(first chunk, chunks, pixels_of) for each group; pixels_of(k): of its chunk k.
   template <class Function>
@@ -185,8 +183,8 @@ struct TileChunks {
       const int64_t begin = g * group_tiles, end = begin + group_tiles;
       const int64_t first = block_of(begin), last = block_of(end - 1);
       f(g, first + g, last - first + 1, [=, this](int64_t k) {
-        return grid.pixels(larger(begin, blocks.begin(first + k)),
-                           smaller(end, blocks.begin(first + k + 1)));
+        return grid.pixels_before(smaller(end, blocks.begin(first + k + 1))) -
+               grid.pixels_before(larger(begin, blocks.begin(first + k)));
       });
     }
   }

@@ -48,14 +48,10 @@ struct TileGrid {
     return {tile / (rows * columns), tile / columns % rows * F::kTile, tile % columns * F::kTile};
   }
   MOCO_ALWAYS_INLINE int64_t pixel(const Place& p) const { return (p.image * H + p.h) * W + p.w; }
-  // How many pixels of the images tiles [begin, end) have.
-  MOCO_ALWAYS_INLINE int64_t pixels(int64_t begin, int64_t end) const {
-    int64_t sum = 0;
-    for (int64_t tile = begin; tile < end; ++tile) {
-      const Place p = place(tile);
-      sum += smaller(F::kTile, H - p.h) * smaller(F::kTile, W - p.w);
-    }
-    return sum;
+  // How many pixels the tiles before this one have.
+  MOCO_ALWAYS_INLINE int64_t pixels_before(int64_t tile) const {
+    const Place p = place(tile);
+    return (p.image * H + p.h) * W + smaller(F::kTile, H - p.h) * p.w;
   }
   // Whether all of the tile's pixels are in the image.
   MOCO_ALWAYS_INLINE bool whole(const Place& p) const {

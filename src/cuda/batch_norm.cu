@@ -289,21 +289,6 @@ void CudaBackend::batch_norm_backward(const Tensor& dy, const Tensor& x, const T
   });
 }
 
-void take_gradient_sums(const Tensor& dz, const GradientSums& to) {
-  with_activation_type(dz.dtype(), [&](auto zero) {
-    using T = decltype(zero);
-    using A = Arithmetic<T>;
-    const auto run = [&]<int V>(const ColumnPartition<V>& part) {
-      const Scratch<A> partials(int64_t{part.groups} * part.chunks * 2 * part.C);
-      launch(gradient_sums_kernel<V, T, A>, part.grid(), part, dz.raw<T>(), to.x.raw<T>(),
-             static_cast<const T*>(nullptr), to.mean.raw<A>(), partials.data());
-      launch(add_gradient_sums_kernel<A>, part.grid_of_combining(), part, partials.data(),
-             to.sums.raw<A>());
-    };
-    with_partition<T>(dz, to.mean, run, dz.raw<T>(), to.x.raw<T>(), to.mean.raw<A>());
-  });
-}
-
 void combine_gradient_sums(const Chunks& part, const float* partials, const GradientSums& to) {
   launch(add_gradient_sums_kernel<float>, part.grid_of_combining(), part, partials,
          to.sums.raw<float>());

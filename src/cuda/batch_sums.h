@@ -19,8 +19,8 @@ struct GradientSums {
 // Of a result: y, or dh, in whose place dz is then written.
 using WantedSums = std::variant<std::monostate, Statistics, GradientSums>;
 
+// In a pass of its own.
 void take_statistics(const Tensor& x, const Statistics& to);
-void take_gradient_sums(const Tensor& dz, const GradientSums& to);
 
 // partials: [group][chunk][3][C], m, Σ(x − m) and Σ(x − m)²
 void combine_statistics(const Chunks& part, const float* partials, const Statistics& to);

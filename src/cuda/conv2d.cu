@@ -49,31 +49,22 @@ void CudaBackend::conv2d_backward_weight(const Tensor& x, const Tensor& dy, Conv
   });
 }
 
-// The tensor cores' kernels may take the sums with them; else they are passes after the convolution.
-
-void CudaBackend::conv2d_forward_statistics(const Tensor& x, const Tensor& w, Conv2dConfig config,
+bool CudaBackend::conv2d_forward_statistics(const Tensor& x, const Tensor& w, Conv2dConfig config,
                                             const Tensor& y, const Tensor& mean,
                                             const Tensor& var) {
-  const Statistics wanted{mean, var};
-  if (pipelined_conv2d(x)) {
-    if (tensor_core_conv2d_forward(x, w, config, y, wanted)) return;
-  } else {
-    conv2d_forward(x, w, config, y);
-  }
-  take_statistics(y, wanted);
+  if (pipelined_conv2d(x))
+    return tensor_core_conv2d_forward(x, w, config, y, Statistics{mean, var});
+  conv2d_forward(x, w, config, y);
+  return false;
 }
 
-void CudaBackend::conv2d_backward_data_sums(const Tensor& dy, const Tensor& w, Conv2dConfig config,
+bool CudaBackend::conv2d_backward_data_sums(const Tensor& dy, const Tensor& w, Conv2dConfig config,
                                             const Tensor& h, const Tensor& x, const Tensor& mean,
                                             const Tensor& dz, const Tensor& sums) {
-  const GradientSums wanted{h, x, mean, sums};
-  if (pipelined_conv2d(dy)) {
-    if (tensor_core_conv2d_backward_data(dy, w, config, dz, wanted)) return;
-  } else {
-    conv2d_backward_data(dy, w, config, dz);
-  }
-  relu_backward(h, dz, dz);
-  take_gradient_sums(dz, wanted);
+  if (pipelined_conv2d(dy))
+    return tensor_core_conv2d_backward_data(dy, w, config, dz, GradientSums{h, x, mean, sums});
+  conv2d_backward_data(dy, w, config, dz);
+  return false;
 }
 
 }  // namespace mocograd::MOCO_CUDA

@@ -46,9 +46,9 @@ class CudaBackend final : public Backend {
                             const Tensor& dx) override;
   void conv2d_backward_weight(const Tensor& x, const Tensor& dy, Conv2dConfig config,
                               const Tensor& dw) override;
-  void conv2d_forward_statistics(const Tensor& x, const Tensor& w, Conv2dConfig config,
+  bool conv2d_forward_statistics(const Tensor& x, const Tensor& w, Conv2dConfig config,
                                  const Tensor& y, const Tensor& mean, const Tensor& var) override;
-  void conv2d_backward_data_sums(const Tensor& dy, const Tensor& w, Conv2dConfig config,
+  bool conv2d_backward_data_sums(const Tensor& dy, const Tensor& w, Conv2dConfig config,
                                  const Tensor& h, const Tensor& x, const Tensor& mean,
                                  const Tensor& dz, const Tensor& sums) override;
 

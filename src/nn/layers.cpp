@@ -27,12 +27,6 @@ Variable Conv2d::forward(const Variable& x) {
   return conv2d(x, weight_, config_);
 }
 
-BatchNormInput Conv2d::operator()(const Variable& x, const BatchNorm2d& next) {
-  const BatchNormStatistics statistics = next.to_be_taken(x.dim(0));
-  const ModuleScope scope(name());
-  return {conv2d(x, weight_, config_, statistics), statistics};
-}
-
 Linear::Linear(int64_t in, int64_t out, RandomStream& random, TensorOptions options)
     : weight_(uniform_fan_in({out, in}, in, random, options), true),
       bias_(uniform_fan_in({out}, in, random, options), true) {
@@ -64,11 +58,19 @@ BatchNormStatistics BatchNorm2d::empty_statistics() const {
           Tensor::empty(shape, weight_.data().options())};
 }
 
-BatchNormStatistics BatchNorm2d::to_be_taken(int64_t batch) const {
-  if (!training() || !fused_operations || batch % splits_ != 0) return {};
+template <class F>
+BatchNormInput BatchNorm2d::read_from(int64_t batch, const F& convolution) const {
+  if (!training() || !fused_operations || batch % splits_ != 0) return convolution(nullptr);
   BatchNormStatistics statistics = empty_statistics();
-  statistics.taken = true;
-  return statistics;
+  const Variable y = convolution(&statistics);
+  return {y, statistics};
+}
+
+BatchNormInput Conv2d::operator()(const Variable& x, const BatchNorm2d& next) {
+  const ModuleScope scope(name());
+  return next.read_from(x.dim(0), [&](BatchNormStatistics* statistics) {
+    return conv2d(x, weight_, config_, statistics);
+  });
 }
 
 // Calls operation(config, statistics) and keeps the running statistics.
@@ -82,8 +84,11 @@ Variable BatchNorm2d::apply(const BatchNormInput& input, const Operation& operat
   const int64_t per_group = input.x.data().numel() / channels / splits_;
   MOCO_CHECK(per_group > 1, "batch_norm: one value per channel and group has no variance: x ",
              input.x.data().describe(), ", ", splits_, " groups");
-  const BatchNormStatistics statistics =
-      input.statistics.taken ? input.statistics : empty_statistics();
+  const bool taken = input.statistics.taken;
+  const BatchNormStatistics statistics = taken ? input.statistics : empty_statistics();
+  MOCO_CHECK(!taken || statistics.mean.shape() == Shape({splits_, channels}),
+             "batch_norm: statistics were taken as ", statistics.mean.describe(), " for ", splits_,
+             " groups");
   const Variable y = operation({.batch_statistics = true}, statistics);
   y.data().backend().batch_norm_update_running(statistics.mean, statistics.var, per_group,
                                                kRunningMomentum, running_mean_, running_var_);
@@ -116,14 +121,13 @@ Variable BatchNorm2d::relu(const BatchNormInput& x) {
 
 BatchNormInput BatchNorm2d::relu(const BatchNormInput& x, Conv2d& conv, const BatchNorm2d& next) {
   if (!fused_operations) return conv(relu(x));
-  const BatchNormStatistics of_result = next.to_be_taken(x.x.dim(0));
   const ModuleScope scope(name());
-  const Variable y =
-      apply(x, [&](const BatchNormConfig& config, const BatchNormStatistics& statistics) {
-        return batch_norm_relu_conv2d(x.x, weight_, bias_, config, statistics, conv.weight_,
-                                      conv.config_, of_result);
-      });
-  return {y, of_result};
+  return next.read_from(x.x.dim(0), [&](BatchNormStatistics* of_result) {
+    return apply(x, [&](const BatchNormConfig& config, const BatchNormStatistics& statistics) {
+      return batch_norm_relu_conv2d(x.x, weight_, bias_, config, statistics, conv.weight_,
+                                    conv.config_, of_result);
+    });
+  });
 }
 
 Variable BatchNorm2d::add_relu(const BatchNormInput& x, const Variable& residual) {

@@ -9,7 +9,7 @@ namespace mocograd {
 
 class BatchNorm2d;
 
-// What a batch norm reads, and x's statistics where the convolution that made x took them.
+// What a batch norm reads, and x's statistics if the convolution that made x took them.
 struct BatchNormInput {
   Variable x;
   BatchNormStatistics statistics;
@@ -26,7 +26,7 @@ class Conv2d : public Module {
          TensorOptions options = {});
 
   using Module::operator();
-  // For `next` to read: fused, with the statistics that it needs.
+  // For `next` to read: fused, with the statistics that it needs, if the kernel can take them.
   BatchNormInput operator()(const Variable& x, const BatchNorm2d& next);
 
  protected:
@@ -69,15 +69,17 @@ class BatchNorm2d : public Module {
   // pass.
   BatchNormInput relu(const BatchNormInput& x, Conv2d& conv, const BatchNorm2d& next);
 
-  // For a convolution to fill, of its `batch` images; undefined where this reads none of them: in
-  // evaluation, and without fused operations.
-  BatchNormStatistics to_be_taken(int64_t batch) const;
-
  protected:
   Variable forward(const Variable& x) override;
 
  private:
+  friend class Conv2d;  // a convolution for this to read
+
   BatchNormStatistics empty_statistics() const;
+  // f(statistics for a convolution of a batch to take, or nullptr where this reads none of them: in
+  // evaluation, without fused operations, where the batch has no equal groups)
+  template <class F>
+  BatchNormInput read_from(int64_t batch, const F& convolution) const;
   Variable normalize(const BatchNormInput& x);
   template <class Operation>
   Variable apply(const BatchNormInput& input, const Operation& operation);

@@ -34,12 +34,6 @@ struct BatchNormConfig {
   bool relu = false;             // y = max(0, ·), fused
 };
 
-// Of S groups of a batch, [S, C] each: mean, and variance divided by the group's count.
-struct BatchNormStatistics {
-  Tensor mean, var;
-  bool taken = false;  // already, by the convolution whose result is to be normalised
-};
-
 // A parameter, its gradient and its momentum buffer, of one shape. Those of a call are of one dtype.
 struct SgdUpdate {
   Tensor g, v, theta;
@@ -121,17 +115,18 @@ class Backend {
   virtual void conv2d_backward_weight(const Tensor& x, const Tensor& dy, Conv2dConfig config,
                                       const Tensor& dw) = 0;
 
-  // The same beside a batch norm, whose first pass over memory they save by summing in registers or in
-  // the cache. Sums are of numbers as they are stored.
+  // The same beside a batch norm, whose first pass over memory they save where the kernel can sum what it
+  // writes. They return whether it did: if not, what they leave is the plain result alone. Sums are of
+  // numbers as they are stored.
 
   // y, and its mean and var in S groups, as batch_norm_forward takes them.   mean, var: [S, OC]
-  virtual void conv2d_forward_statistics(const Tensor& x, const Tensor& w, Conv2dConfig config,
+  virtual bool conv2d_forward_statistics(const Tensor& x, const Tensor& w, Conv2dConfig config,
                                          const Tensor& y, const Tensor& mean,
                                          const Tensor& var) = 0;
   // Where the convolution's input was h = max(0, batch norm of x):  dz = dh·[h > 0], dh = ∂L/∂h, and
-  // sums_g = [Σ dz, Σ dz·(x − mean_g)] over group g, for batch_norm_backward.
+  // sums_g = [Σ dz, Σ dz·(x − mean_g)] over group g, for batch_norm_backward; or dh in dz's place.
   //   h, x, dz: the same shape [N, H, W, C]; mean: [S, C]; sums: [S, 2, C]
-  virtual void conv2d_backward_data_sums(const Tensor& dy, const Tensor& w, Conv2dConfig config,
+  virtual bool conv2d_backward_data_sums(const Tensor& dy, const Tensor& w, Conv2dConfig config,
                                          const Tensor& h, const Tensor& x, const Tensor& mean,
                                          const Tensor& dz, const Tensor& sums) = 0;
 

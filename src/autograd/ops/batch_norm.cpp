@@ -35,7 +35,7 @@ void check_arguments(const char* op, const Tensor& x, const Tensor& gamma, const
              splits);
 }
 
-// max(0, ·) as config says of x normalised; in training by the statistics taken here, unless they are.
+// batch norm's y; in training it takes the statistics of x first, unless a convolution has.
 Tensor normalized(const Tensor& x, const Tensor& gamma, const Tensor& beta, const Tensor& residual,
                   BatchNormConfig config, const BatchNormStatistics& statistics) {
   const Tensor y = Tensor::empty_like(x);
@@ -209,7 +209,7 @@ Variable batch_norm_add_relu(const Variable& x, const Variable& residual, const 
 Variable batch_norm_relu_conv2d(const Variable& x, const Variable& gamma, const Variable& beta,
                                 BatchNormConfig config, const BatchNormStatistics& statistics,
                                 const Variable& w, Conv2dConfig conv_config,
-                                const BatchNormStatistics& next) {
+                                BatchNormStatistics* next) {
   const char* const op = "batch_norm_relu_conv2d";
   const Tensor saved_x = x.data(), saved_gamma = gamma.data(), saved_beta = beta.data(),
                saved_w = w.data(), mean = statistics.mean, var = statistics.var;
@@ -234,14 +234,16 @@ Variable batch_norm_relu_conv2d(const Variable& x, const Variable& gamma, const 
     kernels.conv2d_backward_weight(h, dy, conv_config, weight_gradient);
     const Tensor dz = Tensor::empty_like(h);
     const Tensor sums = Tensor::empty({mean.dim(0), 2, mean.dim(1)}, mean.options());
-    kernels.conv2d_backward_data_sums(dy, saved_w, conv_config, h, saved_x, mean, dz, sums);
-    BatchNormConfig masked = config;
-    masked.relu = false;
+    const bool masked =
+        kernels.conv2d_backward_data_sums(dy, saved_w, conv_config, h, saved_x, mean, dz, sums);
+    BatchNormConfig of_dz = config;
+    of_dz.relu = !masked;
     const Tensor data_gradient = Tensor::empty_like(h);
     const Tensor gamma_gradient = Tensor::empty_like(saved_gamma),
                  beta_gradient = Tensor::empty_like(saved_beta);
-    kernels.batch_norm_backward(dz, saved_x, Tensor(), saved_gamma, masked, mean, var, sums,
-                                data_gradient, gamma_gradient, beta_gradient, Tensor());
+    kernels.batch_norm_backward(dz, saved_x, masked ? Tensor() : h, saved_gamma, of_dz, mean, var,
+                                masked ? sums : Tensor(), data_gradient, gamma_gradient,
+                                beta_gradient, Tensor());
     dx.add(0, data_gradient);
     dx.add(1, gamma_gradient);
     dx.add(2, beta_gradient);

@@ -17,14 +17,20 @@
 //   dh, dw = conv2d's gradients;  dx, dgamma, dbeta = batch_norm's of dz = dh·[h > 0]
 // saved: x, gamma, beta, w, mean, var.
 //
-// statistics: x's, [S, C]; written by the forward in training, where a convolution has not taken them
-// already; read in evaluation (S = 1). next: those of batch_norm_relu_conv2d's result, as conv2d's.
+// statistics: x's, [S, C]; written by the forward in training, unless a convolution has taken them; read
+// in evaluation (S = 1). next: those of batch_norm_relu_conv2d's result, as conv2d's.
 #pragma once
 
 #include "autograd/variable.h"
 #include "tensor/backend.h"
 
 namespace mocograd {
+
+// Of S groups of a batch, [S, C] each: mean, and variance divided by the group's count.
+struct BatchNormStatistics {
+  Tensor mean, var;
+  bool taken = false;  // by the convolution whose result is to be normalised
+};
 
 // config.relu is set by the name of the function called.
 Variable batch_norm(const Variable& x, const Variable& gamma, const Variable& beta,
@@ -37,6 +43,6 @@ Variable batch_norm_add_relu(const Variable& x, const Variable& residual, const 
 Variable batch_norm_relu_conv2d(const Variable& x, const Variable& gamma, const Variable& beta,
                                 BatchNormConfig config, const BatchNormStatistics& statistics,
                                 const Variable& w, Conv2dConfig conv_config,
-                                const BatchNormStatistics& next = {});
+                                BatchNormStatistics* next = nullptr);
 
 }  // namespace mocograd

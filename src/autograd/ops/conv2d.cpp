@@ -27,24 +27,25 @@ Shape check_arguments(const char* op, const Tensor& x, const Tensor& w, Conv2dCo
 }  // namespace
 
 Tensor conv2d_result(const char* op, const Tensor& x, const Tensor& w, Conv2dConfig config,
-                     const BatchNormStatistics& statistics) {
+                     BatchNormStatistics* statistics) {
   const Tensor y = Tensor::empty(check_arguments(op, x, w, config), x.options());
-  const Tensor &mean = statistics.mean, &var = statistics.var;
-  if (!mean.defined()) {
+  if (!statistics || y.numel() == 0) {
     y.backend().conv2d_forward(x, w, config, y);
     return y;
   }
-  MOCO_CHECK(mean.ndim() == 2 && mean.dim(0) >= 1 && y.dim(0) % mean.dim(0) == 0 &&
-                 mean.dim(1) == y.dim(3) && mean.dtype() == w.dtype() && var.defined() &&
-                 var.shape() == mean.shape() && var.dtype() == mean.dtype(),
-             op, ": statistics of y ", y.describe(), " must be [S, ", y.dim(3),
-             "], S groups of equal size, got ", mean.describe(), " and ", var.describe());
-  y.backend().conv2d_forward_statistics(x, w, config, y, mean, var);
+  const Tensor &mean = statistics->mean, &var = statistics->var;
+  MOCO_CHECK(mean.defined() && var.defined() && mean.ndim() == 2 && mean.dim(0) >= 1 &&
+                 y.dim(0) % mean.dim(0) == 0 && mean.dim(1) == y.dim(3) &&
+                 var.shape() == mean.shape() && mean.dtype() == w.dtype() &&
+                 var.dtype() == w.dtype(),
+             op, ": statistics of y ", y.describe(), " must be ", name_of(w.dtype()), " [S, ",
+             y.dim(3), "], S groups of equal size, got ", mean.describe(), " and ", var.describe());
+  statistics->taken = y.backend().conv2d_forward_statistics(x, w, config, y, mean, var);
   return y;
 }
 
 Variable conv2d(const Variable& x, const Variable& w, Conv2dConfig config,
-                const BatchNormStatistics& statistics) {
+                BatchNormStatistics* statistics) {
   const Tensor saved_x = x.data(), saved_w = w.data();
   const Tensor y = conv2d_result("conv2d", saved_x, saved_w, config, statistics);
   const OperationDetails details{{saved_x, saved_w},
