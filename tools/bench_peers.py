@@ -221,13 +221,12 @@ class Bench:
             peer_median, peer_best = tables.median([t[0] for t in peer]), min(t[1] for t in peer)
             result = timings[0][2]
             ratios.append(peer_median / median)
-            rows.append([f"{key[0]}, {key[1]}", "Winograd" if result.get("winograd") else "direct",
-                         f"{median:.2f} ({best:.2f})",
+            algorithm = "Winograd" if result.get("winograd") else "direct"
+            rows.append([f"{key[0]}, {key[1]}", algorithm, f"{median:.2f} ({best:.2f})",
                          f"{tables.median([t[2]['per_cent_of_limit'] for t in timings]):.0f} %",
-                         f"{peer_median:.2f} ({peer_best:.2f})", layout,
-                         f"{ratios[-1]:.2f} ×"])
-        self.emit("layers", f"Geometric mean of the ratios: {math.prod(ratios) ** (1 / len(ratios)):.2f} ×. "
-                  "Milliseconds, median (least):\n\n" + tables.table(
+                         f"{peer_median:.2f} ({peer_best:.2f})", layout, f"{ratios[-1]:.2f} ×"])
+        mean = math.prod(ratios) ** (1 / len(ratios))
+        self.emit("layers", f"Geometric mean of the ratios: {mean:.2f} ×. Milliseconds, median (least):\n\n" + tables.table(
             ["layer, pass", "ours by", "mocograd", "of the limit", "oneDNN", "in", "ratio"], rows))
 
     def ladder(self):

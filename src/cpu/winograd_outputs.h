@@ -35,7 +35,6 @@ struct TileOutput {
 // Stores alone.
 template <class Stored>
 struct StoreOnly {
-  static constexpr int kSums = 0;
   Stored* y;
 
   struct Sums {
@@ -73,7 +72,7 @@ struct StoreWithStatistics {
       sum = first ? Vector{} : load(partial + C);
       squares = first ? Vector{} : load(partial + 2 * C);
     }
-    MOCO_ALWAYS_INLINE void store(int64_t offset, Vector value, [[maybe_unused]] bool corner) {
+    MOCO_ALWAYS_INLINE void store(int64_t offset, Vector value, bool corner) {
       MOCO_ISA::store(y + offset, value);
       const Vector stored = load(y + offset);
       if (corner && first) origin = stored;
