@@ -244,8 +244,8 @@ bool Moco::record_or_replay(const Inputs& inputs) {
   const std::vector<NamedParameter> parameters = encoder_q_.named_parameters();
   if (!recorded_->replay) {
     for (const NamedParameter& parameter : parameters) parameter.variable->zero_grad();
-    recorded_->replay = inputs.im_q.backend().record(
-        [this] { recorded_->computed = compute(recorded_->inputs); });
+    recorded_->replay =
+        inputs.im_q.backend().record([this] { recorded_->computed = compute(recorded_->inputs); });
     if (!recorded_->replay) {
       records_ = false;
       recorded_.reset();
