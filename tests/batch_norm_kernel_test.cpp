@@ -221,20 +221,23 @@ TEST_P(BatchNormKernelTest, BackwardInEveryForm) {
   for (const Case& size : kCases) {
     const Shape shape = {size.S, size.n, 1, size.C};
     const Tensor x = placed(size, uniform(shape, 1, -1, 2)), y = placed(size, uniform(shape, 2)),
-                 dy = placed(size, uniform(shape, 3)), gamma = uniform({size.C}, 4, 0.5, 1.5),
-                 mean = uniform({size.S, size.C}, 5, 0, 1),
+                 part = placed(size, uniform(shape, 3)), more = placed(size, uniform(shape, 7)),
+                 gamma = uniform({size.C}, 4, 0.5, 1.5), mean = uniform({size.S, size.C}, 5, 0, 1),
                  var = uniform({size.S, size.C}, 6, 0.5, 1);
+    const Tensor both = Tensor::empty_like(part);
+    kernels().add(part, more, both);
     const Reference reference{size, x.to_vector()};
-    for (int form = 0; form < 8; ++form) {
-      const bool relu = form & 1, residual = form & 2, training = form & 4;
-      if (!training && size.S > 1) continue;
+    for (int form = 0; form < 16; ++form) {
+      const bool relu = form & 1, residual = form & 2, training = form & 4, in_two = form & 8;
+      if ((!training && size.S > 1) || (in_two && !residual)) continue;
+      const Tensor& dy = in_two ? both : part;
       const BatchNormConfig config{.batch_statistics = training, .relu = relu};
       const std::vector<Tensor> results = run([&] {
         const Tensor dx = placed(size, poisoned(shape)), dgamma = poisoned({size.C}),
                      dbeta = poisoned({size.C}),
                      dresidual = residual ? placed(size, poisoned(shape)) : Tensor();
-        kernels().batch_norm_backward(dy, x, relu ? y : Tensor(), gamma, config, mean, var,
-                                      Tensor(), dx, dgamma, dbeta, dresidual);
+        kernels().batch_norm_backward(part, in_two ? more : Tensor(), x, relu ? y : Tensor(), gamma,
+                                      config, mean, var, Tensor(), dx, dgamma, dbeta, dresidual);
         std::vector<Tensor> written = {dx, dgamma, dbeta};
         if (residual) written.push_back(dresidual);
         return written;
@@ -268,8 +271,8 @@ TEST_P(BatchNormKernelTest, BackwardOfKnownSums) {
     const Tensor known = Tensor::from(sums, {size.S, 2, size.C}, options());
     const std::vector<Tensor> results = run([&] {
       const Tensor dx = poisoned(shape), dgamma = poisoned({size.C}), dbeta = poisoned({size.C});
-      kernels().batch_norm_backward(dz, x, Tensor(), gamma, {}, mean, var, known, dx, dgamma, dbeta,
-                                    Tensor());
+      kernels().batch_norm_backward(dz, Tensor(), x, Tensor(), gamma, {}, mean, var, known, dx,
+                                    dgamma, dbeta, Tensor());
       return std::vector<Tensor>{dx, dgamma, dbeta};
     });
     const Gradients expected =
@@ -285,8 +288,8 @@ TEST_P(BatchNormKernelTest, OfNoPixelTheParametersGradientsAreZero) {
                var = uniform({1, 8}, 4, 0.5, 1);
   const std::vector<Tensor> results = run([&] {
     const Tensor dgamma = poisoned({8}), dbeta = poisoned({8});
-    kernels().batch_norm_backward(none, none, none, gamma, {.relu = true}, mean, var, Tensor(),
-                                  Tensor::empty_like(none), dgamma, dbeta, Tensor());
+    kernels().batch_norm_backward(none, Tensor(), none, none, gamma, {.relu = true}, mean, var,
+                                  Tensor(), Tensor::empty_like(none), dgamma, dbeta, Tensor());
     return std::vector<Tensor>{dgamma, dbeta};
   });
   for (const Tensor& gradient : results) expect_exactly(gradient, Values(8, 0), "of no pixel");
@@ -303,8 +306,8 @@ TEST_P(BatchNormKernelTest, LargeGroupsAreSharedBetweenThreads) {
                  y = poisoned(shape), dx = poisoned(shape), dgamma = poisoned({size.C}),
                  dbeta = poisoned({size.C});
     kernels().batch_norm_forward(x, gamma, beta, Tensor(), {.relu = true}, mean, var, y);
-    kernels().batch_norm_backward(dy, x, y, gamma, {.relu = true}, mean, var, Tensor(), dx, dgamma,
-                                  dbeta, Tensor());
+    kernels().batch_norm_backward(dy, Tensor(), x, y, gamma, {.relu = true}, mean, var, Tensor(),
+                                  dx, dgamma, dbeta, Tensor());
     return std::vector<Tensor>{mean, var, y, dx, dgamma, dbeta};
   });
   const Values mean = reference.mean(), var = reference.var(mean);

@@ -171,8 +171,8 @@ TEST_P(Bf16KernelTest, BatchNorm) {
                          dgamma = poisoned({s.C}, DType::f32), dbeta = poisoned({s.C}, DType::f32);
             kernels().batch_norm_forward(in[0], gamma, beta, in[1], config, mean, var, y);
             // of a forward pass that both types share
-            kernels().batch_norm_backward(in[2], in[0], in[1], gamma, config, mean, var, Tensor(),
-                                          dx, dgamma, dbeta, dresidual);
+            kernels().batch_norm_backward(in[2], Tensor(), in[0], in[1], gamma, config, mean, var,
+                                          Tensor(), dx, dgamma, dbeta, dresidual);
             return std::vector<Tensor>{y, dx, dresidual, mean, var, dgamma, dbeta};
           },
           1e-3, "S, n, C = " + Shape{s.S, s.n, s.C}.to_string());

@@ -1,6 +1,8 @@
 // Conv2d and BatchNorm2d, and what they fuse.
 #include <functional>
+#include <optional>
 
+#include "autograd/observer.h"
 #include "autograd/ops/conv2d.h"
 #include "autograd/ops/pointwise.h"
 #include "nn/layers.h"
@@ -169,6 +171,44 @@ TEST(Conv2d, StatisticsThatDoNotFitAreAnError) {
                             Tensor::zeros({16}), Tensor::zeros({2, 16}, {.dtype = DType::f64})}) {
     EXPECT_THROW(take(bad, good), Error) << bad.describe();
     EXPECT_THROW(take(good, bad), Error) << bad.describe();
+  }
+}
+
+// What arrives last is added in the pass that masks it, to the bit as where each addition is an operation:
+// an observed backward.
+TEST(BatchNormAddRelu, GradientsOfSeveralUsersAreAdded) {
+  struct Onlooker : OperationObserver {
+    void operation(const Operation& operation) override {
+      additions += std::string(operation.op) == "accumulate";
+    }
+    int additions = 0;
+  };
+  const Shape shape{4, 3, 3, 5};
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    for (uint32_t users = 1; users <= 3; ++users) {
+      const auto gradients = [&](OperationObserver* onlooker) {
+        BatchNorm2d bn(5, 2);
+        const Variable x(random_tensor(shape, 1, {}), true),
+            residual(random_tensor(shape, 2, {}), true);
+        const Variable h = bn.add_relu(convert(x, dtype), convert(residual, dtype));
+        Variable y;
+        for (uint32_t u = 0; u < users; ++u) {
+          const Variable used =
+              multiply(convert(h, DType::f32), Variable(random_tensor(shape, 3 + u, {})));
+          y = u == 0 ? used : add(y, used);
+        }
+        std::optional<ObserverScope> scope;
+        if (onlooker) scope.emplace(*onlooker);
+        y.backward(random_tensor(shape, 6, {}));
+        std::vector<std::vector<double>> all = {x.grad().to_vector(), residual.grad().to_vector()};
+        for (const NamedParameter& parameter : bn.named_parameters())
+          all.push_back(parameter.variable->grad().to_vector());
+        return all;
+      };
+      Onlooker onlooker;
+      EXPECT_EQ(gradients(nullptr), gradients(&onlooker)) << users << " users";
+      EXPECT_EQ(onlooker.additions, static_cast<int>(users) - 1);
+    }
   }
 }
 

@@ -50,9 +50,14 @@ void InputGradients::add(int input, const Tensor& dx) {
     target.grad = dx;
     return;
   }
+  Tensor more = dx;
+  if (target.adds_parts && !observed()) {
+    std::swap(more, target.more_grad);
+    if (!more.defined()) return;
+  }
   // Not in place: two inputs may have been given the same tensor.
   Tensor sum = Tensor::empty_like(dx);
-  dx.backend().add(target.grad, dx, sum);
+  dx.backend().add(target.grad, more, sum);
   if (observed()) [[unlikely]]
     notify({.phase = Phase::backward,
             .op = "accumulate",
@@ -116,6 +121,7 @@ void Variable::backward(const Tensor& dy) const {
     if (!arrived.defined()) continue;
     const ModuleScope scope(node.module);
     InputGradients gradients(node);
+    gradients.more_dy_ = std::exchange(node.more_grad, Tensor());
     if (!observed()) [[likely]] {
       function(arrived, gradients);
       continue;

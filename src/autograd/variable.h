@@ -29,11 +29,14 @@ class InputGradients {
 
   bool needed(int input) const;           // false: a constant, its gradient need not be computed
   void add(int input, const Tensor& dx);  // ∂L/∂input += dx; ignored for a constant
+  // What is still to be added to dy, in the backward of a node that adds its parts; or undefined.
+  const Tensor& more_dy() const { return more_dy_; }
 
  private:
   friend class Variable;
 
   const Node& node_;
+  Tensor more_dy_;
   std::vector<Tensor>* seen_ = nullptr;  // where an observer wants them: by position
 };
 
@@ -49,6 +52,8 @@ struct Node {
   Shape shape;                                // of the result
   DType dtype = DType::f32;                   // of the result
   Tensor grad;                                // undefined until something arrived
+  bool adds_parts = false;                    // backward itself adds what arrived last:
+  Tensor more_grad;                           // not yet in grad; never while somebody observes
 
   Node() = default;
   ~Node();  // iterative, so that a long chain does not exhaust the stack

@@ -35,12 +35,12 @@ class Stage {
     time("bn+add+relu", "forward", 3,
          [&] { kernels.batch_norm_forward(x_, gamma, beta, residual, relu, mean, var, y); });
     time("bn+relu", "backward", 4, [&] {
-      kernels.batch_norm_backward(dy, x_, y, gamma, relu, mean, var, Tensor(), dx, dgamma, dbeta,
-                                  none);
+      kernels.batch_norm_backward(dy, none, x_, y, gamma, relu, mean, var, Tensor(), dx, dgamma,
+                                  dbeta, none);
     });
     time("bn+add+relu", "backward", 5, [&] {
-      kernels.batch_norm_backward(dy, x_, y, gamma, relu, mean, var, Tensor(), dx, dgamma, dbeta,
-                                  dresidual);
+      kernels.batch_norm_backward(dy, none, x_, y, gamma, relu, mean, var, Tensor(), dx, dgamma,
+                                  dbeta, dresidual);
     });
     time("add", "forward", 3, [&] { kernels.add(x_, residual, y); });
     time("relu", "forward", 2, [&] { kernels.relu_forward(x_, y); });

@@ -1,6 +1,6 @@
 // Batch normalisation over groups of rows, statistics and normalisation (+ residual, + ReLU).
 //   forward   mean, var over a group's pixels;  y = max(0, gamma·(x − mean)/√(var + eps) + beta + r)
-//   backward  Σdz and Σdz·(x − mean) over the group, then dx from them, in a second pass
+//   backward  dz, Σdz and Σdz·(x − mean) over the group, then dx from them, in a second pass
 //
 // A group is done before the next begins, so that its second pass finds x in the cache. Its pixels
 // are cut into chunks of a fixed size; each chunk's sums are put down by themselves and combined in
@@ -136,18 +136,52 @@ void normalize(const Stored* x, const Stored* residual, int64_t elements, int64_
   });
 }
 
-// Over one chunk: sums = [Σdz, Σdz·(x − mean)], a folded row each.
+// What dz is made of: dy (+ more), masked by y > 0 where y is there; and where it is kept, if it is.
+template <class Stored>
+struct OutputGradient {
+  const Stored *dy, *more, *y;
+  Stored* dz;
+
+  MOCO_ALWAYS_INLINE OutputGradient from(int64_t first) const {
+    return {dy + first, more ? more + first : nullptr, y ? y + first : nullptr,
+            dz ? dz + first : nullptr};
+  }
+};
+
+// f(whether there is more, whether dz is kept)
+template <class Stored, class F>
+MOCO_ALWAYS_INLINE void with_parts(const OutputGradient<Stored>& gradient, const F& f) {
+  const auto yes = [] { return true; };
+  const auto no = [] { return false; };
+  if (gradient.more) {
+    f(yes, yes);
+  } else if (gradient.dz) {
+    f(no, yes);
+  } else {
+    f(no, no);
+  }
+}
+
+// Over one chunk: sums = [Σdz, Σdz·(x − mean)], a folded row each, and dz where it is kept.
 template <bool relu, class Stored, class T>
-void gradient_sums(const Stored* dy, const Stored* x, const Stored* y, int64_t elements,
+void gradient_sums(const OutputGradient<Stored>& gradient, const Stored* x, int64_t elements,
                    int64_t period, const T* mean, T* sums) {
-  sum_columns<2, kStreamed>(elements, period, sums,
-                            [=](auto access, int64_t i, int64_t j, auto* s) {
-                              using V = typename decltype(access)::V;
-                              V dz = access.load(dy + i);
-                              if (relu) dz = access.load(y + i) > V{} ? dz : V{};
-                              s[0] += dz;
-                              s[1] += dz * (access.load(x + i) - access.load(mean + j));
-                            });
+  with_parts(gradient, [&](auto more, auto kept) {
+    sum_columns<2, kStreamed>(elements, period, sums,
+                              [=, dy = gradient.dy, more_dy = gradient.more, y = gradient.y,
+                               kept_dz = gradient.dz](auto access, int64_t i, int64_t j, auto* s) {
+                                using V = typename decltype(access)::V;
+                                V dz = access.load(dy + i);
+                                if (more()) dz += access.load(more_dy + i);
+                                if (relu) dz = access.load(y + i) > V{} ? dz : V{};
+                                if (kept()) {
+                                  access.store(kept_dz + i, dz);
+                                  dz = access.load(kept_dz + i);  // as it is stored
+                                }
+                                s[0] += dz;
+                                s[1] += dz * (access.load(x + i) - access.load(mean + j));
+                              });
+  });
 }
 
 // What gradient needs besides the mean, a folded row each: a = gamma/√(var + eps),
@@ -170,42 +204,34 @@ void gradient_coefficients(const double* total, const T* var, const T* gamma,
   for (int q = 1; q < 4; ++q) repeat_folds(coefficients + q * part.period, part.fold, part.C);
 }
 
-// dx = a·dz + (b·(x − mean) + c) and dresidual = dz, where it is asked for, over one chunk.
+// dx = a·dz + (b·(x − mean) + c) over one chunk;  dz = dy, or dy·[y > 0] with relu.
 // coefficients: mean, a, b and c, a folded row each.
 template <bool relu, class Stored, class T>
 void gradient(const Stored* dy, const Stored* x, const Stored* y, int64_t elements, int64_t period,
-              const T* coefficients, Stored* dx, Stored* dresidual) {
-  const auto walk = [=](auto with_residual) {
-    walk_columns<kStreamed, T>(elements, period, [=](auto access, int64_t i, int rows, int64_t j) {
-      using V = typename decltype(access)::V;
-      const V mean = access.load(coefficients + j), a = access.load(coefficients + period + j),
-              b = access.load(coefficients + 2 * period + j),
-              c = access.load(coefficients + 3 * period + j);
-      for (int r = 0; r < rows; ++r, i += period) {
-        V dz = access.load(dy + i);
-        if (relu) dz = access.load(y + i) > V{} ? dz : V{};
-        access.store(dx + i, a * dz + (b * (access.load(x + i) - mean) + c));
-        if (with_residual()) access.store(dresidual + i, dz);
-      }
-    });
-  };
-  if (dresidual) {
-    walk([] { return true; });
-  } else {
-    walk([] { return false; });
-  }
+              const T* coefficients, Stored* dx) {
+  walk_columns<kStreamed, T>(elements, period, [=](auto access, int64_t i, int rows, int64_t j) {
+    using V = typename decltype(access)::V;
+    const V mean = access.load(coefficients + j), a = access.load(coefficients + period + j),
+            b = access.load(coefficients + 2 * period + j),
+            c = access.load(coefficients + 3 * period + j);
+    for (int r = 0; r < rows; ++r, i += period) {
+      V dz = access.load(dy + i);
+      if (relu) dz = access.load(y + i) > V{} ? dz : V{};
+      access.store(dx + i, a * dz + (b * (access.load(x + i) - mean) + c));
+    }
+  });
 }
 
-// total: the two sums over group g. mean: a folded row. y: read with relu.
+// total: the two sums over group g, whose dz is kept where it is. mean: a folded row.
 template <class Stored, class T>
-void group_gradient_sums(const Stored* dy, const Stored* x, const Stored* y,
+void group_gradient_sums(const OutputGradient<Stored>& gradient, const Stored* x,
                          const Partition<T>& part, int64_t g, const T* mean, double* total) {
   const int64_t C = part.C, period = part.period;
   T* const partials = scratch_of<T>(0, part.chunks * kGradientSums * C);
-  const auto sum = y ? gradient_sums<true, Stored, T> : gradient_sums<false, Stored, T>;
+  const auto sum = gradient.y ? gradient_sums<true, Stored, T> : gradient_sums<false, Stored, T>;
   part.for_each_chunk(g, [&](int64_t first, int64_t k) {
     T* const sums = scratch_of<T>(1, kGradientSums * period);
-    sum(dy + first, x + first, y ? y + first : nullptr, part.pixels_of(k) * C, period, mean, sums);
+    sum(gradient.from(first), x + first, part.pixels_of(k) * C, period, mean, sums);
     for (int q = 0; q < kGradientSums; ++q)
       add_folds(sums + q * period, part.fold, C, partials + (k * kGradientSums + q) * C);
   });
@@ -250,19 +276,25 @@ void CpuBackend::batch_norm_forward(const Tensor& x, const Tensor& gamma, const 
   });
 }
 
-void CpuBackend::batch_norm_backward(const Tensor& dy, const Tensor& x, const Tensor& y,
-                                     const Tensor& gamma, const BatchNormConfig& config,
-                                     const Tensor& mean, const Tensor& var, const Tensor& sums,
-                                     const Tensor& dx, const Tensor& dgamma, const Tensor& dbeta,
+void CpuBackend::batch_norm_backward(const Tensor& dy, const Tensor& more_dy, const Tensor& x,
+                                     const Tensor& y, const Tensor& gamma,
+                                     const BatchNormConfig& config, const Tensor& mean,
+                                     const Tensor& var, const Tensor& sums, const Tensor& dx,
+                                     const Tensor& dgamma, const Tensor& dbeta,
                                      const Tensor& dresidual) {
   with_activation_type(x.dtype(), [&](auto zero) {
     using Stored = decltype(zero);
     using T = Arithmetic<Stored>;
     const Partition<T> part(x, gamma.numel(), mean.numel() / gamma.numel());
     const int64_t C = part.C, S = part.S, period = part.period;
-    const Stored *const dout = dy.raw<Stored>(), *const in = x.raw<Stored>();
-    const Stored* const out = config.relu ? y.raw<Stored>() : nullptr;
-    Stored* const dshortcut = dresidual.defined() ? dresidual.raw<Stored>() : nullptr;
+    const Stored* const in = x.raw<Stored>();
+    const OutputGradient<Stored> gradient_of_y{
+        dy.raw<Stored>(), more_dy.defined() ? more_dy.raw<Stored>() : nullptr,
+        config.relu ? y.raw<Stored>() : nullptr,
+        dresidual.defined() ? dresidual.raw<Stored>() : nullptr};
+    const OutputGradient<Stored> rest =  // what the second pass reads
+        gradient_of_y.dz ? OutputGradient<Stored>{gradient_of_y.dz, nullptr, nullptr, nullptr}
+                         : gradient_of_y;
     double* const totals = scratch_of<double>(3, S * kGradientSums * C);
     part.for_each_group([&](int64_t g) {
       T* const coefficients = scratch_of<T>(2, 4 * period);
@@ -271,14 +303,15 @@ void CpuBackend::batch_norm_backward(const Tensor& dy, const Tensor& x, const Te
       if (sums.defined()) {
         combine_gradient_sums(sums.raw<T>() + g * kGradientSums * C, 1, C, total);
       } else {
-        group_gradient_sums(dout, in, out, part, g, coefficients, total);
+        group_gradient_sums(gradient_of_y, in, part, g, coefficients, total);
       }
       gradient_coefficients(total, var.raw<T>() + g * C, gamma.raw<T>(), config, part,
                             coefficients);
-      const auto apply = config.relu ? gradient<true, Stored, T> : gradient<false, Stored, T>;
+      const auto apply = rest.y ? gradient<true, Stored, T> : gradient<false, Stored, T>;
       part.for_each_chunk_backwards(g, [&](int64_t first, int64_t k) {
-        apply(dout + first, in + first, out ? out + first : nullptr, part.pixels_of(k) * C, period,
-              coefficients, dx.raw<Stored>() + first, dshortcut ? dshortcut + first : nullptr);
+        const OutputGradient<Stored> of_chunk = rest.from(first);
+        apply(of_chunk.dy, in + first, of_chunk.y, part.pixels_of(k) * C, period, coefficients,
+              dx.raw<Stored>() + first);
       });
     });
     for (int64_t c = 0; c < C; ++c) {

@@ -50,10 +50,11 @@ class CpuBackend final : public CpuMemory {
   void batch_norm_forward(const Tensor& x, const Tensor& gamma, const Tensor& beta,
                           const Tensor& residual, const BatchNormConfig& config, const Tensor& mean,
                           const Tensor& var, const Tensor& y) override;
-  void batch_norm_backward(const Tensor& dy, const Tensor& x, const Tensor& y, const Tensor& gamma,
-                           const BatchNormConfig& config, const Tensor& mean, const Tensor& var,
-                           const Tensor& sums, const Tensor& dx, const Tensor& dgamma,
-                           const Tensor& dbeta, const Tensor& dresidual) override;
+  void batch_norm_backward(const Tensor& dy, const Tensor& more_dy, const Tensor& x,
+                           const Tensor& y, const Tensor& gamma, const BatchNormConfig& config,
+                           const Tensor& mean, const Tensor& var, const Tensor& sums,
+                           const Tensor& dx, const Tensor& dgamma, const Tensor& dbeta,
+                           const Tensor& dresidual) override;
   void batch_norm_update_running(const Tensor& mean, const Tensor& var, int64_t n, double momentum,
                                  const Tensor& running_mean, const Tensor& running_var) override;
 

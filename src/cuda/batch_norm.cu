@@ -1,6 +1,6 @@
 // Batch normalisation over groups of rows, statistics and normalisation (+ residual, + ReLU).
 //   forward   mean, var over a group's pixels;  y = max(0, gamma·(x − mean)/√(var + eps) + beta + r)
-//   backward  Σdz and Σdz·(x − mean) over the group, then dx from them
+//   backward  dz, Σdz and Σdz·(x − mean) over the group, then dx from them
 //
 // T is the type of activations and their gradients, A what is computed in and what everything else is
 // stored as: float where T is bf16, else T.
@@ -62,44 +62,53 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-// dy, x and, where y is not null, y: of the backward passes some rows of a thread.
+// What dz is made of: dy (+ more), masked by y > 0. more and y: or null.
+template <class T>
+struct OutputGradient {
+  const T *dy, *more, *y;
+};
+
+// Of the backward passes some rows of a thread.
 template <int V, class T>
 struct GradientRows {
-  Vector<T, V> dy[kRowsAtOnce<T>], x[kRowsAtOnce<T>], y[kRowsAtOnce<T>];
-  bool relu;
+  Vector<T, V> dy[kRowsAtOnce<T>], more[kRowsAtOnce<T>], x[kRowsAtOnce<T>], y[kRowsAtOnce<T>];
+  bool two_parts, relu;
 
-  __device__ GradientRows(const ColumnPlace<V>& at, int begin, const T* all_dy, const T* all_x,
-                          const T* all_y)
-      : relu(all_y) {
-    load_rows(at, begin, all_dy, dy);
+  __device__ GradientRows(const ColumnPlace<V>& at, int begin, const OutputGradient<T>& gradient,
+                          const T* all_x)
+      : two_parts(gradient.more), relu(gradient.y) {
+    load_rows(at, begin, gradient.dy, dy);
+    if (two_parts) load_rows(at, begin, gradient.more, more);
     load_rows(at, begin, all_x, x);
-    if (relu) load_rows(at, begin, all_y, y);
+    if (relu) load_rows(at, begin, gradient.y, y);
   }
-  // dz = dy, or dy·[y > 0] where y is given
-  __device__ Vector<Arithmetic<T>, V> dz(int k) const {
-    Vector<Arithmetic<T>, V> dz;
-    for (int v = 0; v < V; ++v) dz[v] = dy[k][v];
+  // As it is stored.
+  __device__ Vector<T, V> dz(int k) const {
+    Vector<T, V> dz = dy[k];
+    if (two_parts)
+      for (int v = 0; v < V; ++v) dz[v] = static_cast<T>(Arithmetic<T>{dz[v]} + more[k][v]);
     if (relu)
-      for (int v = 0; v < V; ++v) dz[v] = y[k][v] > 0 ? dz[v] : 0;
+      for (int v = 0; v < V; ++v) dz[v] = y[k][v] > 0 ? dz[v] : T(0);
     return dz;
   }
 };
 
-// partials[group][chunk] = [Σdz, Σdz·(x − mean)], C of each
+// partials[group][chunk] = [Σdz, Σdz·(x − mean)], C of each. kept_dz: dz, or null.
 template <int V, class T, class A>
 __global__ void __launch_bounds__(kThreads)
-    gradient_sums_kernel(ColumnPartition<V> part, const T* dy, const T* x, const T* y,
-                         const A* mean, A* partials) {
+    gradient_sums_kernel(ColumnPartition<V> part, OutputGradient<T> gradient, const T* x,
+                         const A* mean, A* partials, T* kept_dz) {
   const ColumnPlace<V> at(part, block_in_reverse());
   Vector<A, V> sum = {}, sum_x = {}, center = {};
   if (at.rows > 0) center = load<V>(mean + at.group * part.C + at.column);
 #pragma unroll 1
   for (int begin = 0; begin < at.rows; begin += kRowsAtOnce<T>) {
-    const GradientRows<V, T> rows(at, begin, dy, x, y);
+    const GradientRows<V, T> rows(at, begin, gradient, x);
 #pragma unroll
     for (int k = 0; k < kRowsAtOnce<T>; ++k) {
       if (begin + k >= at.rows) continue;
-      const Vector<A, V> dz = rows.dz(k);
+      const Vector<T, V> dz = rows.dz(k);
+      if (kept_dz) store(at.row(begin + k, kept_dz), dz);
       for (int v = 0; v < V; ++v) {
         sum[v] += dz[v];
         sum_x[v] += dz[v] * (rows.x[k][v] - center[v]);
@@ -179,13 +188,11 @@ __device__ void write_parameter_gradients(const Chunks& part, const double* tota
   dgamma[c] = static_cast<A>(sum_x);
 }
 
-// dx by the coefficients;  dresidual = dz, or null. The first block of some columns also adds up what
-// their parameters get.
+// dx by the coefficients. The first block of some columns also adds up what their parameters get.
 template <int V, class T, class A>
 __global__ void __launch_bounds__(kThreads)
-    gradient_kernel(ColumnPartition<V> part, const T* dy, const T* x, const T* y,
-                    const A* coefficients, const double* totals, T* dx, T* dresidual, A* dgamma,
-                    A* dbeta) {
+    gradient_kernel(ColumnPartition<V> part, OutputGradient<T> gradient, const T* x,
+                    const A* coefficients, const double* totals, T* dx, A* dgamma, A* dbeta) {
   const ColumnPlace<V> at(part, blockIdx.x);
   if (at.group == 0 && at.chunk == 0 && at.sum_column >= 0)
     write_parameter_gradients(part, totals, at.sum_column, dgamma, dbeta);
@@ -195,18 +202,15 @@ __global__ void __launch_bounds__(kThreads)
                      b = load<V>(from + 2 * part.C), c = load<V>(from + 3 * part.C);
 #pragma unroll 1
   for (int begin = 0; begin < at.rows; begin += kRowsAtOnce<T>) {
-    const GradientRows<V, T> rows(at, begin, dy, x, y);
+    const GradientRows<V, T> rows(at, begin, gradient, x);
 #pragma unroll
     for (int k = 0; k < kRowsAtOnce<T>; ++k) {
       if (begin + k >= at.rows) continue;
-      const Vector<A, V> dz = rows.dz(k);
+      const Vector<T, V> dz = rows.dz(k);
       Vector<T, V> out;
       for (int v = 0; v < V; ++v)
         out[v] = static_cast<T>(a[v] * dz[v] + (b[v] * (rows.x[k][v] - center[v]) + c[v]));
       store(at.row(begin + k, dx), out);
-      if (!dresidual) continue;
-      for (int v = 0; v < V; ++v) out[v] = static_cast<T>(dz[v]);
-      store(at.row(begin + k, dresidual), out);
     }
   }
 }
@@ -251,16 +255,21 @@ void CudaBackend::batch_norm_forward(const Tensor& x, const Tensor& gamma, const
   });
 }
 
-void CudaBackend::batch_norm_backward(const Tensor& dy, const Tensor& x, const Tensor& y,
-                                      const Tensor& gamma, const BatchNormConfig& config,
-                                      const Tensor& mean, const Tensor& var, const Tensor& sums,
-                                      const Tensor& dx, const Tensor& dgamma, const Tensor& dbeta,
+void CudaBackend::batch_norm_backward(const Tensor& dy, const Tensor& more_dy, const Tensor& x,
+                                      const Tensor& y, const Tensor& gamma,
+                                      const BatchNormConfig& config, const Tensor& mean,
+                                      const Tensor& var, const Tensor& sums, const Tensor& dx,
+                                      const Tensor& dgamma, const Tensor& dbeta,
                                       const Tensor& dresidual) {
   with_activation_type(x.dtype(), [&](auto zero) {
     using T = decltype(zero);
     using A = Arithmetic<T>;
-    const T* const out = config.relu ? y.raw<T>() : nullptr;
-    T* const shortcut = raw_or_null<T>(dresidual);
+    const OutputGradient<T> gradient{dy.raw<T>(), raw_or_null<T>(more_dy),
+                                     config.relu ? y.raw<T>() : nullptr};
+    T* const kept_dz = raw_or_null<T>(dresidual);
+    // What the second pass reads.
+    const OutputGradient<T> rest =
+        kept_dz ? OutputGradient<T>{kept_dz, nullptr, nullptr} : gradient;
     if (x.numel() == 0) return fill(dgamma, 0), fill(dbeta, 0);  // sums over no pixel
     const auto run = [&]<int V>(const ColumnPartition<V>& part) {
       const Scratch<A> coefficients(part.groups * 4 * part.C);
@@ -276,16 +285,15 @@ void CudaBackend::batch_norm_backward(const Tensor& dy, const Tensor& x, const T
         combine(one, sums.raw<A>());
       } else {
         const Scratch<A> partials(int64_t{part.groups} * part.chunks * 2 * part.C);
-        launch(gradient_sums_kernel<V, T, A>, part.grid(), part, dy.raw<T>(), x.raw<T>(), out,
-               mean.raw<A>(), partials.data());
+        launch(gradient_sums_kernel<V, T, A>, part.grid(), part, gradient, x.raw<T>(),
+               mean.raw<A>(), partials.data(), kept_dz);
         combine(part, partials.data());
       }
-      launch(gradient_kernel<V, T, A>, part.grid(), part, dy.raw<T>(), x.raw<T>(), out,
-             coefficients.data(), totals.data(), dx.raw<T>(), shortcut, dgamma.raw<A>(),
-             dbeta.raw<A>());
+      launch(gradient_kernel<V, T, A>, part.grid(), part, rest, x.raw<T>(), coefficients.data(),
+             totals.data(), dx.raw<T>(), dgamma.raw<A>(), dbeta.raw<A>());
     };
-    with_partition<T>(x, mean, run, dy.raw<T>(), x.raw<T>(), out, mean.raw<A>(), dx.raw<T>(),
-                      shortcut);
+    with_partition<T>(x, mean, run, gradient.dy, gradient.more, x.raw<T>(), gradient.y,
+                      mean.raw<A>(), dx.raw<T>(), kept_dz);
   });
 }
 

@@ -144,11 +144,13 @@ class Backend {
   // dz = dy, or dy·[y > 0] with relu;  dbeta = Σ dz;  dgamma = Σ dz·x̂  (over all groups);
   // dx = gamma/√(var+eps) · (dz − mean_g(dz) − x̂·mean_g(dz·x̂)), without the two means where
   // the statistics were given.  dresidual = dz, written where it is defined. y is read with relu.
-  // sums: [S, 2, C], Σ dz and Σ dz·(x − mean_g) where they are known, else undefined.
-  virtual void batch_norm_backward(const Tensor& dy, const Tensor& x, const Tensor& y,
-                                   const Tensor& gamma, const BatchNormConfig& config,
-                                   const Tensor& mean, const Tensor& var, const Tensor& sums,
-                                   const Tensor& dx, const Tensor& dgamma, const Tensor& dbeta,
+  // more_dy: to be added to dy; optional, and only with dresidual.
+  // sums: [S, 2, C], Σ dz and Σ dz·(x − mean_g) where they are known; optional, and not with dresidual.
+  virtual void batch_norm_backward(const Tensor& dy, const Tensor& more_dy, const Tensor& x,
+                                   const Tensor& y, const Tensor& gamma,
+                                   const BatchNormConfig& config, const Tensor& mean,
+                                   const Tensor& var, const Tensor& sums, const Tensor& dx,
+                                   const Tensor& dgamma, const Tensor& dbeta,
                                    const Tensor& dresidual) = 0;
   // r ← (1 − momentum)·r + momentum · mean over the groups of (mean_g, var_g·n/(n−1)), n elements a
   // group and channel.  running_mean, running_var: [C]. Requires: n > 1.

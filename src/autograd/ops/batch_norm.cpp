@@ -73,17 +73,22 @@ Variable normalize(const char* op, const Variable& x, const Variable* residual,
                      own_statistics(mean, var, in[1].data().dtype()));
   };
   const OperationDetails details{{saved_x, saved_gamma, mean, var, saved_y}, again};
-  return make_result(op, y, inputs, details, [=](const Tensor& dy, InputGradients& dx) {
-    const Tensor x_gradient = Tensor::empty_like(saved_x);
-    const Tensor dgamma = Tensor::empty_like(saved_gamma), dbeta = Tensor::empty_like(saved_gamma);
-    const Tensor dresidual = has_residual ? Tensor::empty_like(saved_x) : Tensor();
-    dy.backend().batch_norm_backward(dy, saved_x, saved_y, saved_gamma, config, mean, var, Tensor(),
-                                     x_gradient, dgamma, dbeta, dresidual);
-    dx.add(0, x_gradient);
-    dx.add(1, dgamma);
-    dx.add(2, dbeta);
-    if (has_residual) dx.add(3, dresidual);
-  });
+  const Variable result =
+      make_result(op, y, inputs, details, [=](const Tensor& dy, InputGradients& dx) {
+        const Tensor x_gradient = Tensor::empty_like(saved_x);
+        const Tensor dgamma = Tensor::empty_like(saved_gamma),
+                     dbeta = Tensor::empty_like(saved_gamma);
+        const Tensor dresidual = has_residual ? Tensor::empty_like(saved_x) : Tensor();
+        dy.backend().batch_norm_backward(dy, dx.more_dy(), saved_x, saved_y, saved_gamma, config,
+                                         mean, var, Tensor(), x_gradient, dgamma, dbeta, dresidual);
+        dx.add(0, x_gradient);
+        dx.add(1, dgamma);
+        dx.add(2, dbeta);
+        if (has_residual) dx.add(3, dresidual);
+      });
+  // A block's result has two users, the next block and its shortcut.
+  if (result.node()) result.node()->adds_parts = has_residual;
+  return result;
 }
 
 // One of the operations.
@@ -241,8 +246,8 @@ Variable batch_norm_relu_conv2d(const Variable& x, const Variable& gamma, const 
     const Tensor data_gradient = Tensor::empty_like(h);
     const Tensor gamma_gradient = Tensor::empty_like(saved_gamma),
                  beta_gradient = Tensor::empty_like(saved_beta);
-    kernels.batch_norm_backward(dz, saved_x, masked ? Tensor() : h, saved_gamma, of_dz, mean, var,
-                                masked ? sums : Tensor(), data_gradient, gamma_gradient,
+    kernels.batch_norm_backward(dz, Tensor(), saved_x, masked ? Tensor() : h, saved_gamma, of_dz,
+                                mean, var, masked ? sums : Tensor(), data_gradient, gamma_gradient,
                                 beta_gradient, Tensor());
     dx.add(0, data_gradient);
     dx.add(1, gamma_gradient);
