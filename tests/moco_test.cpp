@@ -217,7 +217,7 @@ TEST(Moco, TheCurrentKeysAreNotNegatives) {
   const StepResult result = moco.train_step(random_views(0), optimizer, 0.1);
   const Variable q(result.contrast.q.data());
   const Tensor before = Tensor::from(queue_before, {20, 4}, kDouble);
-  EXPECT_EQ(result.contrast.logits.data().to_vector(),
+  EXPECT_EQ(result.contrast.logits.to_vector(),
             info_nce_logits(q, result.contrast.k, before, 0.2).data().to_vector());
 }
 
@@ -227,7 +227,7 @@ TEST(Moco, Top1CountsThePositivesThatWin) {
   int second = 0;
   for (uint32_t step = 0; step < 5; ++step) {
     const StepResult result = moco.train_step(random_views(step), optimizer, 0.1);
-    const std::vector<double> logits = result.contrast.logits.data().to_vector();
+    const std::vector<double> logits = result.contrast.logits.to_vector();
     int first = 0;
     for (auto row = logits.begin(); row != logits.end(); row += 21) {
       const auto larger =

@@ -22,7 +22,7 @@ namespace mocograd::MOCO_CUDA {
 constexpr int kTile = 64, kPerThread = 4;
 static_assert(kThreads == (kTile / kPerThread) * (kTile / kPerThread));
 
-// output.row(split, m): where C_m0 is written, or its part.
+// output.row(split, m)[n] = sum writes C_mn, or its part.
 template <class T, class A, class B, class Output>
 __global__ void __launch_bounds__(kThreads)
     tile_product_kernel(A a, B b, Output output, ProductShape shape) {
@@ -49,7 +49,7 @@ __global__ void __launch_bounds__(kThreads)
   }
   for (int i = 0; i < kPerThread; ++i) {
     if (at.m0 + m + i >= shape.M) return;
-    T* const row = output.row(at.split, at.m0 + m + i);
+    const auto row = output.row(at.split, at.m0 + m + i);
     for (int j = 0; j < kPerThread; ++j)
       if (at.n0 + n + j < shape.N) row[at.n0 + n + j] = sum[i][j];
   }
