@@ -42,7 +42,7 @@ void forward(const Tensor& q, const Tensor& k, const Tensor& queue, T inverse_te
   loss.raw<T>()[0] = mean(losses, N);
 }
 
-// From a row of logits ∂L/∂⟨q_i, queue_j⟩, to `negatives`, and ∂L/∂⟨q_i, k_i⟩.
+// From a row of logits ∂L/∂⟨q_i, queue_j⟩ = factor · p_i,j+1 / T, to `negatives`, and p_i0.
 template <class T>
 T logit_gradient(const T* logits, int64_t K, T max, T sum, T factor, T inverse_temperature,
                  T* negatives) {
@@ -51,8 +51,7 @@ T logit_gradient(const T* logits, int64_t K, T max, T sum, T factor, T inverse_t
     const auto p = exponential(access.load(logits + 1 + j) - max) * share;
     access.store(negatives + j, p * factor * inverse_temperature);
   });
-  const T p = exponential(logits[0] - max) * share;
-  return factor * (p - T{1}) * inverse_temperature;
+  return exponential(logits[0] - max) * share;
 }
 
 template <class T>
@@ -68,10 +67,10 @@ void backward(const Tensor& logits, const Tensor& max, const Tensor& sum, const 
     T* const negatives = scratch_of<T>(kGradientSlot, kRowsPerTask * stride);
     T* const of_positive = scratch_of<T>(kPositiveSlot, D);
     const T* a_row[kRowsPerTask];
-    T *c_row[kRowsPerTask], positive[kRowsPerTask];
+    T *c_row[kRowsPerTask], p_positive[kRowsPerTask];
     for (int64_t i = 0; i < count; ++i) {
       T* const row = negatives + i * stride;
-      positive[i] =
+      p_positive[i] =
           logit_gradient(logits.raw<T>() + (begin + i) * (1 + K), K, max.raw<T>()[begin + i],
                          sum.raw<T>()[begin + i], factor, inverse_temperature, row);
       a_row[i] = row;
@@ -79,9 +78,11 @@ void backward(const Tensor& logits, const Tensor& max, const Tensor& sum, const 
     }
     for (int64_t panel = 0; panel < panels.panels(); ++panel)
       multiply_panel(TileRows<T>{a_row, c_row, 1, K, 0}, count, panels, panel);
+    // In loops of their own p and the product below are rounded, as they are one by one: within one the
+    // compiler would make a multiply-add of each and what comes next.
     for (int64_t i = 0; i < count; ++i) {
-      const T *const key = k.raw<T>() + (begin + i) * D, weight = positive[i];
-      // Rounded before it is added: two loops, or the compiler would make one multiply-add of it.
+      const T* const key = k.raw<T>() + (begin + i) * D;
+      const T weight = factor * (p_positive[i] - T{1}) * inverse_temperature;
       for_each_column<T>(D, [=](auto access, int64_t d) {
         access.store(of_positive + d, access.load(key + d) * weight);
       });

@@ -33,9 +33,7 @@ struct NegativeLogits {
   T* logits;
   int64_t columns;
   T inverse_temperature;
-  __device__ Row row(int, int m) const {
-    return {logits + m * columns + 1, inverse_temperature};
-  }
+  __device__ Row row(int, int m) const { return {logits + m * columns + 1, inverse_temperature}; }
 };
 
 // Of each row the positive's logit, max and sum of its softmax, and its loss; as softmax_kernel.

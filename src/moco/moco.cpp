@@ -209,8 +209,8 @@ Moco::Computed Moco::compute(const Inputs& inputs) {
   }
   encoder_q_.zero_grad();
   loss.backward();
-  result.report = make_report(loss.data(), result.contrast.logits,
-                              checked_tensors(encoder_q_, encoder_k_));
+  result.report =
+      make_report(loss.data(), result.contrast.logits, checked_tensors(encoder_q_, encoder_k_));
   return result;
 }
 

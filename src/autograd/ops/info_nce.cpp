@@ -10,9 +10,7 @@ namespace {
 // With constants brought to where q is, and to its type.
 Variable info_nce_beside(const Variable& q, const Tensor& k, const Tensor& queue,
                          double temperature) {
-  const auto beside = [&](const Tensor& x) {
-    return x.to(q.data().dtype()).to(q.data().device());
-  };
+  const auto beside = [&](const Tensor& x) { return x.to(q.data().dtype()).to(q.data().device()); };
   return info_nce(q, beside(k), beside(queue), temperature);
 }
 
@@ -47,14 +45,13 @@ const GradcheckCase info_nce_case("info_nce", [](RandomStream& random) -> Gradch
   const int64_t rows = 1 + random.below(4), dim = 1 + random.below(4), size = 1 + random.below(5);
   const Tensor k = random_normal(random, {rows, dim}), queue = random_normal(random, {size, dim});
   const double temperature = random.uniform(0.5, 2);
-  return {
-      {random_normal(random, {rows, dim})},
-      [=](const std::vector<Variable>& in) {
-        return info_nce_beside(in[0], k, queue, temperature);
-      },
-      {{"k", k},
-       {"queue", queue},
-       {"temperature", Tensor::full({}, temperature, {.dtype = DType::f64})}}};
+  return {{random_normal(random, {rows, dim})},
+          [=](const std::vector<Variable>& in) {
+            return info_nce_beside(in[0], k, queue, temperature);
+          },
+          {{"k", k},
+           {"queue", queue},
+           {"temperature", Tensor::full({}, temperature, {.dtype = DType::f64})}}};
 });
 
 }  // namespace mocograd
