@@ -1,9 +1,9 @@
-// C = A·B by tiles: the one loop under gemm and the three convolutions.
+// C = A·B by tiles: the one loop under gemm, InfoNCE and the three convolutions.
 //   C_mn = Σ_k A_mk B_kn                                      m < M, n < N, k < K
 //
 // A block of 256 threads computes a tile of 64×64 of C. Step by step it brings 16 columns of A and 16
 // rows of B into shared memory (tile_loader.h) and adds their product to the sums, of which each
-// thread keeps 4×4 in registers. With --precision tf32 gemm of f32 takes the tensor cores instead
+// thread keeps 4×4 in registers. With --precision tf32 those of f32 take the tensor cores instead
 // (tensor_core_product.h), and convolutions of it never come here (conv2d_tensor_cores.h).
 //
 // Where C has few tiles and K is long, blocks share K: each writes its part of the sum, and a second
