@@ -95,6 +95,36 @@ TEST(Moco, EmaRunsBeforeTheKeysAreComputed) {
   EXPECT_EQ(result.contrast.k.to_vector(), reference.keys(views.im_k, {}).to_vector());
 }
 
+TEST(Moco, AStepInTwoPartsIsTheStep) {
+  Moco whole(tiny(), 0), parts(tiny(), 0);
+  Sgd a(whole.encoder_q(), {}), b(parts.encoder_q(), {});
+  for (uint32_t step = 0; step < 5; ++step) {
+    const double rate = 0.1 / (1 + step);
+    const double loss = whole.train_step(random_views(step), a, rate).loss;
+    EXPECT_EQ(parts.begin_step(random_views(step), b, rate).loss, loss) << step;
+    if (step == 2) parts.finish_step();
+  }
+  EXPECT_NE(numbers_of(parts.encoder_q()), numbers_of(whole.encoder_q()));  // one step is left
+  parts.finish_step();
+  parts.finish_step();
+  const StateDict expected = checkpoint_state(whole, &a);
+  for (const auto& [name, tensor] : checkpoint_state(parts, &b))
+    EXPECT_EQ(tensor.to_vector(), expected.at(name).to_vector()) << name;
+}
+
+TEST(Moco, AStepThatFailsLeavesTheOptimizerNothing) {
+  Moco moco(tiny(), 0);
+  Sgd optimizer(moco.encoder_q(), {});
+  moco.begin_step(random_views(0), optimizer, 0.1);
+  ViewPair spoilt = random_views(1);
+  spoilt.im_q.data<double>()[0] = std::nan("");
+  EXPECT_THROW(moco.begin_step(spoilt, optimizer, 0.1), NonFiniteError);
+  const Tensor theta = moco.encoder_q().named_parameters()[0].variable->data();
+  const std::vector<double> before = theta.to_vector();
+  moco.finish_step();
+  EXPECT_EQ(theta.to_vector(), before);
+}
+
 // The leaves that a graph reaches.
 std::set<const Node*> leaves_of(const Variable& loss) {
   std::vector<const Node*> pending = {loss.node().get()};

@@ -13,9 +13,12 @@
 namespace mocograd {
 namespace {
 
-// What a run tells and, after every step, a parameter of its query encoder.
+// What a run tells and, after every step, a parameter of its query encoder: of an onlooker's run as the
+// step before left it.
 class Recorder : public PretrainObserver {
  public:
+  explicit Recorder(bool onlooker = false) : onlooker_(onlooker) {}
+  bool reads_weights() override { return !onlooker_; }
   void step(const StepEvent& event) override { steps.push_back(event); }
   void epoch(const EpochEvent& event) override { epochs.push_back(event); }
   void after_step(Moco& moco, const StepResult&) override {
@@ -25,6 +28,9 @@ class Recorder : public PretrainObserver {
   std::vector<StepEvent> steps;
   std::vector<EpochEvent> epochs;
   std::vector<std::vector<double>> weights;
+
+ private:
+  bool onlooker_;
 };
 
 constexpr int64_t kSteps = 5;  // an epoch
@@ -92,6 +98,19 @@ TEST_F(PretrainTest, EveryStepAndDirectionHasAShuffleOfItsOwn) {
     EXPECT_EQ(step_views(config_, {}, step).shuffle.to_vector(), views.shuffle.to_vector());
   }
   EXPECT_EQ(orders.size(), 40u);
+}
+
+// The optimizer's steps are then made with the next averages, but before a checkpoint.
+TEST_F(PretrainTest, ARunEndsWhereItDoesWhenItsWeightsAreRead) {
+  Recorder reader, onlooker(true);
+  run("read", 0, false, reader);
+  config_.save_every = 2;
+  run("not_read", 0, false, onlooker);
+  EXPECT_NE(onlooker.weights[2], reader.weights[2]);
+  EXPECT_EQ(onlooker.weights[2], reader.weights[1]);
+  const NamedTensors expected = checkpoint("read"), actual = checkpoint("not_read");
+  for (const auto& [name, tensor] : expected.tensors)
+    EXPECT_EQ(actual.tensors.at(name).to_vector(), tensor.to_vector()) << name;
 }
 
 TEST_F(PretrainTest, AResumedRunEndsWhereAWholeOneDoes) {

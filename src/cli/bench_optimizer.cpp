@@ -13,8 +13,10 @@ void bench_optimizer(BenchReport& report, int rounds) {
     double bytes = 0;  // of all parameters
     for (const NamedParameter& parameter : moco.encoder_q().named_parameters()) {
       const Tensor& theta = parameter.variable->data();
-      updates.push_back(
-          {Tensor::full(theta.shape(), 1e-3, theta.options()), Tensor::zeros_like(theta), theta});
+      updates.push_back({Tensor::full(theta.shape(), 1e-3, theta.options()),
+                         Tensor::zeros_like(theta),
+                         theta,
+                         {}});
       bytes += static_cast<double>(theta.bytes());
     }
     const auto add = [&](const char* pass, int tensors, const std::function<void()>& work) {
@@ -28,10 +30,12 @@ void bench_optimizer(BenchReport& report, int rounds) {
                   .note = "",
                   .details = {}});
     };
-    add("sgd", 5, [&] {  // reads g, v and θ, writes v and θ
-      updates[0].theta.backend().sgd_step(updates, 1e-3, 0.9, 5e-4);
-    });
+    const auto sgd = [&] { updates[0].theta.backend().sgd_step(updates, 1e-3, 0.9, 5e-4, 0.99); };
+    add("sgd", 5, sgd);                                 // reads g, v and θ, writes v and θ
     add("ema", 3, [&] { moco.update_key_encoder(); });  // reads θq and θk, writes θk
+    const std::vector<NamedParameter> theta_k = moco.encoder_k().named_parameters();
+    for (size_t i = 0; i < updates.size(); ++i) updates[i].average = theta_k[i].variable->data();
+    add("sgd + ema", 7, sgd);  // reads g, v, θ and θk, writes v, θ and θk
   }
 }
 

@@ -41,7 +41,7 @@ void bench_step(BenchReport& report, int rounds, const PretrainConfig& config) {
   const double flops =
       (config.symmetric ? 2 : 1) * 2 * 4 * forward_macs(moco.encoder_q()(Variable(views.im_q)));
   const Timing timing =
-      time_of(device, rounds, [&] { moco.train_step(views, optimizer, config.lr); });
+      time_of(device, rounds, [&] { moco.begin_step(views, optimizer, config.lr); });
   const double images_per_s = static_cast<double>(config.batch) / timing.median();
   char note[64];
   std::snprintf(note, sizeof note, "%.1f images/s", images_per_s);

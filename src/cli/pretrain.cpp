@@ -50,6 +50,7 @@ class Watch : public TerminalProgress {
     use_fused_operations(!trace_.wanted());
   }
 
+  bool reads_weights() override { return scope_ || trace_.wanted(); }
   void before_step(int64_t step, Moco& moco) override {
     if (scope_) checker_.before_step(step, moco);
     trace_.begin_step(step, moco);

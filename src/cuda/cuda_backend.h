@@ -84,7 +84,8 @@ class CudaBackend final : public Backend {
   void rank_of_target(const Tensor& x, const Tensor& label, const Tensor& rank) override;
   void top_k(const Tensor& x, const Tensor& value, const Tensor& index) override;
 
-  void sgd_step(std::span<const SgdUpdate> updates, double lr, double mu, double lambda) override;
+  void sgd_step(std::span<const SgdUpdate> updates, double lr, double mu, double lambda,
+                double m) override;
   void ema(std::span<const EmaUpdate> updates, double m) override;
 
   void augment(const Tensor& images, const ViewRecipe* views, const Tensor& y) override;

@@ -51,8 +51,9 @@ class TensorList {
   int64_t numel_[kMost];
   int first_block_[kMost + 1] = {};  // those of tensor i begin with this one
 };
-static_assert(sizeof(TensorList<float, 1>) <= 4064 && sizeof(TensorList<float, 3>) <= 4064,
-              "32 bytes of a launch's arguments are left for numbers");
+static_assert(sizeof(TensorList<float, 1>) <= 4056 && sizeof(TensorList<float, 2>) <= 4056 &&
+                  sizeof(TensorList<float, 3>) <= 4056 && sizeof(TensorList<float, 4>) <= 4056,
+              "40 bytes of a launch's arguments are left for numbers");
 
 // Calls launch_list(list, first) with lists that hold what tensors(i) returns for each i < count, in
 // order; the list begins with that of `first`.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <utility>
 
 #include "autograd/observer.h"
 #include "autograd/ops/cross_entropy.h"
@@ -130,8 +131,7 @@ struct Moco::Computed {
   Tensor report;
 };
 
-// The kernels of a step from the moving average to the gradients, on inputs that are always at the
-// same place.
+// The kernels of a step from the keys to the gradients, on inputs that are always at the same place.
 struct Moco::Recorded {
   Inputs inputs;
   Computed computed;
@@ -176,14 +176,27 @@ Moco::Moco(const MocoConfig& config, uint64_t seed)
 }
 
 StepResult Moco::train_step(const ViewPair& views, Sgd& optimizer, double learning_rate) {
-  const StepResult result = average_and_backward(views);
-  optimizer.step(learning_rate);
+  const StepResult result = begin_step(views, optimizer, learning_rate);
+  finish_step();
+  return result;
+}
+
+StepResult Moco::begin_step(const ViewPair& views, Sgd& optimizer, double learning_rate) {
+  update_key_encoder();
+  const StepResult result = losses_and_gradients(views);
+  unfinished_ = {&optimizer, learning_rate};
+  if (observed()) finish_step();
   queue_.enqueue(result.contrast.k);
   if (config_.symmetric) queue_.enqueue(result.swapped.k);
   return result;
 }
 
-StepResult Moco::average_and_backward(const ViewPair& views) {
+void Moco::finish_step() {
+  const UnfinishedStep step = std::exchange(unfinished_, {});
+  if (step.optimizer) step.optimizer->step(step.learning_rate);
+}
+
+StepResult Moco::losses_and_gradients(const ViewPair& views) {
   if (records_ && views.im_q.device() != Device::cpu && !observed()) {
     const Inputs inputs(views);
     const bool first = !recorded_ || !recorded_->takes(inputs);
@@ -191,7 +204,6 @@ StepResult Moco::average_and_backward(const ViewPair& views) {
     if (first) recorded_ = std::make_unique<Recorded>(inputs);
     if (!first && record_or_replay(inputs)) return checked(recorded_->computed);
   }
-  update_key_encoder();
   return forward_backward(views);
 }
 
@@ -233,10 +245,8 @@ bool Moco::record_or_replay(const Inputs& inputs) {
   const std::vector<NamedParameter> parameters = encoder_q_.named_parameters();
   if (!recorded_->replay) {
     for (const NamedParameter& parameter : parameters) parameter.variable->zero_grad();
-    recorded_->replay = inputs.im_q.backend().record([this] {
-      update_key_encoder();
-      recorded_->computed = compute(recorded_->inputs);
-    });
+    recorded_->replay =
+        inputs.im_q.backend().record([this] { recorded_->computed = compute(recorded_->inputs); });
     if (!recorded_->replay) {
       records_ = false;
       recorded_.reset();
@@ -260,8 +270,14 @@ bool Moco::record_or_replay(const Inputs& inputs) {
 }
 
 void Moco::update_key_encoder() {
+  if (observed()) finish_step();
   const std::vector<NamedParameter> theta_q = encoder_q_.named_parameters();
   const std::vector<NamedParameter> theta_k = encoder_k_.named_parameters();
+  if (const UnfinishedStep step = std::exchange(unfinished_, {}); step.optimizer) {
+    std::vector<Tensor> averages;
+    for (const NamedParameter& parameter : theta_k) averages.push_back(parameter.variable->data());
+    return step.optimizer->step(step.learning_rate, averages, config_.momentum);
+  }
   std::vector<EmaUpdate> updates;
   for (size_t i = 0; i < theta_q.size(); ++i)
     updates.push_back({theta_q[i].variable->data(), theta_k[i].variable->data()});

@@ -77,12 +77,19 @@ class Moco {
   // until the next step. Throws NonFiniteError before the optimizer and the queue are touched if the
   // loss, a running statistic or a gradient is not finite.
   //
-  // On a device other than the CPU, unless it is observed, the second step's kernels up to the
-  // gradients are recorded and launched at once from then on (Backend::record); the host waits for
+  // On a device other than the CPU, unless it is observed, the second step's kernels from the keys to
+  // the gradients are recorded and launched at once from then on (Backend::record); the host waits for
   // it once, to check and to return the loss. A recording keeps the memory of all its tensors: where
   // the device has not that much, the step that records throws Error, as any that does not fit; with
   // MOCO_CUDA_GRAPH=0 in the environment none is recorded.
   StepResult train_step(const ViewPair& views, Sgd& optimizer, double learning_rate);
+
+  // The same, bit for bit, in a loop: the optimizer's step is left to finish_step, which comes before
+  // anything else reads θq or the optimizer's buffers, or to the next begin_step. That one makes it in
+  // one pass over the parameters with its moving average. Nothing is left where a step is observed.
+  // Requires: the optimizer lives, and nobody changes θq's gradients, as long as its step is left.
+  StepResult begin_step(const ViewPair& views, Sgd& optimizer, double learning_rate);
+  void finish_step();
 
   // The parts of the step.
   void update_key_encoder();  // θk ← m·θk + (1 − m)·θq, all parameters, no buffers
@@ -103,7 +110,13 @@ class Moco {
   struct Computed;
   struct Recorded;
 
-  StepResult average_and_backward(const ViewPair& views);
+  // The step whose optimizer is still to make its own; without one there is none.
+  struct UnfinishedStep {
+    Sgd* optimizer = nullptr;
+    double learning_rate = 0;
+  };
+
+  StepResult losses_and_gradients(const ViewPair& views);
   Computed compute(const Inputs& inputs);
   bool record_or_replay(const Inputs& inputs);
   StepResult checked(const Computed& computed) const;
@@ -111,6 +124,7 @@ class Moco {
   MocoConfig config_;
   ResNet encoder_q_, encoder_k_;
   KeyQueue queue_;
+  UnfinishedStep unfinished_;
   bool records_ = true;  // until the device is seen not to
   std::unique_ptr<Recorded> recorded_;
 };

@@ -158,7 +158,8 @@ class PretrainRun {
     const ViewPair views =
         step_views(config_, batch, progress_.step).to({.device = options_.device});
     observer_.before_step(event.step, moco_);
-    const StepResult result = train_step(views, event.lr);
+    const StepResult result = begin_step(views, event.lr);
+    if (observer_.reads_weights()) moco_.finish_step();
     observer_.after_step(moco_, result);
     saved_ = false;
     ++progress_.step;
@@ -174,9 +175,9 @@ class PretrainRun {
     if (event.step_in_epoch == event.steps_per_epoch) end_epoch(event.lr);
   }
 
-  StepResult train_step(const ViewPair& views, double learning_rate) {
+  StepResult begin_step(const ViewPair& views, double learning_rate) {
     try {
-      return moco_.train_step(views, optimizer_, learning_rate);
+      return moco_.begin_step(views, optimizer_, learning_rate);
     } catch (const NonFiniteError& error) {
       observer_.non_finite({error, config_, progress_, provenance_, moco_, optimizer_, views,
                             learning_rate, directory_.replay()});
@@ -224,6 +225,7 @@ class PretrainRun {
 
   // Gives up, and stays due, when a stop is asked for.
   void monitor() {
+    moco_.finish_step();
     require_finite_weights();
     const auto give_up_on_request = [this](int64_t, int64_t) {
       if (observer_.stop_requested()) throw StopRequested();
@@ -275,6 +277,7 @@ class PretrainRun {
 
   void save() {
     if (saved_) return;
+    moco_.finish_step();
     require_finite_weights();
     if (metrics_) metrics_->sync();
     save_checkpoint(directory_.checkpoint(), config_, progress_, moco_, optimizer_, provenance_);

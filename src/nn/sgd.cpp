@@ -15,16 +15,22 @@ void Sgd::zero_grad() {
 }
 
 void Sgd::step(double learning_rate) {
+  step(learning_rate, std::vector<Tensor>(slots_.size()), 1);
+}
+
+void Sgd::step(double learning_rate, const std::vector<Tensor>& averages, double m) {
+  MOCO_CHECK(averages.size() == slots_.size(), "sgd: ", averages.size(), " averages for ",
+             slots_.size(), " parameters");
   std::vector<SgdUpdate> updates;
-  for (const Slot& slot : slots_) {
-    const Variable& theta = *slot.parameter.variable;
-    MOCO_CHECK(theta.grad().defined(), "sgd: ", slot.parameter.name,
+  for (size_t i = 0; i < slots_.size(); ++i) {
+    const Variable& theta = *slots_[i].parameter.variable;
+    MOCO_CHECK(theta.grad().defined(), "sgd: ", slots_[i].parameter.name,
                " has no gradient; run backward before the step");
-    updates.push_back({theta.grad(), slot.momentum_buffer, theta.data()});
+    updates.push_back({theta.grad(), slots_[i].momentum_buffer, theta.data(), averages[i]});
   }
   if (updates.empty()) return;
   updates[0].theta.backend().sgd_step(updates, learning_rate, config_.momentum,
-                                      config_.weight_decay);
+                                      config_.weight_decay, m);
   for (size_t i = 0; i < slots_.size(); ++i)
     observe_update(Phase::optimizer, "sgd_step", module_ + "." + slots_[i].parameter.name,
                    {updates[i].g}, {updates[i].v, updates[i].theta});

@@ -18,6 +18,9 @@ class Sgd {
   void zero_grad();
   // Requires: a backward has given every parameter a gradient.
   void step(double learning_rate);
+  // The same, and in the same pass  average ← m·average + (1 − m)·θ  with the new θ. averages: one for
+  // each parameter, in their order and of their shapes; m in [0, 1].
+  void step(double learning_rate, const std::vector<Tensor>& averages, double m);
 
   // One for each of the module's parameters, in their order; the same names and layouts.
   struct Slot {

@@ -34,9 +34,10 @@ struct BatchNormConfig {
   bool relu = false;             // y = max(0, ·), fused
 };
 
-// A parameter, its gradient and its momentum buffer, of one shape. Those of a call are of one dtype.
+// A parameter, its gradient, its momentum buffer and its moving average or none, of one shape. Those of
+// a call are of one dtype, and all of them are averaged or none is.
 struct SgdUpdate {
-  Tensor g, v, theta;
+  Tensor g, v, theta, average;
 };
 // The key encoder's parameter and the query encoder's that it follows.
 struct EmaUpdate {
@@ -202,9 +203,10 @@ class Backend {
 
   // ---- optimizer --------------------------------------------------------------------------------
 
-  // Of each update: v ← mu·v + (g + lambda·θ);  θ ← θ − lr·v      θ and v change in place
-  virtual void sgd_step(std::span<const SgdUpdate> updates, double lr, double mu,
-                        double lambda) = 0;
+  // Of each update: v ← mu·v + (g + lambda·θ);  θ ← θ − lr·v      θ and v change in place,
+  // and an average by the new θ, to the bits that ema gives it.
+  virtual void sgd_step(std::span<const SgdUpdate> updates, double lr, double mu, double lambda,
+                        double m) = 0;
   // Of each update: θk ← m·θk + (1 − m)·θq                        θk changes in place
   virtual void ema(std::span<const EmaUpdate> updates, double m) = 0;
 
