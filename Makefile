@@ -60,7 +60,7 @@ endif
 # ---- sources ---------------------------------------------------------------------------------------
 
 # The kernel families are built once per instruction set, everything else once (src/cpu/cpu_backend.h).
-KERNELS = gemm conv2d conv2d_weight winograd winograd_weight batch_norm pointwise rows pool loss optimizer augment peak_loop \
+KERNELS = gemm conv2d conv2d_weight winograd winograd_weight batch_norm pointwise rows pool loss info_nce optimizer augment peak_loop \
           $(LADDER:%=ladder/%)
 # From the plain loops to the engine's kernels, one idea a file (docs/KERNELS.md).
 LADDER = gemm_1_naive gemm_2_loop_order gemm_3_vectors gemm_4_register_tile gemm_5_packing \

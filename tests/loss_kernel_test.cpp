@@ -55,8 +55,7 @@ TEST_P(LossKernelTest, L2NormalizeAndItsGradient) {
   }
 }
 
-// exp and log of the C library are off by less than eps; x − max by eps·|x − max|, which exp makes
-// a relative error.
+// exp and log are off by less than eps; x − max by eps·|x − max|, which exp makes a relative error.
 TEST_P(LossKernelTest, CrossEntropyAndItsGradient) {
   for (const auto& [N, C] : kMatrices) {
     for (double spread : {1.0, 300.0}) {  // exp(300) is no f32
@@ -94,6 +93,37 @@ TEST_P(LossKernelTest, CrossEntropyAndItsGradient) {
       expect_within(results[1], {loss}, {loss_bound}, "loss");
       expect_within(results[2], dx, dx_bound, "dx");
     }
+  }
+}
+
+// Of logits 0 and x the second's p is exp(x)/(1 + exp(x)): exp, the sum, and the share, each rounded, and
+// multiplied. From −104 on, in double from −746, it is zero.
+TEST_P(LossKernelTest, ExponentialsAreRightToTheLastPlace) {
+  const int64_t N = 4001;
+  const double end = dtype() == DType::f64 ? -1500 : -300;
+  const double smallest = dtype() == DType::f64 ? 0x1p-1074 : 0x1p-149;
+  Values logits;
+  for (int64_t i = 0; i < N; ++i) logits.insert(logits.end(), {0, end * i / (N - 1)});
+  const Tensor x = Tensor::from(logits, {N, 2}, options()), p = poisoned({N, 2});
+  kernels().cross_entropy_forward(x, labels(N, 1, 2), p, poisoned({1}));
+  const Values rounded = x.to_vector();
+  Values expected(rounded.size()), bound(rounded.size());
+  for (size_t i = 0; i < rounded.size(); ++i) {
+    const long double e = std::exp(static_cast<long double>(rounded[i | 1]));
+    expected[i] = static_cast<double>((i % 2 == 0 ? 1 : e) / (1 + e));
+    bound[i] = 2.5 * eps() * expected[i] + smallest;
+  }
+  expect_within(p, expected, bound, "p");
+}
+
+// In a vector and at a row's end.
+TEST_P(LossKernelTest, EqualLogitsHaveEqualProbabilities) {
+  for (const double logit : {-0.3, -7.7, -50.1}) {
+    const Tensor x = Tensor::full({1, 45}, logit, options()), p = poisoned({1, 45});
+    x.reshape({45}).rows(0, 1).fill(0);
+    kernels().cross_entropy_forward(x, labels(1, 45, 2), p, poisoned({1}));
+    const Values values = p.to_vector();
+    for (size_t j = 2; j < values.size(); ++j) EXPECT_EQ(values[j], values[1]) << j;
   }
 }
 

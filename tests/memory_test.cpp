@@ -3,6 +3,7 @@
 
 #include <cstring>
 
+#include "autograd/ops/info_nce.h"
 #include "cpu/block_arena.h"
 #include "cpu/cpu_memory.h"
 #include "cpu/parallel.h"
@@ -52,6 +53,18 @@ TEST(BlockArenaTest, ABlockMayBeLargerThanARegion) {
   arena.put(large, size_t{6} << 30);
   arena.put(small, kUnit);
   EXPECT_NE(take(arena, 1), nullptr);
+}
+
+// Forward and backward, of what is as large as the logits.
+TEST(CpuMemoryTest, InfoNceTakesItsLogitsAndNoMoreOfTheirSize) {
+  const int64_t N = 64, D = 2, K = 200'000;
+  const auto unit = [](const Shape& shape) { return Tensor::full(shape, 0.7, {}); };
+  const Variable q(unit({N, D}), true);
+  const Tensor k = unit({N, D}), queue = unit({K, D});
+  const size_t before = CpuMemory::bytes_used();
+  info_nce(q, k, queue, 0.2).backward();
+  const size_t logits = static_cast<size_t>(N * (1 + K)) * sizeof(float);
+  EXPECT_LT(CpuMemory::bytes_used() - before, logits + logits / 4);
 }
 
 TEST(CpuMemoryTest, ATrainingStepTakesNothingFromTheSystemAfterTheSecond) {

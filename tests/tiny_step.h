@@ -1,6 +1,7 @@
 // A training step that is as small as Momentum Contrast gets, for tests of who looks at steps.
 #pragma once
 
+#include "autograd/observer.h"
 #include "moco/moco.h"
 #include "nn/layers.h"
 
@@ -47,6 +48,11 @@ struct TinyStep {
   Moco moco;
   Sgd optimizer{moco.encoder_q(), {}};
   ViewPair views;
+};
+
+// Sees every operation, so that a step is not recorded, and its loss done by the operations one by one.
+struct Onlooker : OperationObserver {
+  void operation(const Operation&) override {}
 };
 
 // While it exists operations are not fused.

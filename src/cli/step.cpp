@@ -24,7 +24,7 @@ void dump_step(int64_t step, const StepResult& result, const Sgd& optimizer, Sta
   const Contrast& contrast = result.contrast;
   dump[prefix + "loss"] = Tensor::full({1}, result.loss, {.dtype = contrast.k.dtype()});
   // Copies: on a device the next step writes to the same tensors.
-  dump[prefix + "logits"] = to_pytorch(contrast.logits.data(), Layout::plain);
+  dump[prefix + "logits"] = to_pytorch(contrast.logits, Layout::plain);
   dump[prefix + "q"] = to_pytorch(contrast.q.data(), Layout::plain);
   dump[prefix + "k"] = to_pytorch(contrast.k, Layout::plain);
   for (const Sgd::Slot& slot : optimizer.slots())

@@ -1,7 +1,7 @@
 // CpuBackend: the catalogue (tensor/backend.h) on the CPU, compiled once per instruction set.
 //
-// The kernel files (gemm, conv2d, winograd, batch_norm, pointwise, rows, pool, loss, optimizer,
-// augment) are built three times with other compiler flags, each time in a namespace of its own:
+// The kernel files (gemm, conv2d, winograd, batch_norm, pointwise, rows, pool, loss, info_nce,
+// optimizer, augment) are built three times with other compiler flags, each time in a namespace of its own:
 // MOCO_ISA is avx512, avx2 or baseline. Everything in them has internal linkage or that namespace,
 // because an inline function built with wider instructions could otherwise be the one the linker
 // keeps, and kill an older processor. So they use only the always_inline parts of the tensor floor
@@ -71,6 +71,12 @@ class CpuBackend final : public CpuMemory {
                              const Tensor& loss) override;
   void cross_entropy_backward(const Tensor& p, const Tensor& label, const Tensor& dloss,
                               const Tensor& dx) override;
+  void info_nce_forward(const Tensor& q, const Tensor& k, const Tensor& queue, double temperature,
+                        const Tensor& logits, const Tensor& max, const Tensor& sum,
+                        const Tensor& loss) override;
+  void info_nce_backward(const Tensor& logits, const Tensor& max, const Tensor& sum,
+                         const Tensor& k, const Tensor& queue, double temperature,
+                         const Tensor& dloss, const Tensor& dq) override;
   void rank_of_target(const Tensor& x, const Tensor& label, const Tensor& rank) override;
   void top_k(const Tensor& x, const Tensor& value, const Tensor& index) override;
 

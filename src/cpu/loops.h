@@ -114,11 +114,5 @@ MOCO_ALWAYS_INLINE float square_root(float x) {
 MOCO_ALWAYS_INLINE double square_root(double x) {
   return __builtin_sqrt(x);
 }
-MOCO_ALWAYS_INLINE float exponential(float x) {
-  return __builtin_expf(x);
-}
-MOCO_ALWAYS_INLINE double exponential(double x) {
-  return __builtin_exp(x);
-}
 
 }  // namespace mocograd::MOCO_ISA

@@ -2,35 +2,11 @@
 // rank, the k largest of a row. Each row is one task's, so there is nothing to combine but the
 // losses of the rows, which are added in order.
 #include "cpu/cpu_backend.h"
-#include "cpu/loops.h"
 #include "cpu/scratch.h"
+#include "cpu/softmax.h"
 
 namespace mocograd::MOCO_ISA {
 namespace {
-
-MOCO_ALWAYS_INLINE float logarithm(float x) {
-  return __builtin_logf(x);
-}
-MOCO_ALWAYS_INLINE double logarithm(double x) {
-  return __builtin_log(x);
-}
-
-// The largest of a row, NaN passed over: it shows in exp(NaN − max) then.
-template <class T>
-T max_of_row(const T* x, int64_t C) {
-  Vec<T> best = broadcast(x[0]);
-  int64_t j = 0;
-  for (; j + kLanes<T> <= C; j += kLanes<T>) {
-    const Vec<T> v = load(x + j);
-    best = v > best ? v : best;
-  }
-  T lane[kLanes<T>];
-  store(lane, best);
-  T max = lane[0];
-  for (int i = 1; i < kLanes<T>; ++i) max = lane[i] > max ? lane[i] : max;
-  for (; j < C; ++j) max = x[j] > max ? x[j] : max;
-  return max;
-}
 
 // Puts a number into a list that is sorted from large to small, behind its equals; the last entry
 // falls out. Requires: it is larger than the last entry, or that entry is free.
@@ -122,7 +98,9 @@ void CpuBackend::cross_entropy_forward(const Tensor& x, const Tensor& label, con
                    const T* const row = in + i * C;
                    T* const probability = out + i * C;
                    const T max = max_of_row(row, C);
-                   for (int64_t j = 0; j < C; ++j) probability[j] = exponential(row[j] - max);
+                   for_each_column<T>(C, [&](auto access, int64_t j) {
+                     access.store(probability + j, exponential(access.load(row + j) - max));
+                   });
                    const T sum = sum_of_columns<T>(
                        C, [=](auto access, int64_t j) { return access.load(probability + j); });
                    const T share = T{1} / sum;
@@ -131,9 +109,7 @@ void CpuBackend::cross_entropy_forward(const Tensor& x, const Tensor& label, con
                    });
                    losses[i] = logarithm(sum) - (row[labels[i]] - max);
                  });
-    double total = 0;
-    for (int64_t i = 0; i < N; ++i) total += losses[i];
-    loss.raw<T>()[0] = static_cast<T>(total / static_cast<double>(N));
+    loss.raw<T>()[0] = mean(losses, N);
   });
 }
 

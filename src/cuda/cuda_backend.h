@@ -76,6 +76,12 @@ class CudaBackend final : public Backend {
                              const Tensor& loss) override;
   void cross_entropy_backward(const Tensor& p, const Tensor& label, const Tensor& dloss,
                               const Tensor& dx) override;
+  void info_nce_forward(const Tensor& q, const Tensor& k, const Tensor& queue, double temperature,
+                        const Tensor& logits, const Tensor& max, const Tensor& sum,
+                        const Tensor& loss) override;
+  void info_nce_backward(const Tensor& logits, const Tensor& max, const Tensor& sum,
+                         const Tensor& k, const Tensor& queue, double temperature,
+                         const Tensor& dloss, const Tensor& dq) override;
   void rank_of_target(const Tensor& x, const Tensor& label, const Tensor& rank) override;
   void top_k(const Tensor& x, const Tensor& value, const Tensor& index) override;
 

@@ -5,25 +5,13 @@
 #include <cmath>
 #include <limits>
 
-#include "cuda/blocks.h"
-#include "cuda/reduce.h"
+#include "cuda/row_blocks.h"
 
 namespace mocograd::MOCO_CUDA {
 namespace {
 
-constexpr int kRowThreads = 128;
-
-Grid one_block_a_row(const Tensor& x) {
-  return blocks_of(kRowThreads, x.dim(0));
-}
 Grid one_warp_a_row(const Tensor& x) {
   return one_thread_each(32 * x.dim(0));
-}
-
-// Calls f(j) for this thread's elements of a row.
-template <class F>
-__device__ void for_each_column(int64_t C, const F& f) {
-  for (int64_t j = threadIdx.x; j < C; j += kRowThreads) f(j);
 }
 
 // Of a kernel with one warp a row: the row, and f(j) for this thread's elements of it.
@@ -77,15 +65,6 @@ __global__ void softmax_kernel(int64_t C, const T* x, const int64_t* label, T* p
   const T share = T{1} / sum;
   for_each_column(C, [&](int64_t j) { probability[j] *= share; });
   if (threadIdx.x == 0) losses[blockIdx.x] = std::log(sum) - (row[label[blockIdx.x]] - max);
-}
-
-// loss = 1/N Σ_i losses_i, by one block
-template <class T>
-__global__ void mean_kernel(int64_t N, const T* losses, T* loss) {
-  double sum = 0;
-  for_each_column(N, [&](int64_t i) { sum += static_cast<double>(losses[i]); });
-  sum = block_sum(sum);
-  if (threadIdx.x == 0) *loss = static_cast<T>(sum / static_cast<double>(N));
 }
 
 template <class T>
@@ -201,7 +180,7 @@ void CudaBackend::cross_entropy_forward(const Tensor& x, const Tensor& label, co
     const Scratch<T> losses(N);
     launch(softmax_kernel<T>, one_block_a_row(x), x.dim(1), x.raw<T>(), label.raw<int64_t>(),
            p.raw<T>(), losses.data());
-    launch(mean_kernel<T>, blocks_of(kRowThreads, 1), N, losses.data(), loss.raw<T>());
+    mean(N, losses.data(), loss.raw<T>());
   });
 }
 

@@ -54,7 +54,7 @@ class WarpSums {
   float sum_[4][4][4] = {};
 };
 
-// output.row(split, m): where C_m0 is written, or its part.
+// output.row(split, m)[n] = sum writes C_mn, or its part.
 template <class A, class B, class Output>
 __global__ void __launch_bounds__(kThreads)
     tensor_core_product_kernel(A a, B b, Output output, ProductShape shape) {

@@ -1,9 +1,9 @@
-// C = A·B by tiles: the one loop under gemm and the three convolutions.
+// C = A·B by tiles: the one loop under gemm, InfoNCE and the three convolutions.
 //   C_mn = Σ_k A_mk B_kn                                      m < M, n < N, k < K
 //
 // A block of 256 threads computes a tile of 64×64 of C. Step by step it brings 16 columns of A and 16
 // rows of B into shared memory (tile_loader.h) and adds their product to the sums, of which each
-// thread keeps 4×4 in registers. With --precision tf32 gemm of f32 takes the tensor cores instead
+// thread keeps 4×4 in registers. With --precision tf32 those of f32 take the tensor cores instead
 // (tensor_core_product.h), and convolutions of it never come here (conv2d_tensor_cores.h).
 //
 // Where C has few tiles and K is long, blocks share K: each writes its part of the sum, and a second
@@ -22,7 +22,7 @@ namespace mocograd::MOCO_CUDA {
 constexpr int kTile = 64, kPerThread = 4;
 static_assert(kThreads == (kTile / kPerThread) * (kTile / kPerThread));
 
-// output.row(split, m): where C_m0 is written, or its part.
+// output.row(split, m)[n] = sum writes C_mn, or its part.
 template <class T, class A, class B, class Output>
 __global__ void __launch_bounds__(kThreads)
     tile_product_kernel(A a, B b, Output output, ProductShape shape) {
@@ -49,7 +49,7 @@ __global__ void __launch_bounds__(kThreads)
   }
   for (int i = 0; i < kPerThread; ++i) {
     if (at.m0 + m + i >= shape.M) return;
-    T* const row = output.row(at.split, at.m0 + m + i);
+    const auto row = output.row(at.split, at.m0 + m + i);
     for (int j = 0; j < kPerThread; ++j)
       if (at.n0 + n + j < shape.N) row[at.n0 + n + j] = sum[i][j];
   }

@@ -219,7 +219,7 @@ void InvariantChecker::after_step(Moco& moco, const StepResult& result) {
 }
 
 void InvariantChecker::check_logits(const Contrast& contrast, double temperature) const {
-  const Tensor& logits = contrast.logits.data();
+  const Tensor& logits = contrast.logits;
   const int64_t size = queue_.dim(0);
   const double allowed = tolerance() / temperature;
   for (int64_t i = 0; i < logits.dim(0); ++i) {

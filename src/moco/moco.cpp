@@ -7,6 +7,7 @@
 
 #include "autograd/observer.h"
 #include "autograd/ops/cross_entropy.h"
+#include "autograd/ops/info_nce.h"
 #include "autograd/ops/linear.h"
 #include "autograd/ops/pointwise.h"
 #include "autograd/ops/rows.h"
@@ -220,8 +221,8 @@ Moco::Computed Moco::compute(const Inputs& inputs) {
   }
   encoder_q_.zero_grad();
   loss.backward();
-  result.report = make_report(loss.data(), result.contrast.logits.data(),
-                              checked_tensors(encoder_q_, encoder_k_));
+  result.report =
+      make_report(loss.data(), result.contrast.logits, checked_tensors(encoder_q_, encoder_k_));
   return result;
 }
 
@@ -305,8 +306,16 @@ Contrast Moco::contrast(const Tensor& im_q, const Tensor& im_k, const KeyOrder& 
   result.k = keys(im_k, order);
   result.q = queries(im_q);
   // A copy: backward reads the queue as it is now, whatever is enqueued before it runs.
-  result.logits = info_nce_logits(result.q, result.k, queue_.keys().clone(), config_.temperature);
-  result.loss = cross_entropy(result.logits, zero_labels(result.logits.data()));
+  const Tensor queue = queue_.keys().clone();
+  if (!observed()) {
+    result.loss = info_nce(result.q, result.k, queue, config_.temperature, &result.logits);
+    return result;
+  }
+  // Who looks on sees the operations one by one that info_nce is made of: its reference, and on the CPU the
+  // same numbers to the last bit.
+  const Variable logits = info_nce_logits(result.q, result.k, queue, config_.temperature);
+  result.loss = cross_entropy(logits, zero_labels(logits.data()));
+  result.logits = logits.data();
   return result;
 }
 

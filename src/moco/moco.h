@@ -47,10 +47,10 @@ struct KeyOrder {
 
 // q contrasted with the keys of the other view.
 struct Contrast {
-  Variable q;       // [N, D], rows of length 1
-  Tensor k;         // [N, D], rows of length 1; no gradient
-  Variable logits;  // [N, 1+K]: the positive first, then the queue; divided by the temperature
-  Variable loss;    // InfoNCE (equation 1)
+  Variable q;     // [N, D], rows of length 1
+  Tensor k;       // [N, D], rows of length 1; no gradient
+  Tensor logits;  // [N, 1+K]: the positive first, then the queue; divided by the temperature
+  Variable loss;  // InfoNCE (equation 1)
 };
 
 struct StepResult {
@@ -129,7 +129,8 @@ class Moco {
   std::unique_ptr<Recorded> recorded_;
 };
 
-// InfoNCE's logits [l_pos | l_neg] / T (equation 1): l_pos = ⟨q_i, k_i⟩, l_neg = ⟨q_i, queue_j⟩.
+// InfoNCE's logits [l_pos | l_neg] / T (equation 1): l_pos = ⟨q_i, k_i⟩, l_neg = ⟨q_i, queue_j⟩; by the
+// operations that info_nce (autograd/ops/info_nce.h) does in one.
 //   q: [N, D]; k: [N, D]; queue: [K, D] → [N, 1+K]
 Variable info_nce_logits(const Variable& q, const Tensor& k, const Tensor& queue,
                          double temperature);
