@@ -33,11 +33,19 @@ const Case kWinogradCases[] = {{4, 8, 8, 16, 16, 3, 1, 1, 1},   {4, 8, 8, 16, 16
                                {24, 4, 4, 32, 64, 3, 1, 1, 3},  {9, 8, 8, 16, 32, 3, 2, 1, 3},
                                {6, 16, 15, 32, 16, 3, 2, 1, 2}, {4, 21, 22, 16, 16, 3, 2, 1, 2},
                                {9, 8, 8, 32, 64, 3, 2, 1, 1}};
-// And of the other kernels.
-const Case kCases[] = {
-    {6, 5, 7, 3, 5, 3, 1, 1, 3},   {4, 3, 5, 64, 32, 3, 1, 1, 2}, {4, 9, 9, 8, 24, 3, 2, 1, 2},
-    {4, 8, 8, 16, 32, 1, 2, 0, 4}, {6, 7, 7, 17, 19, 1, 1, 0, 3}, {2, 23, 21, 3, 16, 7, 2, 3, 2},
-    {8, 1, 1, 16, 32, 1, 1, 0, 2}, {8, 8, 8, 64, 64, 3, 1, 1, 4}, {8, 4, 4, 64, 64, 3, 1, 1, 2}};
+// Directly: 3×3, 1×1 and 7×7, with both strides; channels that fill no vector; groups of one image.
+const Case kDirectCases[] = {{6, 5, 7, 3, 5, 3, 1, 1, 3},    {4, 3, 5, 64, 32, 3, 1, 1, 2},
+                             {4, 9, 9, 8, 24, 3, 2, 1, 2},   {4, 8, 8, 16, 32, 1, 2, 0, 4},
+                             {6, 7, 7, 17, 19, 1, 1, 0, 3},  {8, 1, 1, 16, 32, 1, 1, 0, 2},
+                             {2, 23, 21, 3, 16, 7, 2, 3, 2}, {4, 6, 6, 1, 1, 3, 1, 1, 1},
+                             {8, 8, 8, 3, 64, 3, 1, 1, 8},   {6, 4, 4, 32, 128, 1, 1, 0, 1}};
+// On the CPU: groups of several blocks, of which the last is smaller; blocks of several strips; and images
+// in bands, of which the last is smaller.
+const Case kBlockCases[] = {{24, 4, 4, 3, 16, 3, 1, 1, 3},
+                            {26, 3, 3, 5, 8, 1, 1, 0, 1},
+                            {24, 12, 11, 3, 8, 3, 1, 1, 2},
+                            {2, 41, 40, 40, 8, 3, 1, 1, 2},
+                            {2, 41, 40, 8, 40, 3, 1, 1, 1}};
 
 // For each group and channel of [N, …, C] the sum of f(element, slot) in long double, and what bounds
 // its error.
@@ -142,6 +150,12 @@ class Conv2dSumsTest : public KernelTest {
   struct Taken {
     bool statistics, gradient;
   };
+  void check_direct(const Case& s) {
+    const Taken taken = check(s);
+    if (device() != Device::cpu) return;
+    EXPECT_TRUE(taken.statistics) << s.to_string();
+    EXPECT_EQ(taken.gradient, s.stride == 1) << s.to_string();
+  }
   Taken check(const Case& s) {
     const Tensor x = uniform({s.N, s.H, s.W, s.C}, 1, -1, 2);
     const Tensor w = uniform({s.kernel, s.kernel, s.C, s.OC}, 2, -1, 1, wide().dtype);
@@ -150,8 +164,13 @@ class Conv2dSumsTest : public KernelTest {
   }
 };
 
-TEST_P(Conv2dSumsTest, AreThoseOfThePlainResults) {
-  for (const Case& s : kCases) check(s);
+TEST_P(Conv2dSumsTest, AreTakenDirectly) {
+  for (const Case& s : kDirectCases) check_direct(s);
+}
+
+TEST_P(Conv2dSumsTest, AreTakenBlockByBlock) {
+  if (device() != Device::cpu) GTEST_SKIP() << "blocks of the CPU's convolutions";
+  for (const Case& s : kBlockCases) check_direct(s);
 }
 
 TEST_P(Conv2dSumsTest, AreTakenByWinograd) {
@@ -166,7 +185,8 @@ TEST_P(Conv2dSumsTest, AreTakenByWinograd) {
 
 // Its squares agree in all their leading digits: E[y²] − E[y]² would be off by more than the variance.
 TEST_P(Conv2dSumsTest, VarianceOfSmallNoiseOnALargeMean) {
-  for (const Case& s : {Case{4, 8, 8, 16, 16, 3, 1, 1, 2}, Case{2, 40, 40, 16, 16, 3, 1, 1, 1}}) {
+  for (const Case& s : {Case{4, 8, 8, 16, 16, 3, 1, 1, 2}, Case{2, 40, 40, 16, 16, 3, 1, 1, 1},
+                        Case{4, 8, 8, 3, 8, 3, 1, 1, 2}, Case{2, 40, 40, 3, 8, 3, 1, 1, 1}}) {
     const bool exact = dtype() != DType::bf16;  // bf16 would round the noise away
     const double mean = exact ? 1e3 : 8;
     const Tensor x = uniform({s.N, s.H, s.W, s.C}, 1, mean - 1, mean + 1);

@@ -144,7 +144,7 @@ void gradient_sums(const Stored* dy, const Stored* x, const Stored* y, int64_t e
                             [=](auto access, int64_t i, int64_t j, auto* s) {
                               using V = typename decltype(access)::V;
                               V dz = access.load(dy + i);
-                              if (relu) dz = access.load(y + i) > V{} ? dz : V{};
+                              if (relu) dz = masked(dz, access.load(y + i));
                               s[0] += dz;
                               s[1] += dz * (access.load(x + i) - access.load(mean + j));
                             });
@@ -183,7 +183,7 @@ void gradient(const Stored* dy, const Stored* x, const Stored* y, int64_t elemen
               c = access.load(coefficients + 3 * period + j);
       for (int r = 0; r < rows; ++r, i += period) {
         V dz = access.load(dy + i);
-        if (relu) dz = access.load(y + i) > V{} ? dz : V{};
+        if (relu) dz = masked(dz, access.load(y + i));
         access.store(dx + i, a * dz + (b * (access.load(x + i) - mean) + c));
         if (with_residual()) access.store(dresidual + i, dz);
       }

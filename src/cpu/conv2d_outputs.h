@@ -1,0 +1,70 @@
+// What a direct convolution sums over its result, a strip of pixels and a panel of channels at a time,
+// from the numbers as they were stored a moment ago: the statistics of a forward pass, the gradient sums
+// of a data gradient (batch_sums.h). winograd_outputs.h has Winograd's.
+#pragma once
+
+#include "cpu/batch_sums.h"
+
+namespace mocograd::MOCO_ISA {
+
+template <class Stored>
+struct Strip {
+  Stored* const* pixel;  // the first channel of each
+  int64_t pixels, column, columns;
+  int64_t group, chunk;
+  bool first;  // of the chunk
+};
+
+struct NoSums {
+  template <class Stored>
+  MOCO_ALWAYS_INLINE void add(const Strip<Stored>&) const {}
+};
+
+// partials[chunk] = [m, Σ(y − m), Σ(y − m)²], C of each
+template <class Stored>
+struct StripStatistics {
+  using T = Arithmetic<Stored>;
+  T* partials;
+  int64_t C;
+
+  MOCO_ALWAYS_INLINE void add(const Strip<Stored>& strip) const {
+    T* const partial = partials + strip.chunk * kStatisticsSums * C + strip.column;
+    for_each_column<T>(strip.columns, [&](auto access, int64_t j) {
+      PieceStatistics<T, decltype(access)> sums(partial + j, C, strip.first);
+      sums.begin(access.load(strip.pixel[0] + strip.column + j));
+      for (int64_t p = 0; p < strip.pixels; ++p)
+        sums.add(access.load(strip.pixel[p] + strip.column + j));
+      sums.leave();
+    });
+  }
+};
+
+// dz = dh·[h > 0] in place of the dh that was stored;  partials[chunk] = [Σdz, Σdz·(x − mean_g)], C of
+// each
+template <class Stored>
+struct StripGradientSums {
+  using T = Arithmetic<Stored>;
+  T* partials;
+  int64_t C;
+  const Stored *dz, *h, *x;
+  const T* mean;
+
+  MOCO_ALWAYS_INLINE void add(const Strip<Stored>& strip) const {
+    T* const partial = partials + strip.chunk * kGradientSums * C + strip.column;
+    const T* const group_mean = mean + strip.group * C + strip.column;
+    for_each_column<T>(strip.columns, [&](auto access, int64_t j) {
+      PieceGradientSums<T, decltype(access)> sums(partial + j, C, strip.first,
+                                                  access.load(group_mean + j));
+      for (int64_t p = 0; p < strip.pixels; ++p) {
+        Stored* const target = strip.pixel[p] + strip.column + j;
+        const int64_t at = target - dz;
+        const auto value = masked(access.load(target), access.load(h + at));
+        access.store(target, value);
+        sums.add(value, access.load(x + at));
+      }
+      sums.leave();
+    });
+  }
+};
+
+}  // namespace mocograd::MOCO_ISA
