@@ -7,8 +7,8 @@
 // its own, so that Σ(x − m)² is of the variance's size; chunks are combined by the formula of Chan,
 // Golub and LeVeque (1979),  M2 = Σ_chunks M2_c + n_c·(mean_c − mean)².
 //
-// Beside a convolution a chunk comes in pieces, whose sums are added to its partial: a tile or a strip of
-// pixels at a time, and some channels of it, a vector of them or one (loops.h's access).
+// Beside a convolution, of f32 or bf16, a chunk comes in pieces whose sums are added to its partial: a
+// tile or a strip of pixels at a time, and of these a vector of channels, or one (loops.h's access).
 #pragma once
 
 #include "cpu/integers.h"
@@ -27,19 +27,19 @@ MOCO_ALWAYS_INLINE V masked(V dh, V h) {
 }
 
 // A piece's sum is added to its chunk's, or begins it.
-template <class Access, class T>
-MOCO_ALWAYS_INLINE void leave_sum(T* partial, bool first, typename Access::V sum) {
+template <class Access>
+MOCO_ALWAYS_INLINE void leave_sum(float* partial, bool first, typename Access::V sum) {
   Access::store(partial, first ? sum : Access::load(partial) + sum);
 }
 
 // Σ(x − m) and Σ(x − m)² of a piece; m is x in the chunk's first pixel.
-template <class T, class Access>
+template <class Access>
 class PieceStatistics {
  public:
   using V = typename Access::V;
 
   // partial: of the chunk, its m of these channels; first: the piece begins it.
-  MOCO_ALWAYS_INLINE PieceStatistics(T* partial, int64_t C, bool first)
+  MOCO_ALWAYS_INLINE PieceStatistics(float* partial, int64_t C, bool first)
       : partial_(partial), C_(C), first_(first), origin_(first ? V{} : Access::load(partial)) {}
 
   // x: of the piece's first pixel, before it is added.
@@ -58,20 +58,20 @@ class PieceStatistics {
   }
 
  private:
-  T* partial_;
+  float* partial_;
   int64_t C_;
   bool first_;
   V origin_, sum_{}, squares_{};
 };
 
 // Σdz and Σdz·(x − mean) of a piece.
-template <class T, class Access>
+template <class Access>
 class PieceGradientSums {
  public:
   using V = typename Access::V;
 
   // partial: of the chunk, its Σdz of these channels; first: the piece begins it.
-  MOCO_ALWAYS_INLINE PieceGradientSums(T* partial, int64_t C, bool first, V mean)
+  MOCO_ALWAYS_INLINE PieceGradientSums(float* partial, int64_t C, bool first, V mean)
       : partial_(partial), C_(C), first_(first), mean_(mean) {}
 
   MOCO_ALWAYS_INLINE void add(V dz, V x) {
@@ -84,7 +84,7 @@ class PieceGradientSums {
   }
 
  private:
-  T* partial_;
+  float* partial_;
   int64_t C_;
   bool first_;
   V mean_, sum_{}, sum_x_{};

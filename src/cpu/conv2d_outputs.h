@@ -23,14 +23,13 @@ struct NoSums {
 // partials[chunk] = [m, Σ(y − m), Σ(y − m)²], C of each
 template <class Stored>
 struct StripStatistics {
-  using T = Arithmetic<Stored>;
-  T* partials;
+  float* partials;
   int64_t C;
 
   MOCO_ALWAYS_INLINE void add(const Strip<Stored>& strip) const {
-    T* const partial = partials + strip.chunk * kStatisticsSums * C + strip.column;
-    for_each_column<T>(strip.columns, [&](auto access, int64_t j) {
-      PieceStatistics<T, decltype(access)> sums(partial + j, C, strip.first);
+    float* const partial = partials + strip.chunk * kStatisticsSums * C + strip.column;
+    for_each_column<float>(strip.columns, [&](auto access, int64_t j) {
+      PieceStatistics<decltype(access)> sums(partial + j, C, strip.first);
       sums.begin(access.load(strip.pixel[0] + strip.column + j));
       for (int64_t p = 0; p < strip.pixels; ++p)
         sums.add(access.load(strip.pixel[p] + strip.column + j));
@@ -43,18 +42,17 @@ struct StripStatistics {
 // each
 template <class Stored>
 struct StripGradientSums {
-  using T = Arithmetic<Stored>;
-  T* partials;
+  float* partials;
   int64_t C;
   const Stored *dz, *h, *x;
-  const T* mean;
+  const float* mean;
 
   MOCO_ALWAYS_INLINE void add(const Strip<Stored>& strip) const {
-    T* const partial = partials + strip.chunk * kGradientSums * C + strip.column;
-    const T* const group_mean = mean + strip.group * C + strip.column;
-    for_each_column<T>(strip.columns, [&](auto access, int64_t j) {
-      PieceGradientSums<T, decltype(access)> sums(partial + j, C, strip.first,
-                                                  access.load(group_mean + j));
+    float* const partial = partials + strip.chunk * kGradientSums * C + strip.column;
+    const float* const group_mean = mean + strip.group * C + strip.column;
+    for_each_column<float>(strip.columns, [&](auto access, int64_t j) {
+      PieceGradientSums<decltype(access)> sums(partial + j, C, strip.first,
+                                               access.load(group_mean + j));
       for (int64_t p = 0; p < strip.pixels; ++p) {
         Stored* const target = strip.pixel[p] + strip.column + j;
         const int64_t at = target - dz;

@@ -58,7 +58,7 @@ struct StoreWithStatistics {
 
   struct Sums {
     Stored* y;
-    PieceStatistics<float, WideAccess<float>> of_tile;
+    PieceStatistics<WideAccess<float>> of_tile;
 
     MOCO_ALWAYS_INLINE Sums(const StoreWithStatistics& epilogue, const TileOutput& tile)
         : y(epilogue.y + tile.at),
@@ -87,7 +87,7 @@ struct StoreWithGradientSums {
   struct Sums {
     Stored* y;
     const Stored *h, *x;
-    PieceGradientSums<float, WideAccess<float>> of_tile;
+    PieceGradientSums<WideAccess<float>> of_tile;
 
     MOCO_ALWAYS_INLINE Sums(const StoreWithGradientSums& epilogue, const TileOutput& tile)
         : y(epilogue.y + tile.at),
