@@ -51,6 +51,10 @@ class PieceStatistics {
     sum_ += deviation;
     squares_ += deviation * deviation;
   }
+  MOCO_ALWAYS_INLINE void add(const PieceStatistics& rest) {
+    sum_ += rest.sum_;
+    squares_ += rest.squares_;
+  }
   MOCO_ALWAYS_INLINE void leave() const {
     Access::store(partial_, origin_);
     leave_sum<Access>(partial_ + C_, first_, sum_);

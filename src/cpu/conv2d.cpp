@@ -29,7 +29,6 @@ namespace {
 constexpr int64_t kBlockBytes = 192 << 10;  // input with its border; leaves L2 room for the panel
 constexpr int64_t kBlockPixels = 64;        // or so much output that a panel serves several tiles
 constexpr int64_t kBlocks = 8;  // images make a multiple of so many blocks, for threads to share
-constexpr int64_t kStripPixels = 6 * kTileRows;
 enum ScratchSlot { kPanelSlot, kInputSlot, kPointerSlot, kOutputPointerSlot, kSumsSlot };
 
 // Output pixel (i, j) of an image reads KH rows of x from top + i·stride on, and KW columns from
@@ -168,8 +167,8 @@ void correlate(const Correlation<Stored>& in, const PackedPanels<T>& b,
       }
     }
     for (int64_t panel = 0; panel < b.panels(); ++panel) {
-      for (int64_t begin = 0; begin < pixels; begin += kStripPixels) {
-        const int64_t count = smaller(kStripPixels, pixels - begin);
+      for (int64_t begin = 0; begin < pixels; begin += Sums::kPixels) {
+        const int64_t count = smaller(Sums::kPixels, pixels - begin);
         multiply_panel(
             TileRows<T, Stored>{a + begin, c + begin, in.KH, in.KW * in.C, input.row_stride}, count,
             b, panel);

@@ -4,8 +4,11 @@
 #pragma once
 
 #include "cpu/batch_sums.h"
+#include "cpu/micro_kernel.h"
 
 namespace mocograd::MOCO_ISA {
+
+constexpr int64_t kStripPixels = 6 * kTileRows;  // at most, so that a panel of them stays in L1
 
 template <class Stored>
 struct Strip {
@@ -15,7 +18,10 @@ struct Strip {
   bool first;  // of the chunk
 };
 
+// Each kind of sums has the most pixels that it wants at once.
 struct NoSums {
+  static constexpr int64_t kPixels = INT64_MAX;
+
   template <class Stored>
   MOCO_ALWAYS_INLINE void add(const Strip<Stored>&) const {}
 };
@@ -23,6 +29,7 @@ struct NoSums {
 // partials[chunk] = [m, Σ(y − m), Σ(y − m)²], C of each
 template <class Stored>
 struct StripStatistics {
+  static constexpr int64_t kPixels = kStripPixels;
   float* partials;
   int64_t C;
 
@@ -30,9 +37,16 @@ struct StripStatistics {
     float* const partial = partials + strip.chunk * kStatisticsSums * C + strip.column;
     for_each_column<float>(strip.columns, [&](auto access, int64_t j) {
       PieceStatistics<decltype(access)> sums(partial + j, C, strip.first);
-      sums.begin(access.load(strip.pixel[0] + strip.column + j));
-      for (int64_t p = 0; p < strip.pixels; ++p)
-        sums.add(access.load(strip.pixel[p] + strip.column + j));
+      const auto y = [&](int64_t p) { return access.load(strip.pixel[p] + strip.column + j); };
+      sums.begin(y(0));
+      auto odd = sums;  // pixels, so that two sums are in flight
+      int64_t p = 0;
+      for (; p + 1 < strip.pixels; p += 2) {
+        sums.add(y(p));
+        odd.add(y(p + 1));
+      }
+      if (p < strip.pixels) sums.add(y(p));
+      sums.add(odd);
       sums.leave();
     });
   }
@@ -42,6 +56,7 @@ struct StripStatistics {
 // each
 template <class Stored>
 struct StripGradientSums {
+  static constexpr int64_t kPixels = kStripPixels;
   float* partials;
   int64_t C;
   const Stored *dz, *h, *x;
