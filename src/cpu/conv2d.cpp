@@ -69,7 +69,7 @@ struct Blocks {
     const int64_t wanted =
         larger(kBlockBytes / image_bytes, kBlockPixels / larger(1, in.OH * in.OW));
     const int64_t parts = ceil_div(larger(1, ceil_div(in.N, larger(1, wanted))), kBlocks) * kBlocks;
-    images = larger(1, smaller(ceil_div(in.N, parts), group_images));
+    images = larger(1, ceil_div(in.N, parts));
     bands = images > 1 ? 1 : smaller(OH, ceil_div(image_bytes, kBlockBytes));
     rows = ceil_div(OH, bands);
     bands = ceil_div(OH, rows);
@@ -98,27 +98,17 @@ struct BlockInput {
 
 // Copies the block's input with its border of zeros into this thread's scratch memory.
 template <class Stored, class T = Arithmetic<Stored>>
-BlockInput<T> copy_with_border(const Correlation<Stored>& in, const Block& block) {
+BlockInput<T> copy_block(const Correlation<Stored>& in, const Block& block) {
   const int64_t rows = in.input_rows(block.rows), columns = in.input_columns();
   const int64_t row_numel = columns * in.C;
   T* copy = scratch_of<T>(kInputSlot, block.images * rows * row_numel);
-  const int64_t before = smaller(columns, larger(0, -in.left));  // columns of zeros
-  const int64_t inside = larger(0, smaller(columns, in.W - in.left) - before);
   T* target = copy;
   for (int64_t m = 0; m < block.images; ++m) {
+    const Stored* const image = in.x + (block.image + m) * in.H * in.W * in.C;
     for (int64_t r = 0; r < rows; ++r, target += row_numel) {
       const int64_t h = block.row * in.stride + in.top + r;
-      if (h < 0 || h >= in.H || inside == 0) {
-        __builtin_memset(target, 0, static_cast<size_t>(row_numel) * sizeof(T));
-        continue;
-      }
-      const Stored* source =
-          in.x + (((block.image + m) * in.H + h) * in.W + in.left + before) * in.C;
-      const int64_t end = before + inside;
-      __builtin_memset(target, 0, static_cast<size_t>(before * in.C) * sizeof(T));
-      copy_numbers(source, inside * in.C, target + before * in.C);
-      __builtin_memset(target + end * in.C, 0,
-                       static_cast<size_t>((columns - end) * in.C) * sizeof(T));
+      copy_with_border(h >= 0 && h < in.H ? image + h * in.W * in.C : nullptr, in.W, in.C, in.left,
+                       columns, target);
     }
   }
   return {copy, rows * row_numel, row_numel};
@@ -134,7 +124,7 @@ MOCO_ALWAYS_INLINE BlockInput<T> input_of(const Correlation<Stored>& in, const B
               in.W * in.C};
     }
   }
-  return copy_with_border(in, block);
+  return copy_block(in, block);
 }
 
 // Where output pixel (n, i, j) is written: y + n·image_stride + i·row_stride + j·column_stride.
