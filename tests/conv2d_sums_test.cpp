@@ -33,11 +33,19 @@ const Case kWinogradCases[] = {{4, 8, 8, 16, 16, 3, 1, 1, 1},   {4, 8, 8, 16, 16
                                {24, 4, 4, 32, 64, 3, 1, 1, 3},  {9, 8, 8, 16, 32, 3, 2, 1, 3},
                                {6, 16, 15, 32, 16, 3, 2, 1, 2}, {4, 21, 22, 16, 16, 3, 2, 1, 2},
                                {9, 8, 8, 32, 64, 3, 2, 1, 1}};
-// And of the other kernels.
-const Case kCases[] = {
-    {6, 5, 7, 3, 5, 3, 1, 1, 3},   {4, 3, 5, 64, 32, 3, 1, 1, 2}, {4, 9, 9, 8, 24, 3, 2, 1, 2},
-    {4, 8, 8, 16, 32, 1, 2, 0, 4}, {6, 7, 7, 17, 19, 1, 1, 0, 3}, {2, 23, 21, 3, 16, 7, 2, 3, 2},
-    {8, 1, 1, 16, 32, 1, 1, 0, 2}, {8, 8, 8, 64, 64, 3, 1, 1, 4}, {8, 4, 4, 64, 64, 3, 1, 1, 2}};
+// Directly: 3×3, 1×1 and 7×7, with both strides; channels that fill no vector; groups of one image.
+const Case kDirectCases[] = {{6, 5, 7, 3, 5, 3, 1, 1, 3},    {4, 3, 5, 64, 32, 3, 1, 1, 2},
+                             {4, 9, 9, 8, 24, 3, 2, 1, 2},   {4, 8, 8, 16, 32, 1, 2, 0, 4},
+                             {6, 7, 7, 17, 19, 1, 1, 0, 3},  {8, 1, 1, 16, 32, 1, 1, 0, 2},
+                             {2, 23, 21, 3, 16, 7, 2, 3, 2}, {4, 6, 6, 1, 1, 3, 1, 1, 1},
+                             {8, 8, 8, 3, 64, 3, 1, 1, 8},   {6, 4, 4, 32, 128, 1, 1, 0, 1}};
+// On the CPU: groups of several blocks, of which the last is smaller; blocks of several strips; and images
+// in bands, of which the last is smaller.
+const Case kBlockCases[] = {{24, 4, 4, 3, 16, 3, 1, 1, 3},
+                            {17, 3, 3, 5, 8, 1, 1, 0, 1},
+                            {24, 12, 11, 3, 8, 3, 1, 1, 2},
+                            {2, 41, 40, 40, 8, 3, 1, 1, 2},
+                            {2, 41, 40, 8, 40, 3, 1, 1, 1}};
 
 // For each group and channel of [N, …, C] the sum of f(element, slot) in long double, and what bounds
 // its error.
@@ -105,6 +113,7 @@ class Conv2dSumsTest : public KernelTest {
     bool taken = false;
     const Tensor dy = uniform(s.y(), 3), h = uniform(x.shape(), 4),
                  center = uniform({s.S, s.C}, 5, 0, 1, wide().dtype);
+    kernels().relu_forward(h, h);
     const std::vector<Tensor> results = run([&] {
       const Tensor dz = poisoned(x.shape()), sums = poisoned({s.S, 2, s.C}, wide().dtype);
       taken = kernels().conv2d_backward_data_sums(dy, w, config, h, x, center, dz, sums);
@@ -142,6 +151,12 @@ class Conv2dSumsTest : public KernelTest {
   struct Taken {
     bool statistics, gradient;
   };
+  void check_direct(const Case& s) {
+    const Taken taken = check(s);
+    if (device() != Device::cpu) return;
+    EXPECT_EQ(taken.statistics, dtype() != DType::f64) << s.to_string();
+    EXPECT_EQ(taken.gradient, dtype() != DType::f64 && s.stride == 1) << s.to_string();
+  }
   Taken check(const Case& s) {
     const Tensor x = uniform({s.N, s.H, s.W, s.C}, 1, -1, 2);
     const Tensor w = uniform({s.kernel, s.kernel, s.C, s.OC}, 2, -1, 1, wide().dtype);
@@ -150,8 +165,8 @@ class Conv2dSumsTest : public KernelTest {
   }
 };
 
-TEST_P(Conv2dSumsTest, AreThoseOfThePlainResults) {
-  for (const Case& s : kCases) check(s);
+TEST_P(Conv2dSumsTest, AreTakenDirectly) {
+  for (const Case& s : kDirectCases) check_direct(s);
 }
 
 TEST_P(Conv2dSumsTest, AreTakenByWinograd) {
@@ -166,7 +181,8 @@ TEST_P(Conv2dSumsTest, AreTakenByWinograd) {
 
 // Its squares agree in all their leading digits: E[y²] − E[y]² would be off by more than the variance.
 TEST_P(Conv2dSumsTest, VarianceOfSmallNoiseOnALargeMean) {
-  for (const Case& s : {Case{4, 8, 8, 16, 16, 3, 1, 1, 2}, Case{2, 40, 40, 16, 16, 3, 1, 1, 1}}) {
+  for (const Case& s : {Case{4, 8, 8, 16, 16, 3, 1, 1, 2}, Case{2, 40, 40, 16, 16, 3, 1, 1, 1},
+                        Case{4, 8, 8, 3, 8, 3, 1, 1, 2}, Case{2, 40, 40, 3, 8, 3, 1, 1, 1}}) {
     const bool exact = dtype() != DType::bf16;  // bf16 would round the noise away
     const double mean = exact ? 1e3 : 8;
     const Tensor x = uniform({s.N, s.H, s.W, s.C}, 1, mean - 1, mean + 1);
@@ -177,6 +193,17 @@ TEST_P(Conv2dSumsTest, VarianceOfSmallNoiseOnALargeMean) {
     check_statistics(s, x, w, " of " + s.to_string());
   }
 }
+
+class Conv2dSumsInBlocksTest : public Conv2dSumsTest {};
+
+TEST_P(Conv2dSumsInBlocksTest, AreTakenDirectly) {
+  for (const Case& s : kBlockCases) check_direct(s);
+}
+
+INSTANTIATE_TEST_SUITE_P(Cpu, Conv2dSumsInBlocksTest,
+                         testing::Combine(testing::ValuesIn(cpu_kernels()),
+                                          testing::Values(DType::f32, DType::bf16)),
+                         name_of_case);
 
 // In bf16 on a GPU: shapes of each kernel that takes the sums with it, as long as groups are whole tiles.
 class Conv2dSumsInKernelsTest : public Conv2dSumsTest {

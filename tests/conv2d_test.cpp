@@ -132,6 +132,12 @@ TEST_P(Conv2dTest, SeveralBlocks) {
   check({1, 3, 129, 65, 130, 3, 3, 2, 1});  // dw in blocks of rows and columns, y in parts
 }
 
+// Of dw: several images in a part of the pixels, parts that begin within one, one vector and more.
+TEST_P(Conv2dTest, SeveralImages) {
+  check({7, 11, 9, 3, 20, 3, 3, 1, 1});
+  check({6, 9, 30, 3, 48, 3, 3, 2, 0});
+}
+
 // Tiles of 128 rows and 32, 64 or 128 columns, steps of 64 channels, in pieces of 8 (bf16) or 4 (tf32).
 TEST_P(Conv2dTest, TilesOfTheTensorCores) {
   check({1, 11, 13, 72, 136, 3, 3, 1, 1});

@@ -137,7 +137,6 @@ TEST(BatchNorm2d, OneValueAGroupIsAnError) {
   EXPECT_THROW(bn(Variable(random_tensor({2, 1, 1, 2}))), Error);
 }
 
-// In f32 this convolution is Winograd's, which takes them.
 TEST(BatchNorm2d, ReadsWhatAConvolutionTook) {
   RandomStream random = stream();
   Conv2d conv(16, 16, 3, {.stride = 1, .padding = 1}, random);

@@ -167,20 +167,19 @@ template <bool relu, class Stored, class T>
 void gradient_sums(const OutputGradient<Stored>& gradient, const Stored* x, int64_t elements,
                    int64_t period, const T* mean, T* sums) {
   with_parts(gradient, [&](auto more, auto kept) {
-    sum_columns<2, kStreamed>(elements, period, sums,
-                              [=, dy = gradient.dy, more_dy = gradient.more, y = gradient.y,
-                               kept_dz = gradient.dz](auto access, int64_t i, int64_t j, auto* s) {
-                                using V = typename decltype(access)::V;
-                                V dz = access.load(dy + i);
-                                if (more()) dz += access.load(more_dy + i);
-                                if (relu) dz = access.load(y + i) > V{} ? dz : V{};
-                                if (kept()) {
-                                  access.store(kept_dz + i, dz);
-                                  dz = access.load(kept_dz + i);  // as it is stored
-                                }
-                                s[0] += dz;
-                                s[1] += dz * (access.load(x + i) - access.load(mean + j));
-                              });
+    const auto terms = [=, of_y = gradient](auto access, int64_t i, int64_t j, auto* s) {
+      using V = typename decltype(access)::V;
+      V dz = access.load(of_y.dy + i);
+      if (more()) dz += access.load(of_y.more + i);
+      if (relu) dz = masked(dz, access.load(of_y.y + i));
+      if (kept()) {
+        access.store(of_y.dz + i, dz);
+        dz = access.load(of_y.dz + i);  // as it is stored
+      }
+      s[0] += dz;
+      s[1] += dz * (access.load(x + i) - access.load(mean + j));
+    };
+    sum_columns<2, kStreamed>(elements, period, sums, terms);
   });
 }
 
@@ -216,7 +215,7 @@ void gradient(const Stored* dy, const Stored* x, const Stored* y, int64_t elemen
             c = access.load(coefficients + 3 * period + j);
     for (int r = 0; r < rows; ++r, i += period) {
       V dz = access.load(dy + i);
-      if (relu) dz = access.load(y + i) > V{} ? dz : V{};
+      if (relu) dz = masked(dz, access.load(y + i));
       access.store(dx + i, a * dz + (b * (access.load(x + i) - mean) + c));
     }
   });

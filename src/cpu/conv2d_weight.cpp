@@ -21,21 +21,30 @@
 namespace mocograd::MOCO_ISA {
 namespace {
 
+// kOuterRows: of dw in a tile, by two vectors of columns.
+// kImageTile: whether registers hold a vector of all 27 rows of a 3×3 stem's weights.
 #if defined(__AVX512F__)
-constexpr int kOuterRows = 12;  // of dw in a tile, by two vectors of columns
+constexpr int kOuterRows = 12;
+constexpr bool kImageTile = true;
 #elif defined(__AVX2__)
 constexpr int kOuterRows = 6;
+constexpr bool kImageTile = false;
 #else
 constexpr int kOuterRows = 4;
+constexpr bool kImageTile = false;
 #endif
-constexpr int kTailRows = 4;  // what is left of the rows goes in tiles of four
 constexpr int64_t kBlockRows = 576, kBlockColumns = 128;  // a task's weights at most
 constexpr int64_t kChunkPixels = 128;  // so that a panel of dy stays in L1, the patches in L2
 constexpr int64_t kMinTasks = 12;
 constexpr int64_t kInPlaceColumns = 64;  // of dy, so few that they are read where they lie
-constexpr int64_t kImageChannels = 3;
+constexpr int kImageChannels = 3, kImageKernel = 3, kImageRun = kImageKernel * kImageChannels;
 
 enum ScratchSlot { kSumSlot, kPatchSlot, kGradientSlot };
+
+// Rows [begin, end) of y, counted over all images; where x is images, of one.
+struct Chunk {
+  int64_t begin, end;
+};
 
 template <class Stored>
 struct WeightGradient {
@@ -44,7 +53,14 @@ struct WeightGradient {
   int64_t rows_of_y, OH, OW, OC;
 
   MOCO_ALWAYS_INLINE int64_t rows() const { return KH * KW * C; }
-  MOCO_ALWAYS_INLINE bool by_columns() const { return C == kImageChannels && rows() <= kBlockRows; }
+  MOCO_ALWAYS_INLINE int64_t columns() const { return (OW - 1) * stride + KW; }  // that a row reads
+  MOCO_ALWAYS_INLINE int64_t chunk_rows() const { return larger(1, kChunkPixels / larger(1, OW)); }
+  // The first of the rows [begin, end).
+  MOCO_ALWAYS_INLINE Chunk chunk(int64_t begin, int64_t end) const {
+    const int64_t last = smaller(begin + chunk_rows(), end);
+    return {begin, of_images() && last > begin ? smaller(last, (begin / OH + 1) * OH) : last};
+  }
+  MOCO_ALWAYS_INLINE bool of_images() const { return C == kImageChannels && rows() <= kBlockRows; }
 };
 
 // A task's weights: [row, row + rows) × [column, column + columns).
@@ -52,33 +68,35 @@ struct Share {
   int64_t row, rows, column, columns;
 };
 
-// Rows [begin, end) of y, counted over all images.
-struct Chunk {
-  int64_t begin, end;
-};
-
 // ---- the pixels of a chunk ---------------------------------------------------------------------
 
-// Where the patches are: that of pixel j of row i begins at i·row_stride + j·step.
+// Where the patches are: that of pixel j of row i begins at i·row_stride + j·step. It is `pieces` times
+// `piece` numbers, piece_stride apart.
 //
-// By runs: a patch is its KH runs of KW·C numbers, those of a share's rows. Patches are an odd
-// number of vectors apart, so that a tile's numbers of all pixels spread over the sets of the
-// cache.
+// A share's rows are one piece, an odd number of vectors from the next pixel's, so that a tile's numbers of
+// all pixels spread over the sets of the cache.
 //
-// By columns, where x is images: a row of y is the columns of x that it needs, KH·C numbers each, so
-// that patches overlap as their pixels do, and nothing is copied KW times. The rows of dw then come
-// in the order (kw, kh, c).
+// Where x is images, whose channels are few, what lies there is the rows of x that a chunk needs, with their
+// border: a patch is KW·C numbers of each of KH rows, and patches overlap as their pixels do.
 template <class T>
 struct PatchLayout {
-  bool by_columns;
-  int64_t row_stride, step;
+  int64_t row_stride, step, pieces, piece, piece_stride;
 
   template <class Stored>
   MOCO_ALWAYS_INLINE PatchLayout(const WeightGradient<Stored>& job, int64_t rows) {
-    constexpr int64_t L = kLanes<T>, beyond = L > kTailRows ? L : kTailRows;
-    by_columns = job.by_columns();
-    step = by_columns ? job.stride * job.KH * job.C : (ceil_div(rows + beyond, L) | 1) * L;
-    row_stride = by_columns ? ((job.OW - 1) * job.stride + job.KW) * job.KH * job.C : job.OW * step;
+    constexpr int64_t L = kLanes<T>;
+    if (job.of_images()) {
+      step = job.stride * job.C;
+      pieces = job.KH;
+      piece = job.KW * job.C;
+      piece_stride = job.columns() * job.C;
+      row_stride = job.stride * piece_stride;
+    } else {
+      step = (ceil_div(rows + L, L) | 1) * L;
+      pieces = 1;
+      piece = piece_stride = rows;
+      row_stride = job.OW * step;
+    }
   }
 };
 
@@ -110,50 +128,30 @@ void copy_runs(const WeightGradient<Stored>& job, const Stored* row, int64_t row
   clipped(end, job.OW);
 }
 
-// The columns of x that row i of an image of y needs.
-template <class Stored, class T>
-void copy_columns(const WeightGradient<Stored>& job, const Stored* image, int64_t i, T* target) {
-  constexpr int64_t C = kImageChannels;
-  const int64_t columns = (job.OW - 1) * job.stride + job.KW, apart = job.KH * C;
-  for (int64_t kh = 0; kh < job.KH; ++kh, target += C) {
-    const int64_t h = i * job.stride - job.padding + kh;
-    const int64_t before = h >= 0 && h < job.H ? smaller(columns, job.padding) : columns;
-    const int64_t end = larger(before, smaller(columns, job.padding + job.W));
-    const auto clear = [&](int64_t column, int64_t stop) {
-      for (; column < stop; ++column) {
-        for (int64_t c = 0; c < C; ++c) target[column * apart + c] = 0;
-      }
-    };
-    clear(0, before);
-    const Stored* source = image + h * job.W * C;
-    T* column = target + before * apart;
-    for (int64_t q = before; q < end; ++q, source += C, column += apart) {
-      for (int64_t c = 0; c < C; ++c) column[c] = source[c];
-    }
-    clear(end, columns);
-  }
-}
-
 // The patches of a chunk, in this thread's scratch memory.
 template <class Stored, class T = Arithmetic<Stored>>
 const T* copy_patches(const WeightGradient<Stored>& job, const PatchLayout<T>& layout,
                       const Share& share, const Chunk& chunk) {
-  const int64_t numel = (chunk.end - chunk.begin) * layout.row_stride + 2 * kOuterRows;
-  T* const patches = scratch_of<T>(kPatchSlot, numel);
+  const int64_t rows_of_y = chunk.end - chunk.begin, run = job.KW * job.C;
+  const auto row_of_x = [&](int64_t row, int64_t kh) -> const Stored* {
+    const int64_t h = row % job.OH * job.stride - job.padding + kh;
+    return h >= 0 && h < job.H ? job.x + (row / job.OH * job.H + h) * job.W * job.C : nullptr;
+  };
+  if (job.of_images()) {
+    const int64_t rows = rows_of_y > 0 ? (rows_of_y - 1) * job.stride + job.KH : 0;
+    T* const copy = scratch_of<T>(kPatchSlot, rows * layout.piece_stride);
+    for (int64_t r = 0; r < rows; ++r)
+      copy_with_border(row_of_x(chunk.begin, r), job.W, job.C, -job.padding, job.columns(),
+                       copy + r * layout.piece_stride);
+    return copy;
+  }
+  T* const patches = scratch_of<T>(kPatchSlot, rows_of_y * layout.row_stride + kLanes<T>);
   T* target = patches;
   for (int64_t row = chunk.begin; row < chunk.end; ++row, target += layout.row_stride) {
-    const Stored* const image = job.x + row / job.OH * job.H * job.W * job.C;
-    const int64_t i = row % job.OH, run = job.KW * job.C;
-    if (layout.by_columns) {
-      copy_columns(job, image, i, target);
-      continue;
-    }
     for (int64_t kh = share.row / run; kh * run < share.row + share.rows; ++kh) {
       const int64_t first = larger(share.row, kh * run);
-      const int64_t h = i * job.stride - job.padding + kh;
-      const bool exists = h >= 0 && h < job.H;
-      copy_runs(job, exists ? image + h * job.W * job.C : image, exists ? job.W * job.C : 0,
-                first - kh * run - job.padding * job.C,
+      const Stored* const x = row_of_x(row, kh);
+      copy_runs(job, x ? x : job.x, x ? job.W * job.C : 0, first - kh * run - job.padding * job.C,
                 smaller(share.row + share.rows, (kh + 1) * run) - first, target + first - share.row,
                 layout.step);
     }
@@ -191,43 +189,65 @@ Gradients<T> gradients_of(const Stored* dy, int64_t OC, int64_t pixels,
 // ---- tiles of weights --------------------------------------------------------------------------
 
 // What a tile sums over: a patch and dy for each pixel, run_stride between the patches of two runs of
-// pixels.
+// pixels, piece_stride between the pieces of a patch.
 template <class T>
 struct TilePixels {
   const T *x, *dy;
-  int64_t runs, run_length, run_stride, step, dy_stride;
+  int64_t runs, run_length, run_stride, step, dy_stride, piece_stride;
 };
 
-// dw[i][j] (+)= Σ_pixels x_pixel[i] · dy_pixel[j], i < MR, j < NV vectors; ldw between rows of dw.
-template <class T, int MR, int NV, Store mode>
+// dw[i][j] (+)= Σ_pixels x_pixel[i] · dy_pixel[j], i < P·MR in P pieces, j < NV vectors; ldw between rows
+// of dw. With all rows in one tile dy is read once, and memory would be waited for: what the next chunk has
+// of it is fetched into L2.
+template <class T, int P, int MR, int NV, Store mode>
 [[gnu::noinline]] void outer_tile(const TilePixels<T>& of, T* dw, int64_t ldw) {
-  Accumulators<T, MR, NV> sum;
+  Accumulators<T, P * MR, NV> sum;
   const T* dy = of.dy;
+  const int64_t next_chunk = of.runs * of.run_length * of.dy_stride;
   for (int64_t run = 0; run < of.runs; ++run) {
     const T* x = of.x + run * of.run_stride;
 #pragma GCC unroll 2
-    for (int64_t k = 0; k < of.run_length; ++k, x += of.step, dy += of.dy_stride)
-      sum.add_outer_product([&](int i) { return x[i]; }, dy);
+    for (int64_t k = 0; k < of.run_length; ++k, x += of.step, dy += of.dy_stride) {
+      const T* piece[P];
+#pragma GCC unroll 3
+      for (int p = 0; p < P; ++p) piece[p] = x + p * of.piece_stride;
+      if constexpr (P > 1) __builtin_prefetch(dy + next_chunk, 0, 2);
+      sum.add_outer_product([&](int i) { return piece[i / MR][i % MR]; }, dy);
+    }
   }
   sum.template store_to<mode>([=](int i) { return dw + i * ldw; });
 }
 
-// The same, of which only the first `rows` rows and `columns` numbers belong to dw.
+// The same, of which only the first `columns` numbers belong to dw.
+template <class T, int P, int MR, int NV, Store mode>
+MOCO_ALWAYS_INLINE void outer_edge_tile(const TilePixels<T>& of, T* dw, int64_t ldw,
+                                        int64_t columns) {
+  if (columns == NV * kLanes<T>) return outer_tile<T, P, MR, NV, mode>(of, dw, ldw);
+  on_whole_tile<T, P * MR, NV>(
+      [=](int i) { return dw + i * ldw; }, P * MR, columns,
+      [&](T* copy, int64_t stride) { outer_tile<T, P, MR, NV, mode>(of, copy, stride); });
+}
+
+// Of one piece so many rows as are known only now, 1 <= rows <= MR.
 template <class T, int MR, int NV, Store mode>
 MOCO_ALWAYS_INLINE void outer_any_tile(const TilePixels<T>& of, T* dw, int64_t ldw, int64_t rows,
                                        int64_t columns) {
-  if (rows == MR && columns == NV * kLanes<T>) return outer_tile<T, MR, NV, mode>(of, dw, ldw);
-  on_whole_tile<T, MR, NV>(
-      [=](int i) { return dw + i * ldw; }, rows, columns,
-      [&](T* copy, int64_t stride) { outer_tile<T, MR, NV, mode>(of, copy, stride); });
+  if constexpr (MR > 1) {
+    if (rows < MR) return outer_any_tile<T, MR - 1, NV, mode>(of, dw, ldw, rows, columns);
+  }
+  outer_edge_tile<T, 1, MR, NV, mode>(of, dw, ldw, columns);
 }
 
+// All tiles of the rows of a piece: as even as can be.
 template <class T, int NV, Store mode>
 void outer_rows(TilePixels<T> of, int64_t rows, T* dw, int64_t ldw, int64_t columns) {
-  for (; rows >= kOuterRows; rows -= kOuterRows, of.x += kOuterRows, dw += kOuterRows * ldw)
-    outer_any_tile<T, kOuterRows, NV, mode>(of, dw, ldw, kOuterRows, columns);
-  for (; rows > 0; rows -= kTailRows, of.x += kTailRows, dw += kTailRows * ldw)
-    outer_any_tile<T, kTailRows, NV, mode>(of, dw, ldw, smaller(kTailRows, rows), columns);
+  const int64_t tiles = ceil_div(rows, kOuterRows);
+  for (int64_t tile = 0; tile < tiles; ++tile) {
+    const int64_t height = rows * (tile + 1) / tiles - rows * tile / tiles;
+    outer_any_tile<T, kOuterRows, NV, mode>(of, dw, ldw, height, columns);
+    of.x += height;
+    dw += height * ldw;
+  }
 }
 
 // Overwrites the share's weights in dw with the sum over the chunk, or adds it to them.
@@ -244,36 +264,40 @@ void add_chunk(const WeightGradient<Stored>& job, const Share& share, const Chun
                    job.OW,
                    layout.row_stride,
                    layout.step,
-                   gradients.stride};
+                   gradients.stride,
+                   layout.piece_stride};
   if (of.run_stride == of.run_length * of.step) {
     of.runs = 1;
     of.run_length = pixels;
   }
   T* target = dw + share.row * job.OC + share.column;
-  for (int64_t panel = 0; panel < shape.panels(); ++panel) {
+  for (int64_t panel = 0; panel < shape.panels(); ++panel, target += kTileColumns<T>) {
+    of.dy = gradients.data + panel * gradients.panel_stride;
+    const int64_t columns = shape.columns_of(panel);
+    if (kImageTile && layout.pieces == kImageKernel && layout.piece == kImageRun) {
+      for (int64_t j = 0; j < columns; j += kLanes<T>, of.dy += kLanes<T>) {
+        outer_edge_tile<T, kImageKernel, kImageRun, 1, mode>(of, target + j, job.OC,
+                                                             smaller(kLanes<T>, columns - j));
+      }
+      continue;
+    }
     const bool wide = shape.width_of(panel) == kTileColumns<T>;
     const auto add = wide ? outer_rows<T, 2, mode> : outer_rows<T, 1, mode>;
-    add(of, share.rows, target, job.OC, shape.columns_of(panel));
-    of.dy += gradients.panel_stride;
-    target += kTileColumns<T>;
+    TilePixels<T> of_piece = of;
+    for (int64_t p = 0; p < layout.pieces; ++p, of_piece.x += layout.piece_stride)
+      add(of_piece, layout.piece, target + p * layout.piece * job.OC, job.OC, columns);
   }
 }
 
 // ---- dw ----------------------------------------------------------------------------------------
 
-// dw = Σ sums[part], in this order; rows of dw that came by columns are put into theirs.
-template <class Stored, class T>
-void add_sums(const WeightGradient<Stored>& job, const T* sums, int64_t parts, T* dw) {
-  const int64_t numel = job.rows() * job.OC;
-  for_each_row(job.rows(), job.OC, [=](int64_t row) {
-    const int64_t kw = row / (job.KH * job.C), kh = row / job.C % job.KH;
-    T* const target =
-        dw + (job.by_columns() ? (kh * job.KW + kw) * job.C + row % job.C : row) * job.OC;
-    for (int64_t i = 0; i < job.OC; ++i) {
-      T sum = sums[row * job.OC + i];
-      for (int64_t part = 1; part < parts; ++part) sum += sums[part * numel + row * job.OC + i];
-      target[i] = sum;
-    }
+// dw = Σ sums[part], in this order.
+template <class T>
+void add_sums(const T* sums, int64_t parts, int64_t numel, T* dw) {
+  for_each_element(numel, [=](int64_t i) {
+    T sum = sums[i];
+    for (int64_t part = 1; part < parts; ++part) sum += sums[part * numel + i];
+    dw[i] = sum;
   });
 }
 
@@ -284,11 +308,9 @@ void backward_weight(const WeightGradient<Stored>& job, T* dw) {
   const int64_t block_rows = ceil_div(even_rows, kOuterRows) * kOuterRows;
   const int64_t column_blocks = ceil_div(job.OC, kBlockColumns);
   const int64_t blocks = ceil_div(job.rows(), block_rows) * column_blocks;
-  const int64_t chunk_rows = larger(1, kChunkPixels / larger(1, job.OW));
   const int64_t parts =
-      larger(1, smaller(ceil_div(job.rows_of_y, chunk_rows), ceil_div(kMinTasks, blocks)));
-  const bool in_place = parts == 1 && !job.by_columns();
-  T* const sums = in_place ? dw : scratch_of<T>(kSumSlot, parts * numel);
+      larger(1, smaller(ceil_div(job.rows_of_y, job.chunk_rows()), ceil_div(kMinTasks, blocks)));
+  T* const sums = parts == 1 ? dw : scratch_of<T>(kSumSlot, parts * numel);
   parallel_tasks(parts * blocks, [&](int64_t task) {
     const int64_t part = task / blocks, column = task % column_blocks * kBlockColumns;
     const int64_t row = task % blocks / column_blocks * block_rows;
@@ -296,11 +318,14 @@ void backward_weight(const WeightGradient<Stored>& job, T* dw) {
                       smaller(kBlockColumns, job.OC - column)};
     const int64_t begin = job.rows_of_y * part / parts, end = job.rows_of_y * (part + 1) / parts;
     T* const sum = sums + part * numel;
-    add_chunk<Store::overwrite>(job, share, {begin, smaller(begin + chunk_rows, end)}, sum);
-    for (int64_t y_row = begin + chunk_rows; y_row < end; y_row += chunk_rows)
-      add_chunk<Store::accumulate>(job, share, {y_row, smaller(y_row + chunk_rows, end)}, sum);
+    Chunk chunk = job.chunk(begin, end);
+    add_chunk<Store::overwrite>(job, share, chunk, sum);
+    while (chunk.end < end) {
+      chunk = job.chunk(chunk.end, end);
+      add_chunk<Store::accumulate>(job, share, chunk, sum);
+    }
   });
-  if (!in_place) add_sums(job, sums, parts, dw);
+  if (parts > 1) add_sums(sums, parts, numel, dw);
 }
 
 }  // namespace

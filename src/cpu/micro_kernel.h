@@ -38,7 +38,7 @@ struct Accumulators {
   Vec<T> sum[MR][NV];
 
   MOCO_ALWAYS_INLINE Accumulators() {
-#pragma GCC unroll 16
+#pragma GCC unroll 27
     for (int i = 0; i < MR; ++i) {
 #pragma GCC unroll 2
       for (int j = 0; j < NV; ++j) sum[i][j] = Vec<T>{};
@@ -51,7 +51,7 @@ struct Accumulators {
     Vec<T> row[NV];
 #pragma GCC unroll 2
     for (int j = 0; j < NV; ++j) row[j] = load(b + j * kLanes<T>);
-#pragma GCC unroll 16
+#pragma GCC unroll 27
     for (int i = 0; i < MR; ++i) {
       const Vec<T> factor = broadcast(at(i));
 #pragma GCC unroll 2
@@ -62,7 +62,7 @@ struct Accumulators {
   // row(i): where row i goes.
   template <Store mode, class Row>
   MOCO_ALWAYS_INLINE void store_to(const Row& row) const {
-#pragma GCC unroll 16
+#pragma GCC unroll 27
     for (int i = 0; i < MR; ++i) {
       auto* const c = row(i);
 #pragma GCC unroll 2

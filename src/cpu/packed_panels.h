@@ -47,6 +47,22 @@ MOCO_ALWAYS_INLINE void copy_numbers(const T* x, int64_t n, T* y) {
   __builtin_memcpy(y, x, static_cast<size_t>(n) * sizeof(T));
 }
 
+// target = the columns [left, left + columns) of an image's row, W pixels of C numbers; zeros where there
+// are none, and in place of a row that does not exist: nullptr.
+template <class Stored, class T>
+MOCO_ALWAYS_INLINE void copy_with_border(const Stored* row, int64_t W, int64_t C, int64_t left,
+                                         int64_t columns, T* target) {
+  const auto clear = [=](int64_t begin, int64_t end) {
+    __builtin_memset(target + begin * C, 0, static_cast<size_t>((end - begin) * C) * sizeof(T));
+  };
+  const int64_t before = smaller(columns, larger(0, -left));
+  const int64_t end = larger(before, smaller(columns, W - left));
+  if (!row || before == end) return clear(0, columns);
+  clear(0, before);
+  copy_numbers(row + (left + before) * C, (end - before) * C, target + before * C);
+  clear(end, columns);
+}
+
 // target[i][j] = source[i][j], i < rows, j < columns; a stride is the distance between rows.
 template <class Stored, class T>
 MOCO_ALWAYS_INLINE void copy_rows(const Stored* source, int64_t source_stride, int64_t rows,

@@ -58,33 +58,19 @@ struct StoreWithStatistics {
 
   struct Sums {
     Stored* y;
-    float* partial;
-    int64_t C;
-    Vector origin, sum, squares;
-    bool first;
+    PieceStatistics<WideAccess<float>> of_tile;
 
     MOCO_ALWAYS_INLINE Sums(const StoreWithStatistics& epilogue, const TileOutput& tile)
         : y(epilogue.y + tile.at),
-          partial(epilogue.partials + tile.chunk * kSums * epilogue.C + tile.channel),
-          C(epilogue.C),
-          first(tile.first) {
-      origin = first ? Vector{} : load(partial);
-      sum = first ? Vector{} : load(partial + C);
-      squares = first ? Vector{} : load(partial + 2 * C);
-    }
+          of_tile(epilogue.partials + tile.chunk * kSums * epilogue.C + tile.channel, epilogue.C,
+                  tile.first) {}
     MOCO_ALWAYS_INLINE void store(int64_t offset, Vector value, bool corner) {
       MOCO_ISA::store(y + offset, value);
       const Vector stored = load(y + offset);
-      if (corner && first) origin = stored;
-      const Vector deviation = stored - origin;
-      sum += deviation;
-      squares += deviation * deviation;
+      if (corner) of_tile.begin(stored);
+      of_tile.add(stored);
     }
-    MOCO_ALWAYS_INLINE void leave() const {
-      MOCO_ISA::store(partial, origin);
-      MOCO_ISA::store(partial + C, sum);
-      MOCO_ISA::store(partial + 2 * C, squares);
-    }
+    MOCO_ALWAYS_INLINE void leave() const { of_tile.leave(); }
   };
 };
 
@@ -101,30 +87,19 @@ struct StoreWithGradientSums {
   struct Sums {
     Stored* y;
     const Stored *h, *x;
-    float* partial;
-    int64_t C;
-    Vector mean, sum, sum_x;
+    PieceGradientSums<WideAccess<float>> of_tile;
 
     MOCO_ALWAYS_INLINE Sums(const StoreWithGradientSums& epilogue, const TileOutput& tile)
         : y(epilogue.y + tile.at),
           h(epilogue.h + tile.at),
           x(epilogue.x + tile.at),
-          partial(epilogue.partials + tile.chunk * kSums * epilogue.C + tile.channel),
-          C(epilogue.C),
-          mean(load(epilogue.mean + tile.group * C + tile.channel)) {
-      sum = tile.first ? Vector{} : load(partial);
-      sum_x = tile.first ? Vector{} : load(partial + C);
-    }
+          of_tile(epilogue.partials + tile.chunk * kSums * epilogue.C + tile.channel, epilogue.C,
+                  tile.first, load(epilogue.mean + tile.group * epilogue.C + tile.channel)) {}
     MOCO_ALWAYS_INLINE void store(int64_t offset, Vector value, [[maybe_unused]] bool corner) {
-      MOCO_ISA::store(y + offset, load(h + offset) > Vector{} ? value : Vector{});
-      const Vector dz = load(y + offset);
-      sum += dz;
-      sum_x += dz * (load(x + offset) - mean);
+      MOCO_ISA::store(y + offset, masked(value, load(h + offset)));
+      of_tile.add(load(y + offset), load(x + offset));
     }
-    MOCO_ALWAYS_INLINE void leave() const {
-      MOCO_ISA::store(partial, sum);
-      MOCO_ISA::store(partial + C, sum_x);
-    }
+    MOCO_ALWAYS_INLINE void leave() const { of_tile.leave(); }
   };
 };
 
