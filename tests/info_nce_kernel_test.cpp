@@ -1,5 +1,5 @@
-// info_nce against plain loops in double, against the operations that it is made of, and where the loss is
-// known.
+// info_nce against plain loops in double, against the operations that it is made of, and where the
+// loss is known.
 #include "autograd/ops/info_nce.h"
 
 #include <algorithm>
@@ -42,9 +42,9 @@ struct Expected {
 
 class InfoNceTest : public KernelTest {
  protected:
-  // Row i of what is expected. A logit is off by the rounding of its sum, of 1/T and of their product; the
-  // row's largest such error, `off`, is what the maximum is off by at most, and each exp(x − max) by twice
-  // that, beside the rounding of the difference, of exp and of the sum.
+  // Row i of what is expected. A logit is off by the rounding of its sum, of 1/T and of their
+  // product; the row's largest such error, `off`, is what the maximum is off by at most, and each
+  // exp(x − max) by twice that, beside the rounding of the difference, of exp and of the sum.
   void expect_row(const Problem& of, int64_t i, const Values& q, const Values& k,
                   const Values& queue, Expected& expected) const {
     const int64_t C = 1 + of.K, D = of.D;

@@ -96,8 +96,8 @@ TEST_P(LossKernelTest, CrossEntropyAndItsGradient) {
   }
 }
 
-// Of logits 0 and x the second's p is exp(x)/(1 + exp(x)): exp, the sum, and the share, each rounded, and
-// multiplied. From −104 on, in double from −746, it is zero.
+// Of logits 0 and x the second's p is exp(x)/(1 + exp(x)): exp, the sum, and the share, each
+// rounded, and multiplied. From −104 on, in double from −746, it is zero.
 TEST_P(LossKernelTest, ExponentialsAreRightToTheLastPlace) {
   const int64_t N = 4001;
   const double end = dtype() == DType::f64 ? -1500 : -300;

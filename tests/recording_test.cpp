@@ -218,8 +218,8 @@ TEST_P(RecordedStep, BeginsWithTheStateThatIsThere) {
   EXPECT_EQ(run.run(3), expected);
 }
 
-// Up to the loss the kernels are the same. On a GPU the products of an observed step's loss may be cuBLAS's,
-// which sums in another order.
+// Up to the loss the kernels are the same. On a GPU the products of an observed step's loss may be
+// cuBLAS's, which sums in another order.
 TEST_P(RecordedStep, AgreesWithAnObservedOne) {
   Run alone, watched;
   const std::vector<double> expected = alone.run(0), numbers = watched.run(0, Run::observed);

@@ -1,8 +1,8 @@
 // gemm: c = op(a) · op(b)
 //   c_mn = Σ_k a_mk b_kn                      op(a): [M, K]; op(b): [K, N]; c: [M, N]
 //
-// B is packed into panels (packed_panels.h), a transposed A is copied the right way round, and the tiles
-// are multiplied (matrix_product.h).
+// B is packed into panels (packed_panels.h), a transposed A is copied the right way round, and the
+// tiles are multiplied (matrix_product.h).
 #include "cpu/cpu_backend.h"
 #include "cpu/matrix_product.h"
 

@@ -1,12 +1,13 @@
-// InfoNCE of Momentum Contrast (He et al. 2020, equation 1), of q against its positives k and the queue.
+// InfoNCE of Momentum Contrast (He et al. 2020, equation 1), of q against its positives k and the
+// queue.
 //   logits_i = [⟨q_i, k_i⟩ | ⟨q_i, queue_j⟩] / T;  p_ij = exp(logits_ij − max_i) / sum_i
 //   loss = 1/N Σ_i −log p_i0;  dq_i = dloss/(N·T) · (Σ_j p_i,j+1 queue_j − (1 − p_i0) k_i)
 //
-// Forward, the product goes where its logits belong, and one task then has a whole row of them: it divides
-// by T on the pass that looks for the maximum. Backward, a task has a few rows of q: it makes their ∂L/∂logits
-// in its scratch, where the product finds them in the cache, so that no such matrix is in memory.
-// Each number is computed as by row_dot, gemm, scale and cross_entropy one by one, rounded where they
-// round: they come to the same bits.
+// Forward, the product goes where its logits belong, and one task then has a whole row of them: it
+// divides by T on the pass that looks for the maximum. Backward, a task has a few rows of q: it
+// makes their ∂L/∂logits in its scratch, where the product finds them in the cache, so that no such
+// matrix is in memory. Each number is computed as by row_dot, gemm, scale and cross_entropy one by
+// one, rounded where they round: they come to the same bits.
 #include "cpu/cpu_backend.h"
 #include "cpu/matrix_product.h"
 #include "cpu/softmax.h"
@@ -78,8 +79,8 @@ void backward(const Tensor& logits, const Tensor& max, const Tensor& sum, const 
     }
     for (int64_t panel = 0; panel < panels.panels(); ++panel)
       multiply_panel(TileRows<T>{a_row, c_row, 1, K, 0}, count, panels, panel);
-    // In loops of their own p and the product below are rounded, as they are one by one: within one the
-    // compiler would make a multiply-add of each and what comes next.
+    // In loops of their own p and the product below are rounded, as they are one by one: within one
+    // the compiler would make a multiply-add of each and what comes next.
     for (int64_t i = 0; i < count; ++i) {
       const T* const key = k.raw<T>() + (begin + i) * D;
       const T weight = factor * (p_positive[i] - T{1}) * inverse_temperature;

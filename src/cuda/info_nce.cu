@@ -1,13 +1,13 @@
-// InfoNCE of Momentum Contrast (He et al. 2020, equation 1), of q against its positives k and the queue,
-// as two products by tiles (tile_product.h)
+// InfoNCE of Momentum Contrast (He et al. 2020, equation 1), of q against its positives k and the
+// queue, as two products by tiles (tile_product.h)
 //
 //              A                                      B                 C
 //   forward    q [N, D]                               queueᵀ [D, K]     logits·T from column 1 on
 //   backward   ∂L/∂⟨q_i, queue_j⟩ from logits [N, K]  queue [K, D]      dq, without the positive's part
 //
-// The forward's result is divided by T on its way to the logits; the backward's A is made, element by element,
-// as the tiles are loaded, and never in memory. The queue is long: blocks share it. A block has a row
-// of logits for its maximum, sum and loss.
+// The forward's result is divided by T on its way to the logits; the backward's A is made, element
+// by element, as the tiles are loaded, and never in memory. The queue is long: blocks share it. A
+// block has a row of logits for its maximum, sum and loss.
 #include <cmath>
 
 #include "cuda/row_blocks.h"

@@ -311,8 +311,8 @@ Contrast Moco::contrast(const Tensor& im_q, const Tensor& im_k, const KeyOrder& 
     result.loss = info_nce(result.q, result.k, queue, config_.temperature, &result.logits);
     return result;
   }
-  // Who looks on sees the operations one by one that info_nce is made of: its reference, and on the CPU the
-  // same numbers to the last bit.
+  // Who looks on sees the operations one by one that info_nce is made of: its reference, and on the
+  // CPU the same numbers to the last bit.
   const Variable logits = info_nce_logits(result.q, result.k, queue, config_.temperature);
   result.loss = cross_entropy(logits, zero_labels(logits.data()));
   result.logits = logits.data();

@@ -129,8 +129,8 @@ class Moco {
   std::unique_ptr<Recorded> recorded_;
 };
 
-// InfoNCE's logits [l_pos | l_neg] / T (equation 1): l_pos = ⟨q_i, k_i⟩, l_neg = ⟨q_i, queue_j⟩; by the
-// operations that info_nce (autograd/ops/info_nce.h) does in one.
+// InfoNCE's logits [l_pos | l_neg] / T (equation 1): l_pos = ⟨q_i, k_i⟩, l_neg = ⟨q_i, queue_j⟩; by
+// the operations that info_nce (autograd/ops/info_nce.h) does in one.
 //   q: [N, D]; k: [N, D]; queue: [K, D] → [N, 1+K]
 Variable info_nce_logits(const Variable& q, const Tensor& k, const Tensor& queue,
                          double temperature);

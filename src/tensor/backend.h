@@ -185,14 +185,16 @@ class Backend {
   virtual void cross_entropy_backward(const Tensor& p, const Tensor& label, const Tensor& dloss,
                                       const Tensor& dx) = 0;
   // InfoNCE of q against its positives k and the queue, T the temperature (MoCo's equation 1):
-  //   logits_i = [⟨q_i, k_i⟩ | ⟨q_i, queue_j⟩] / T;  max_i, sum_i: of logits_i, and of exp(logits_i − max_i)
+  //   logits_i = [⟨q_i, k_i⟩ | ⟨q_i, queue_j⟩] / T
+  //   max_i, sum_i: of logits_i, and of exp(logits_i − max_i)
   //   loss = 1/N Σ_i (log sum_i − (logits_i0 − max_i))
   //   q, k: [N, D]; queue: [K, D]; logits: [N, 1+K]; max, sum: [N]; loss: [1]
   virtual void info_nce_forward(const Tensor& q, const Tensor& k, const Tensor& queue,
                                 double temperature, const Tensor& logits, const Tensor& max,
                                 const Tensor& sum, const Tensor& loss) = 0;
-  // dq_i = dloss/(N·T) · (Σ_j p_i,j+1 queue_j − (1 − p_i0) k_i),  p_ij = exp(logits_ij − max_i) / sum_i,
-  // which is made where it is needed: neither p nor ∂loss/∂logits is a matrix in memory.
+  // dq_i = dloss/(N·T) · (Σ_j p_i,j+1 queue_j − (1 − p_i0) k_i),
+  // p_ij = exp(logits_ij − max_i) / sum_i, made where it is needed: neither p nor ∂loss/∂logits is a
+  // matrix in memory.
   virtual void info_nce_backward(const Tensor& logits, const Tensor& max, const Tensor& sum,
                                  const Tensor& k, const Tensor& queue, double temperature,
                                  const Tensor& dloss, const Tensor& dq) = 0;
