@@ -73,19 +73,17 @@ Variable normalize(const char* op, const Variable& x, const Variable* residual,
                      own_statistics(mean, var, in[1].data().dtype()));
   };
   const OperationDetails details{{saved_x, saved_gamma, mean, var, saved_y}, again};
-  const Variable result =
-      make_result(op, y, inputs, details, [=](const Tensor& dy, InputGradients& dx) {
-        const Tensor x_gradient = Tensor::empty_like(saved_x);
-        const Tensor dgamma = Tensor::empty_like(saved_gamma),
-                     dbeta = Tensor::empty_like(saved_gamma);
-        const Tensor dresidual = has_residual ? Tensor::empty_like(saved_x) : Tensor();
-        dy.backend().batch_norm_backward(dy, dx.more_dy(), saved_x, saved_y, saved_gamma, config,
-                                         mean, var, Tensor(), x_gradient, dgamma, dbeta, dresidual);
-        dx.add(0, x_gradient);
-        dx.add(1, dgamma);
-        dx.add(2, dbeta);
-        if (has_residual) dx.add(3, dresidual);
-      });
+  Variable result = make_result(op, y, inputs, details, [=](const Tensor& dy, InputGradients& dx) {
+    const Tensor x_gradient = Tensor::empty_like(saved_x);
+    const Tensor dgamma = Tensor::empty_like(saved_gamma), dbeta = Tensor::empty_like(saved_gamma);
+    const Tensor dresidual = has_residual ? Tensor::empty_like(saved_x) : Tensor();
+    dy.backend().batch_norm_backward(dy, dx.more_dy(), saved_x, saved_y, saved_gamma, config, mean,
+                                     var, Tensor(), x_gradient, dgamma, dbeta, dresidual);
+    dx.add(0, x_gradient);
+    dx.add(1, dgamma);
+    dx.add(2, dbeta);
+    if (has_residual) dx.add(3, dresidual);
+  });
   // A block's result has two users, the next block and its shortcut.
   if (result.node()) result.node()->adds_parts = has_residual;
   return result;
