@@ -180,6 +180,30 @@ TEST_P(Bf16KernelTest, BatchNorm) {
   }
 }
 
+// Of a gradient in two parts: what comes of their sum, rounded as `add` rounds it.
+TEST_P(Bf16KernelTest, BatchNormAddsTheTwoPartsOfItsGradient) {
+  for (const Shape& shape : {Shape{6, 33, 64}, Shape{4, 5, 7}}) {
+    const int64_t C = shape[2];
+    const Tensor x = activation(shape, 1), y = activation(shape, 2), part = activation(shape, 3),
+                 more = activation(shape, 4), both = like(x, shape);
+    const Tensor gamma = uniform({C}, 5, 0.5, 1.5), mean = uniform({2, C}, 6),
+                 var = uniform({2, C}, 7, 0.5, 2);
+    kernels().add(part, more, both);
+    const auto backward = [&](const Tensor& dy, const Tensor& more_dy) {
+      return run([&] {
+        const Tensor dx = like(x, shape), dresidual = like(x, shape),
+                     dgamma = poisoned({C}, DType::f32), dbeta = poisoned({C}, DType::f32);
+        kernels().batch_norm_backward(dy, more_dy, x, y, gamma, {.relu = true}, mean, var, Tensor(),
+                                      dx, dgamma, dbeta, dresidual);
+        return std::vector<Tensor>{dx, dgamma, dbeta, dresidual};
+      });
+    };
+    const std::vector<Tensor> in_two = backward(part, more), in_one = backward(both, Tensor());
+    for (size_t i = 0; i < in_one.size(); ++i)
+      expect_exactly(in_two[i], in_one[i].to_vector(), "result " + std::to_string(i));
+  }
+}
+
 TEST_P(Bf16KernelTest, BatchNormOfGivenStatistics) {
   for (const int64_t S : {1, 3}) {
     const int64_t C = 19;

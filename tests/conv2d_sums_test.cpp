@@ -39,6 +39,8 @@ const Case kDirectCases[] = {{6, 5, 7, 3, 5, 3, 1, 1, 3},    {4, 3, 5, 64, 32, 3
                              {6, 7, 7, 17, 19, 1, 1, 0, 3},  {8, 1, 1, 16, 32, 1, 1, 0, 2},
                              {2, 23, 21, 3, 16, 7, 2, 3, 2}, {4, 6, 6, 1, 1, 3, 1, 1, 1},
                              {8, 8, 8, 3, 64, 3, 1, 1, 8},   {6, 4, 4, 32, 128, 1, 1, 0, 1}};
+// dz without a row, and without a column; y has some.
+const Case kEmptyCases[] = {{2, 0, 3, 5, 8, 3, 1, 2, 1}, {2, 3, 0, 5, 8, 3, 1, 2, 2}};
 // On the CPU: groups of several blocks, of which the last is smaller; blocks of several strips; and images
 // in bands, of which the last is smaller.
 const Case kBlockCases[] = {{24, 4, 4, 3, 16, 3, 1, 1, 3},
@@ -167,6 +169,10 @@ class Conv2dSumsTest : public KernelTest {
 
 TEST_P(Conv2dSumsTest, AreTakenDirectly) {
   for (const Case& s : kDirectCases) check_direct(s);
+}
+
+TEST_P(Conv2dSumsTest, OfNoPixelNoneAreTaken) {
+  for (const Case& s : kEmptyCases) EXPECT_FALSE(check(s).gradient) << s.to_string();
 }
 
 TEST_P(Conv2dSumsTest, AreTakenByWinograd) {

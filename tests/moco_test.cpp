@@ -105,8 +105,8 @@ TEST(Moco, AStepInTwoPartsIsTheStep) {
     if (step == 2) parts.finish_step();
   }
   EXPECT_NE(numbers_of(parts.encoder_q()), numbers_of(whole.encoder_q()));  // one step is left
-  parts.finish_step();
-  parts.finish_step();
+  EXPECT_THROW(parts.queries(random_views(0).im_q), Error);
+  EXPECT_THROW(parts.forward_backward(random_views(0)), Error);
   const StateDict expected = checkpoint_state(whole, &a);
   for (const auto& [name, tensor] : checkpoint_state(parts, &b))
     EXPECT_EQ(tensor.to_vector(), expected.at(name).to_vector()) << name;

@@ -48,7 +48,7 @@ TEST_P(OptimizerKernelTest, ExponentialMovingAverage) {
   }
 }
 
-// In one pass or in two: a run that is interrupted makes the two, where a whole one makes the one.
+// To the bit: where a run stops it makes two passes, where it goes on, one.
 TEST_P(OptimizerKernelTest, SgdWithTheAverageIsSgdAndThenTheAverage) {
   const double lr = 0.03, mu = 0.9, lambda = 1e-2, m = 0.99;
   for (int64_t n : kSizes) {

@@ -20,6 +20,7 @@ class Recorder : public PretrainObserver {
   explicit Recorder(bool onlooker = false) : onlooker_(onlooker) {}
   bool reads_weights() override { return !onlooker_; }
   void step(const StepEvent& event) override { steps.push_back(event); }
+  void knn(int64_t, double top1) override { accuracies.push_back(top1); }
   void epoch(const EpochEvent& event) override { epochs.push_back(event); }
   void after_step(Moco& moco, const StepResult&) override {
     weights.push_back(moco.encoder_q().named_parameters()[0].variable->data().to_vector());
@@ -28,6 +29,7 @@ class Recorder : public PretrainObserver {
   std::vector<StepEvent> steps;
   std::vector<EpochEvent> epochs;
   std::vector<std::vector<double>> weights;
+  std::vector<double> accuracies;
 
  private:
   bool onlooker_;
@@ -100,21 +102,25 @@ TEST_F(PretrainTest, EveryStepAndDirectionHasAShuffleOfItsOwn) {
   EXPECT_EQ(orders.size(), 40u);
 }
 
-// The optimizer's steps are then made with the next averages, but before a checkpoint.
+// The optimizer's steps are then made with the next averages, but before a checkpoint and before a kNN.
 TEST_F(PretrainTest, ARunEndsWhereItDoesWhenItsWeightsAreRead) {
+  write_cifar10(tiny_images(20, 10, 32, 1), directory_.file("test_batch.bin"));
+  config_.knn_every = 1;
   Recorder reader, onlooker(true);
   run("read", 0, false, reader);
   config_.save_every = 2;
   run("not_read", 0, false, onlooker);
   EXPECT_NE(onlooker.weights[2], reader.weights[2]);
   EXPECT_EQ(onlooker.weights[2], reader.weights[1]);
+  ASSERT_EQ(reader.accuracies.size(), 3u);
+  EXPECT_EQ(onlooker.accuracies, reader.accuracies);
   const NamedTensors expected = checkpoint("read"), actual = checkpoint("not_read");
   for (const auto& [name, tensor] : expected.tensors)
     EXPECT_EQ(actual.tensors.at(name).to_vector(), tensor.to_vector()) << name;
 }
 
 TEST_F(PretrainTest, AResumedRunEndsWhereAWholeOneDoes) {
-  Recorder whole, parts;
+  Recorder whole, parts(true);
   run("whole", 0, false, whole);
   run("parts", kSteps + 2, false, parts);
   run("parts", 0, true, parts);

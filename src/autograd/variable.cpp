@@ -124,6 +124,8 @@ void Variable::backward(const Tensor& dy) const {
     gradients.more_dy_ = std::exchange(node.more_grad, Tensor());
     if (!observed()) [[likely]] {
       function(arrived, gradients);
+      MOCO_CHECK(!gradients.more_dy_.defined(), "backward of ", node.op,
+                 ": half of its gradient was not taken");
       continue;
     }
     std::vector<Tensor> seen(node.inputs.size());

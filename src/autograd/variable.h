@@ -14,6 +14,7 @@
 #include <memory>
 #include <source_location>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "tensor/tensor.h"
@@ -29,8 +30,8 @@ class InputGradients {
 
   bool needed(int input) const;           // false: a constant, its gradient need not be computed
   void add(int input, const Tensor& dx);  // ∂L/∂input += dx; ignored for a constant
-  // What is still to be added to dy, in the backward of a node that adds its parts; or undefined.
-  const Tensor& more_dy() const { return more_dy_; }
+  // The second part of ∂L/∂result, dy being the first, or undefined. A node that adds_parts must take it.
+  Tensor take_more_dy() { return std::exchange(more_dy_, Tensor()); }
 
  private:
   friend class Variable;
@@ -52,8 +53,10 @@ struct Node {
   Shape shape;                                // of the result
   DType dtype = DType::f32;                   // of the result
   Tensor grad;                                // undefined until something arrived
-  bool adds_parts = false;                    // backward itself adds what arrived last:
-  Tensor more_grad;                           // not yet in grad; never while somebody observes
+  // Whether backward takes ∂L/∂result in two parts. Then what arrives last waits in more_grad instead of
+  // being added to grad, unless somebody observes.
+  bool adds_parts = false;
+  Tensor more_grad;
 
   Node() = default;
   ~Node();  // iterative, so that a long chain does not exhaust the stack

@@ -311,7 +311,7 @@ void CpuBackend::conv2d_backward_data(const Tensor& dy, const Tensor& w, Conv2dC
 // In f64, which is for checking, none are taken: there a batch norm is to the bit what it is by itself.
 bool CpuBackend::conv2d_forward_statistics(const Tensor& x, const Tensor& w, Conv2dConfig config,
                                            const Tensor& y, const Tensor& mean, const Tensor& var) {
-  if (x.dtype() == DType::f64) return conv2d_forward(x, w, config, y), false;
+  if (x.dtype() == DType::f64 || y.numel() == 0) return conv2d_forward(x, w, config, y), false;
   if (winograd_pays(x, w, config)) {
     winograd_forward_statistics(x, w, config.stride, y, mean, var);
   } else {
@@ -322,12 +322,12 @@ bool CpuBackend::conv2d_forward_statistics(const Tensor& x, const Tensor& w, Con
   return true;
 }
 
-// With a larger stride Winograd alone takes them: no network asks for them elsewhere.
+// With stride 2 only Winograd's kernel takes them; the networks need no others.
 bool CpuBackend::conv2d_backward_data_sums(const Tensor& dy, const Tensor& w, Conv2dConfig config,
                                            const Tensor& h, const Tensor& x, const Tensor& mean,
                                            const Tensor& dz, const Tensor& sums) {
   const bool winograd = winograd_pays(dz, w, config);
-  if (dz.dtype() == DType::f64 || (config.stride > 1 && !winograd))
+  if (dz.dtype() == DType::f64 || dz.numel() == 0 || (config.stride > 1 && !winograd))
     return conv2d_backward_data(dy, w, config, dz), false;
   if (winograd) {
     winograd_backward_data_sums(dy, w, config.stride, h, x, mean, dz, sums);

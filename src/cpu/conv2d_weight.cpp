@@ -160,10 +160,11 @@ const T* copy_patches(const WeightGradient<Stored>& job, const PatchLayout<T>& l
 }
 
 // dy of the pixels: a panel's numbers of pixel p at data + panel·panel_stride + p·stride.
+// to_next: from there to what the next chunk has in its place, 0 where they are copies.
 template <class T>
 struct Gradients {
   const T* data;
-  int64_t stride, panel_stride;
+  int64_t stride, panel_stride, to_next;
 };
 
 // The columns of `shape` in panels, padded with zeros; where they are few and whole vectors, dy
@@ -172,7 +173,8 @@ template <class Stored, class T = Arithmetic<Stored>>
 Gradients<T> gradients_of(const Stored* dy, int64_t OC, int64_t pixels,
                           const PackedPanels<T>& shape) {
   if constexpr (sizeof(Stored) == sizeof(T)) {
-    if (OC <= kInPlaceColumns && shape.columns % kLanes<T> == 0) return {dy, OC, kTileColumns<T>};
+    if (OC <= kInPlaceColumns && shape.columns % kLanes<T> == 0)
+      return {dy, OC, kTileColumns<T>, pixels * OC};
   }
   T* const packed = scratch_of<T>(kGradientSlot, pixels * shape.panels() * kTileColumns<T>);
   const int64_t panel_stride = kTileColumns<T> * pixels;
@@ -183,7 +185,7 @@ Gradients<T> gradients_of(const Stored* dy, int64_t OC, int64_t pixels,
       __builtin_memset(target, 0, static_cast<size_t>(panel_stride) * sizeof(T));
     copy_rows(dy + panel * kTileColumns<T>, OC, pixels, columns, target, kTileColumns<T>);
   }
-  return {packed, kTileColumns<T>, panel_stride};
+  return {packed, kTileColumns<T>, panel_stride, 0};
 }
 
 // ---- tiles of weights --------------------------------------------------------------------------
@@ -193,17 +195,16 @@ Gradients<T> gradients_of(const Stored* dy, int64_t OC, int64_t pixels,
 template <class T>
 struct TilePixels {
   const T *x, *dy;
-  int64_t runs, run_length, run_stride, step, dy_stride, piece_stride;
+  int64_t runs, run_length, run_stride, step, dy_stride, to_next_dy, piece_stride;
 };
 
 // dw[i][j] (+)= Σ_pixels x_pixel[i] · dy_pixel[j], i < P·MR in P pieces, j < NV vectors; ldw between rows
-// of dw. With all rows in one tile dy is read once, and memory would be waited for: what the next chunk has
-// of it is fetched into L2.
+// of dw. With all rows in one tile dy is read only once, so what the next chunk has of it is fetched into L2;
+// otherwise the loop waits for memory.
 template <class T, int P, int MR, int NV, Store mode>
 [[gnu::noinline]] void outer_tile(const TilePixels<T>& of, T* dw, int64_t ldw) {
   Accumulators<T, P * MR, NV> sum;
   const T* dy = of.dy;
-  const int64_t next_chunk = of.runs * of.run_length * of.dy_stride;
   for (int64_t run = 0; run < of.runs; ++run) {
     const T* x = of.x + run * of.run_stride;
 #pragma GCC unroll 2
@@ -211,7 +212,7 @@ template <class T, int P, int MR, int NV, Store mode>
       const T* piece[P];
 #pragma GCC unroll 3
       for (int p = 0; p < P; ++p) piece[p] = x + p * of.piece_stride;
-      if constexpr (P > 1) __builtin_prefetch(dy + next_chunk, 0, 2);
+      if constexpr (P > 1) __builtin_prefetch(dy + of.to_next_dy, 0, 2);
       sum.add_outer_product([&](int i) { return piece[i / MR][i % MR]; }, dy);
     }
   }
@@ -265,6 +266,7 @@ void add_chunk(const WeightGradient<Stored>& job, const Share& share, const Chun
                    layout.row_stride,
                    layout.step,
                    gradients.stride,
+                   gradients.to_next,
                    layout.piece_stride};
   if (of.run_stride == of.run_length * of.step) {
     of.runs = 1;

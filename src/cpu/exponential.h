@@ -4,8 +4,8 @@
 //   n = x / ln 2, rounded;  r = x − n·ln 2, |r| <= ln 2 / 2;  exp(x) = 2^n · Σ_k r^k / k!
 //
 // The terms that are left out are below a tenth of the last place. ln 2 is taken in two parts, of
-// which n times the first is exact. exp(NaN) is NaN, exp(−∞) zero, and numbers too small for a full
-// mantissa are rounded as any product is.
+// which n times the first is exact. exp(NaN) is NaN, exp(−∞) zero; subnormal results are rounded once
+// more.
 #pragma once
 
 #include "cpu/simd.h"

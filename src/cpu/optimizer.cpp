@@ -6,14 +6,28 @@
 namespace mocograd::MOCO_ISA {
 namespace {
 
+#if defined(__FMA__)
+MOCO_ALWAYS_INLINE float multiply_add(float a, float b, float c) {
+  return __builtin_fmaf(a, b, c);
+}
+MOCO_ALWAYS_INLINE double multiply_add(double a, double b, double c) {
+  return __builtin_fma(a, b, c);
+}
+#endif
+
 // average ← m·average + (1 − m)·θ
 template <class T>
 struct MovingAverage {
   T keep, take;
 
   explicit MovingAverage(double m) : keep(static_cast<T>(m)), take(static_cast<T>(1 - m)) {}
+  // The same rounding in every loop, whatever the compiler would contract there.
   MOCO_ALWAYS_INLINE T operator()(T average, T theta) const {
+#if defined(__FMA__)
+    return multiply_add(keep, average, take * theta);
+#else
     return keep * average + take * theta;
+#endif
   }
 };
 

@@ -1,6 +1,8 @@
 // Kernels that change parameters in place, all parameters in one launch: SGD with momentum and weight
 // decay, and the exponential moving average by which MoCo's key encoder follows its query encoder; or
 // both in one pass.
+#include <cmath>
+
 #include "cuda/tensor_list.h"
 
 namespace mocograd::MOCO_CUDA {
@@ -12,7 +14,10 @@ struct MovingAverage {
   T keep, take;
 
   explicit MovingAverage(double m) : keep(static_cast<T>(m)), take(static_cast<T>(1 - m)) {}
-  __device__ T operator()(T average, T theta) const { return keep * average + take * theta; }
+  // The same rounding in both kernels, whatever the compiler would contract there.
+  __device__ T operator()(T average, T theta) const {
+    return std::fma(keep, average, take * theta);
+  }
 };
 
 // list: g, v and θ of each parameter, and its average where there are four

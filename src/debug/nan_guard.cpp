@@ -58,10 +58,15 @@ Error explain(const NonFiniteStep& step, std::optional<double> previous_learning
   if (!again.origin) again = rerun(step.moco, step.views, /*fused=*/true, number);
   const std::string saved = save(step, again, compute_flags);
   const std::string prefix = detail::concatenate("step ", number, ": ");
-  if (!again.origin)
+  if (!again.origin) {
+    const bool same_kernels = step.views.im_q.device() == Device::cpu;
     return Error(prefix + step.error.what() + "; computed again it is finite",
-                 "a step is a function of its state: memory or processor may be at fault",
+                 same_kernels
+                     ? "a step is a function of its state: memory or processor may be at fault"
+                     : "the loss was done by its operations one by one then: info_nce, memory or "
+                       "processor may be at fault",
                  "the last checkpoint is unharmed; " + saved);
+  }
   return Error(prefix + again.origin->message,
                writer_of(step, *again.origin, previous_learning_rate),
                advice_for(again.origin->source) + saved);

@@ -45,6 +45,7 @@ const std::string& metadata_text(const NamedTensors& checkpoint, const std::stri
 }  // namespace
 
 StateDict checkpoint_state(Moco& moco, const Sgd* optimizer) {
+  moco.finish_step();
   StateDict state;
   save_state(moco.encoder_q(), "encoder_q.", state);
   save_state(moco.encoder_k(), "encoder_k.", state);

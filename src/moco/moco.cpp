@@ -184,16 +184,20 @@ StepResult Moco::train_step(const ViewPair& views, Sgd& optimizer, double learni
 StepResult Moco::begin_step(const ViewPair& views, Sgd& optimizer, double learning_rate) {
   update_key_encoder();
   const StepResult result = losses_and_gradients(views);
-  unfinished_ = {&optimizer, learning_rate};
-  if (observed()) finish_step();
+  if (observed()) optimizer.step(learning_rate);
   queue_.enqueue(result.contrast.k);
   if (config_.symmetric) queue_.enqueue(result.swapped.k);
+  if (!observed()) unfinished_ = {&optimizer, learning_rate};
   return result;
 }
 
 void Moco::finish_step() {
   const UnfinishedStep step = std::exchange(unfinished_, {});
   if (step.optimizer) step.optimizer->step(step.learning_rate);
+}
+
+void Moco::require_finished() const {
+  MOCO_CHECK(!unfinished_.optimizer, "moco: the optimizer's step is left; finish_step comes first");
 }
 
 StepResult Moco::losses_and_gradients(const ViewPair& views) {
@@ -208,6 +212,7 @@ StepResult Moco::losses_and_gradients(const ViewPair& views) {
 }
 
 StepResult Moco::forward_backward(const ViewPair& views) {
+  require_finished();
   return checked(compute(Inputs(views)));
 }
 
@@ -288,6 +293,7 @@ void Moco::update_key_encoder() {
 }
 
 Variable Moco::queries(const Tensor& images) {
+  require_finished();
   return l2_normalize(encoder_q_(Variable(images)));
 }
 
@@ -311,8 +317,8 @@ Contrast Moco::contrast(const Tensor& im_q, const Tensor& im_k, const KeyOrder& 
     result.loss = info_nce(result.q, result.k, queue, config_.temperature, &result.logits);
     return result;
   }
-  // Who looks on sees the operations one by one that info_nce is made of: its reference, and on the
-  // CPU the same numbers to the last bit.
+  // An observer sees the operations that info_nce is made of, one by one. They are its reference: on the
+  // CPU the numbers are the same to the last bit.
   const Variable logits = info_nce_logits(result.q, result.k, queue, config_.temperature);
   result.loss = cross_entropy(logits, zero_labels(logits.data()));
   result.logits = logits.data();

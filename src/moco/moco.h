@@ -84,15 +84,17 @@ class Moco {
   // MOCO_CUDA_GRAPH=0 in the environment none is recorded.
   StepResult train_step(const ViewPair& views, Sgd& optimizer, double learning_rate);
 
-  // The same, bit for bit, in a loop: the optimizer's step is left to finish_step, which comes before
-  // anything else reads θq or the optimizer's buffers, or to the next begin_step. That one makes it in
-  // one pass over the parameters with its moving average. Nothing is left where a step is observed.
-  // Requires: the optimizer lives, and nobody changes θq's gradients, as long as its step is left.
+  // The same, bit for bit, in a loop: begin_step leaves its optimizer's step to the next begin_step, which
+  // makes it in one pass over the parameters with its own moving average, or to finish_step, which must be
+  // called before anything else reads θq or the optimizer's buffers. Nothing is left where a step is
+  // observed, nor where it throws; what the step before had left is made all the same.
+  // Requires: as long as its step is left, the optimizer lives and nobody changes θq's gradients.
   StepResult begin_step(const ViewPair& views, Sgd& optimizer, double learning_rate);
   void finish_step();
 
   // The parts of the step.
-  void update_key_encoder();  // θk ← m·θk + (1 − m)·θq, all parameters, no buffers
+  // θk ← m·θk + (1 − m)·θq, all parameters, no buffers; first the optimizer's step where one is left.
+  void update_key_encoder();
   // The losses, and encoder_q's gradients in place of those it had. Beside them only the running
   // statistics of the batch norms change. Throws NonFiniteError, naming the first that is not finite.
   StepResult forward_backward(const ViewPair& views);
@@ -117,6 +119,7 @@ class Moco {
   };
 
   StepResult losses_and_gradients(const ViewPair& views);
+  void require_finished() const;
   Computed compute(const Inputs& inputs);
   bool record_or_replay(const Inputs& inputs);
   StepResult checked(const Computed& computed) const;

@@ -185,8 +185,9 @@ class PretrainRun {
     }
   }
 
-  // A step checks everything but what its optimizer writes, which the next step reads.
-  void require_finite_weights() const {
+  // A step checks everything but what its optimizer writes.
+  void finish_step() {
+    moco_.finish_step();
     std::vector<Tensor> weights;
     for (const Sgd::Slot& slot : optimizer_.slots())
       weights.push_back(slot.parameter.variable->data());
@@ -225,8 +226,7 @@ class PretrainRun {
 
   // Gives up, and stays due, when a stop is asked for.
   void monitor() {
-    moco_.finish_step();
-    require_finite_weights();
+    finish_step();
     const auto give_up_on_request = [this](int64_t, int64_t) {
       if (observer_.stop_requested()) throw StopRequested();
     };
@@ -277,8 +277,7 @@ class PretrainRun {
 
   void save() {
     if (saved_) return;
-    moco_.finish_step();
-    require_finite_weights();
+    finish_step();
     if (metrics_) metrics_->sync();
     save_checkpoint(directory_.checkpoint(), config_, progress_, moco_, optimizer_, provenance_);
     saved_ = true;

@@ -61,7 +61,8 @@ class PretrainObserver {
   virtual void started(const RunStart&) {}
   virtual void before_step(int64_t /*step*/, Moco&) {}  // from 1
   virtual void after_step(Moco&, const StepResult&) {}
-  // Do the two look at the parameters? If not, the optimizer's step may be made after them.
+  // Whether before_step and after_step read θq or the optimizer's buffers. If not, after_step may find
+  // them as the step before left them.
   virtual bool reads_weights() { return true; }
   virtual void step(const StepEvent&) {}
   // The run ends, by the step's error unless this throws a better one.

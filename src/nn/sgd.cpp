@@ -15,12 +15,24 @@ void Sgd::zero_grad() {
 }
 
 void Sgd::step(double learning_rate) {
-  step(learning_rate, std::vector<Tensor>(slots_.size()), 1);
+  update(learning_rate, std::vector<Tensor>(slots_.size()), 1);
 }
 
 void Sgd::step(double learning_rate, const std::vector<Tensor>& averages, double m) {
+  MOCO_CHECK(!observed(), "sgd: an observer is not told of averages");
   MOCO_CHECK(averages.size() == slots_.size(), "sgd: ", averages.size(), " averages for ",
              slots_.size(), " parameters");
+  for (size_t i = 0; i < slots_.size(); ++i) {
+    const Tensor &theta = slots_[i].parameter.variable->data(), &average = averages[i];
+    MOCO_CHECK(average.defined() && average.shape() == theta.shape() &&
+                   average.dtype() == theta.dtype() && average.device() == theta.device(),
+               "sgd: the average of ", slots_[i].parameter.name, " is ", average.describe(),
+               ", the parameter ", theta.describe());
+  }
+  update(learning_rate, averages, m);
+}
+
+void Sgd::update(double learning_rate, const std::vector<Tensor>& averages, double m) {
   std::vector<SgdUpdate> updates;
   for (size_t i = 0; i < slots_.size(); ++i) {
     const Variable& theta = *slots_[i].parameter.variable;

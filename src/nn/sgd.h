@@ -18,8 +18,8 @@ class Sgd {
   void zero_grad();
   // Requires: a backward has given every parameter a gradient.
   void step(double learning_rate);
-  // The same, and in the same pass  average ← m·average + (1 − m)·θ  with the new θ. averages: one for
-  // each parameter, in their order and of their shapes; m in [0, 1].
+  // The same, and in the same pass  average ← m·average + (1 − m)·θ  with the new θ. averages: one like
+  // each parameter, in their order, or Error; m in [0, 1]. Requires: nobody observes.
   void step(double learning_rate, const std::vector<Tensor>& averages, double m);
 
   // One for each of the module's parameters, in their order; the same names and layouts.
@@ -30,6 +30,9 @@ class Sgd {
   const std::vector<Slot>& slots() const { return slots_; }
 
  private:
+  // averages: all undefined where there are none
+  void update(double learning_rate, const std::vector<Tensor>& averages, double m);
+
   SgdConfig config_;
   std::string module_;  // whose parameters they are
   std::vector<Slot> slots_;

@@ -77,8 +77,8 @@ Variable normalize(const char* op, const Variable& x, const Variable* residual,
     const Tensor x_gradient = Tensor::empty_like(saved_x);
     const Tensor dgamma = Tensor::empty_like(saved_gamma), dbeta = Tensor::empty_like(saved_gamma);
     const Tensor dresidual = has_residual ? Tensor::empty_like(saved_x) : Tensor();
-    dy.backend().batch_norm_backward(dy, dx.more_dy(), saved_x, saved_y, saved_gamma, config, mean,
-                                     var, Tensor(), x_gradient, dgamma, dbeta, dresidual);
+    dy.backend().batch_norm_backward(dy, dx.take_more_dy(), saved_x, saved_y, saved_gamma, config,
+                                     mean, var, Tensor(), x_gradient, dgamma, dbeta, dresidual);
     dx.add(0, x_gradient);
     dx.add(1, dgamma);
     dx.add(2, dbeta);
