@@ -242,9 +242,9 @@ MOCO_ALWAYS_INLINE void outer_any_tile(const TilePixels<T>& of, T* dw, int64_t l
 // All tiles of the rows of a piece: as even as can be.
 template <class T, int NV, Store mode>
 void outer_rows(TilePixels<T> of, int64_t rows, T* dw, int64_t ldw, int64_t columns) {
-  const int64_t tiles = ceil_div(rows, kOuterRows);
-  for (int64_t tile = 0; tile < tiles; ++tile) {
-    const int64_t height = rows * (tile + 1) / tiles - rows * tile / tiles;
+  const EvenParts tiles{rows, ceil_div(rows, kOuterRows)};
+  for (int64_t tile = 0; tile < tiles.count; ++tile) {
+    const int64_t height = tiles.size(tile);
     outer_any_tile<T, kOuterRows, NV, mode>(of, dw, ldw, height, columns);
     of.x += height;
     dw += height * ldw;
@@ -310,15 +310,15 @@ void backward_weight(const WeightGradient<Stored>& job, T* dw) {
   const int64_t block_rows = ceil_div(even_rows, kOuterRows) * kOuterRows;
   const int64_t column_blocks = ceil_div(job.OC, kBlockColumns);
   const int64_t blocks = ceil_div(job.rows(), block_rows) * column_blocks;
-  const int64_t parts =
-      larger(1, smaller(ceil_div(job.rows_of_y, job.chunk_rows()), ceil_div(kMinTasks, blocks)));
-  T* const sums = parts == 1 ? dw : scratch_of<T>(kSumSlot, parts * numel);
-  parallel_tasks(parts * blocks, [&](int64_t task) {
+  const EvenParts parts{job.rows_of_y, larger(1, smaller(ceil_div(job.rows_of_y, job.chunk_rows()),
+                                                         ceil_div(kMinTasks, blocks)))};
+  T* const sums = parts.count == 1 ? dw : scratch_of<T>(kSumSlot, parts.count * numel);
+  parallel_tasks(parts.count * blocks, [&](int64_t task) {
     const int64_t part = task / blocks, column = task % column_blocks * kBlockColumns;
     const int64_t row = task % blocks / column_blocks * block_rows;
     const Share share{row, smaller(block_rows, job.rows() - row), column,
                       smaller(kBlockColumns, job.OC - column)};
-    const int64_t begin = job.rows_of_y * part / parts, end = job.rows_of_y * (part + 1) / parts;
+    const int64_t begin = parts.begin(part), end = parts.begin(part + 1);
     T* const sum = sums + part * numel;
     Chunk chunk = job.chunk(begin, end);
     add_chunk<Store::overwrite>(job, share, chunk, sum);
@@ -327,7 +327,7 @@ void backward_weight(const WeightGradient<Stored>& job, T* dw) {
       add_chunk<Store::accumulate>(job, share, chunk, sum);
     }
   });
-  if (parts > 1) add_sums(sums, parts, numel, dw);
+  if (parts.count > 1) add_sums(sums, parts.count, numel, dw);
 }
 
 }  // namespace

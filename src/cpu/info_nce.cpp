@@ -61,10 +61,10 @@ void backward(const Tensor& logits, const Tensor& max, const Tensor& sum, const 
   const int64_t N = dq.dim(0), D = dq.dim(1), K = queue.dim(0);
   const T factor = dloss.raw<T>()[0] / static_cast<T>(N);
   const PackedPanels<T> panels = pack_matrix(kPanelSlot, queue.raw<T>(), false, K, D);
-  const int64_t tasks = ceil_div(N, kRowsPerTask);
+  const EvenParts tasks{N, ceil_div(N, kRowsPerTask)};
   const int64_t stride = K + kLanes<T>;  // no power of two, which would send all rows to one set
-  parallel_tasks(tasks, [&](int64_t task) {
-    const int64_t begin = N * task / tasks, count = N * (task + 1) / tasks - begin;
+  parallel_tasks(tasks.count, [&](int64_t task) {
+    const int64_t begin = tasks.begin(task), count = tasks.size(task);
     T* const negatives = scratch_of<T>(kGradientSlot, kRowsPerTask * stride);
     T* const of_positive = scratch_of<T>(kPositiveSlot, D);
     const T* a_row[kRowsPerTask];

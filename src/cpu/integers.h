@@ -17,4 +17,14 @@ MOCO_ALWAYS_INLINE int64_t ceil_div(int64_t a, int64_t b) {
   return (a + b - 1) / b;
 }
 
+// n things cut into parts as even as can be: part i is [begin(i), begin(i + 1)).
+struct EvenParts {
+  int64_t n, count;
+
+  MOCO_ALWAYS_INLINE int64_t begin(int64_t i) const { return n * i / count; }
+  MOCO_ALWAYS_INLINE int64_t size(int64_t i) const { return begin(i + 1) - begin(i); }
+  // The part that thing k is in.
+  MOCO_ALWAYS_INLINE int64_t part_of(int64_t k) const { return ((k + 1) * count - 1) / n; }
+};
+
 }  // namespace mocograd::MOCO_ISA

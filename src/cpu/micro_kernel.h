@@ -141,9 +141,9 @@ MOCO_ALWAYS_INLINE void multiply_any_tile(const TileRows<T, Stored>& rows, int64
 template <class T, int NV, class Stored>
 MOCO_ALWAYS_INLINE void multiply_rows(TileRows<T, Stored> rows, int64_t count, const T* panel,
                                       int64_t column, int64_t columns) {
-  const int64_t tiles = ceil_div(count, kTileRows);
-  for (int64_t tile = 0; tile < tiles; ++tile) {
-    const int64_t height = count * (tile + 1) / tiles - count * tile / tiles;
+  const EvenParts tiles{count, ceil_div(count, kTileRows)};
+  for (int64_t tile = 0; tile < tiles.count; ++tile) {
+    const int64_t height = tiles.size(tile);
     multiply_any_tile<T, kTileRows, NV>(rows, height, panel, column, columns);
     rows.a += height;
     rows.c += height;

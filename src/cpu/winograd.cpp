@@ -325,7 +325,7 @@ Convolution<F, Stored> convolution(const Tensor& x, const Tensor& w, bool flippe
 
 template <class F, class Stored>
 MOCO_ALWAYS_INLINE TileChunks<F> chunks_of(const Convolution<F, Stored>& conv, int64_t groups) {
-  return {conv.grid, TileBlocks(conv.grid.count, kBlockTiles<F>), groups};
+  return {conv.grid, EvenParts{conv.grid.count, ceil_div(conv.grid.count, kBlockTiles<F>)}, groups};
 }
 
 template <class F, class Stored>

@@ -12,15 +12,6 @@
 
 namespace mocograd::MOCO_ISA {
 
-// Tiles cut into blocks as even as can be, of at most `most`.
-struct TileBlocks {
-  int64_t tiles, count;
-
-  MOCO_ALWAYS_INLINE TileBlocks(int64_t tiles, int64_t most)
-      : tiles(tiles), count(ceil_div(tiles, most)) {}
-  MOCO_ALWAYS_INLINE int64_t begin(int64_t block) const { return tiles * block / count; }
-};
-
 // A tile's numbers of one vector of channels: where they are in y, and which sums they belong to.
 struct TileOutput {
   int64_t at;       // of the tile's first pixel, in y
@@ -138,24 +129,20 @@ template <class F, bool whole, class Epilogue>
 template <class F>
 struct TileChunks {
   TileGrid<F> grid;
-  TileBlocks blocks;
+  EvenParts blocks;
   int64_t group_tiles;
 
-  MOCO_ALWAYS_INLINE TileChunks(const TileGrid<F>& grid, const TileBlocks& blocks, int64_t groups)
+  MOCO_ALWAYS_INLINE TileChunks(const TileGrid<F>& grid, const EvenParts& blocks, int64_t groups)
       : grid(grid), blocks(blocks), group_tiles(grid.count / groups) {}
 
   MOCO_ALWAYS_INLINE int64_t groups() const { return grid.count / group_tiles; }
   MOCO_ALWAYS_INLINE int64_t count() const { return blocks.count + groups(); }
-  // The block that tile is in.
-  MOCO_ALWAYS_INLINE int64_t block_of(int64_t tile) const {
-    return ((tile + 1) * blocks.count - 1) / blocks.tiles;
-  }
   // f(first chunk, chunks, pixels_of) for each group; pixels_of(k): of its chunk k.
   template <class Function>
   MOCO_ALWAYS_INLINE void for_each_group(const Function& f) const {
     for (int64_t g = 0; g < groups(); ++g) {
       const int64_t begin = g * group_tiles, end = begin + group_tiles;
-      const int64_t first = block_of(begin), last = block_of(end - 1);
+      const int64_t first = blocks.part_of(begin), last = blocks.part_of(end - 1);
       f(g, first + g, last - first + 1, [=, this](int64_t k) {
         return grid.pixels_before(smaller(end, blocks.begin(first + k + 1))) -
                grid.pixels_before(larger(begin, blocks.begin(first + k)));

@@ -220,23 +220,25 @@ void backward_weight(const Tensor& x, const Tensor& dy, const Tensor& dw) {
                                       dw.dim(2), dw.dim(3)};
   const int64_t oc_blocks = ceil_div(job.OC, kBlockColumns);
   const int64_t blocks = ceil_div(job.C, kBlockRows) * oc_blocks;
-  const int64_t parts = smaller(job.grid.count, ceil_div(kMinTasks, blocks));
-  float* sums = parts == 1 ? dw.raw<float>() : scratch_of<float>(kSumSlot, parts * job.numel());
-  parallel_tasks(parts * blocks, [&](int64_t task) {
+  const EvenParts parts{job.grid.count, smaller(job.grid.count, ceil_div(kMinTasks, blocks))};
+  float* sums =
+      parts.count == 1 ? dw.raw<float>() : scratch_of<float>(kSumSlot, parts.count * job.numel());
+  parallel_tasks(parts.count * blocks, [&](int64_t task) {
     const int64_t part = task / blocks, block = task % blocks;
     const int64_t c = block / oc_blocks * kBlockRows, oc = block % oc_blocks * kBlockColumns;
-    const int64_t first = job.grid.count * part / parts;
+    const int64_t first = parts.begin(part);
     const Share share{c,     smaller(kBlockRows, job.C - c),
                       oc,    smaller(kBlockColumns, job.OC - oc),
-                      first, job.grid.count * (part + 1) / parts - first};
+                      first, parts.size(part)};
     const int64_t tile_bytes =
         kProducts<F> * (share.rows + share.columns) * static_cast<int64_t>(sizeof(float));
-    const int64_t chunks = ceil_div(share.tiles, larger(kChunkTiles<F>, kChunkBytes / tile_bytes));
-    for (int64_t chunk = 0; chunk < chunks; ++chunk)
-      accumulate(job, share, first + share.tiles * chunk / chunks,
-                 first + share.tiles * (chunk + 1) / chunks, sums + part * job.numel(), chunk == 0);
+    const EvenParts chunks{share.tiles,
+                           ceil_div(share.tiles, larger(kChunkTiles<F>, kChunkBytes / tile_bytes))};
+    for (int64_t chunk = 0; chunk < chunks.count; ++chunk)
+      accumulate(job, share, first + chunks.begin(chunk), first + chunks.begin(chunk + 1),
+                 sums + part * job.numel(), chunk == 0);
   });
-  if (parts > 1) add_sums(job, sums, parts, dw.raw<float>());
+  if (parts.count > 1) add_sums(job, sums, parts.count, dw.raw<float>());
 }
 
 }  // namespace
