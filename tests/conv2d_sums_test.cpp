@@ -237,6 +237,7 @@ TEST_P(Conv2dSumsInKernelsTest, WindowsOfResidentWeights) {
 TEST_P(Conv2dSumsInKernelsTest, WindowsOfStreamedWeights) {
   check_windows({8, 8, 8, 128, 128, 3, 1, 1, 2});
   check_windows({2, 16, 16, 128, 256, 3, 1, 1, 2});
+  check_windows({64, 4, 4, 128, 128, 3, 1, 1, 2});
 }
 
 // Of 32, 64 and 128 columns, forward and backward, with K for one block alone.

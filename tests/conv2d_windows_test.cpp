@@ -99,7 +99,17 @@ TEST_P(Conv2dWindowsTest, Of128AndMoreChannels) {
   check({3, 16, 16, 64, 128});  // one panel to a tile
 }
 
+// Two images in a square, eight squares in a window.
+TEST_P(Conv2dWindowsTest, ImagesOf4By4) {
+  check({1, 4, 4, 64, 128});
+  check({16, 4, 4, 64, 128});
+  check({19, 4, 4, 128, 256});
+  check({33, 4, 4, 192, 128});
+}
+
 TEST_P(Conv2dWindowsTest, ShapesOfTheOtherKernels) {
+  check({2, 4, 4, 64, 64});
+  check({2, 4, 12, 64, 128});
   check({1, 8, 8, 64, 192});
   check({1, 16, 8, 192, 320});
   check({1, 8, 8, 72, 128});

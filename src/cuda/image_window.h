@@ -2,85 +2,107 @@
 // convolution of stride 1 and padding 1, in bf16: each pixel comes once from global memory, not nine
 // times, and no tap has addresses to work out.
 //
-// A window is S squares of 8×8 pixels, one after the other in the batch, with what lies around them
-// (10×10 each, zeros beyond the image) and 64 channels: 128 bytes, a row of shared memory. A square's
-// row i lies beside row i of the others:
+// A window is S squares, one after the other in the batch, with the pixels around them (zeros beyond the
+// image) and 64 channels: 128 bytes, a row of shared memory. wgmma takes runs of 8 rows that follow each
+// other, of which a square's rows consist:
 //
-//   pixel (i, j) of square s's surroundings is row (S·i + s)·10 + j of the window
+//   side 8    8×8 pixels of one image: a run is a row of it
+//   side 4    4×4 of two images, which alternate: a b a b a b a b is a row of both, and the neighbouring
+//             pixel is two places away
 //
-// so that an operand of 64·S pixels is 8·S groups of 8 neighbours, one group every 10 rows of the window:
-// group S·i + s is row i of square s. For tap (kh, kw) it begins at row 10·S·kh + kw. wgmma's swizzle
-// depends on where a byte is in shared memory alone, so an operand may begin at any row.
+// With a border of a pixel a square has side + 2 rows of P = (side + 2)·8/side places. Its row i lies beside
+// row i of the others:
 //
-// Requires: height and width are multiples of 8, the channels one of 64; fewer than 2^31 pixels.
+//   place j of row i of square s is row (S·i + s)·P + j of the window
+//
+// so that an operand is S·side runs, one every P rows of the window: run S·i + s is row i of square s. For tap
+// (kh, kw) it begins at row S·P·kh + kw·8/side. wgmma's swizzle depends on where a byte is in shared memory
+// alone, so an operand may begin at any row.
+//
+// Requires: height and width are multiples of the side, the channels of 64; fewer than 2^31 pixels.
 #pragma once
 
 #include "cuda/staged_tile.h"
 
 namespace mocograd::MOCO_CUDA {
 
-constexpr int kSide = 8, kHaloSide = kSide + 2, kHaloPixels = kHaloSide * kHaloSide;
-constexpr int kGroupStride = tile_bytes(kHaloSide);  // of an operand, from 8 pixels to the next 8
-
-// Where the operand of tap (kh, kw) begins in the window, in bytes.
-__device__ constexpr int tap_offset(int squares, int kh, int kw) {
-  return tile_bytes(squares * kHaloSide * kh + kw);
-}
-__host__ __device__ constexpr int window_bytes(int squares) {
-  return tile_bytes(squares * kHaloPixels);
-}
+constexpr int kRun = 8;
 
 // A batch of images, cut into squares.
+template <int side>
 struct Squares {
+  static constexpr int kImages = kRun / side;  // of a square
+  static constexpr int kPitch = (side + 2) * kImages;
+  static constexpr int kPlaces = (side + 2) * kPitch;  // of a square with its border
+  static constexpr int kRunStride = tile_bytes(kPitch);
+
+  // Of a window, in bytes: its size, and where the operand of tap (kh, kw) begins.
+  __host__ __device__ static constexpr int window_bytes(int squares) {
+    return tile_bytes(squares * kPlaces);
+  }
+  __device__ static constexpr int tap_offset(int squares, int kh, int kw) {
+    return tile_bytes(squares * kPitch * kh + kImages * kw);
+  }
+
   int images, H, W, C;
 
-  struct Square {  // its first pixel
+  struct Pixel {
     int image, row, column;
   };
-  // Beyond the last square: of an image that there is not.
-  __device__ Square square(int number) const {
-    const int across = W / kSide, down = H / kSide;
-    return {number / across / down, number / across % down * kSide, number % across * kSide};
+  // A square's first, which may be of an image that there is not.
+  __device__ Pixel square(int number) const {
+    const int across = W / side, down = H / side;
+    return {number / across / down * kImages, number / across % down * side,
+            number % across * side};
   }
-  __device__ bool exists(const Square& square) const { return square.image < images; }
-  // Of pixel (i, j) of a square's surroundings, in elements. (1, 1) is the square's first pixel.
-  __device__ int64_t offset(const Square& at, int i, int j) const {
-    return (int64_t{at.image * H + at.row + i - 1} * W + at.column + j - 1) * C;
+  // At place j of row i of a square with its border, in which place kImages of row 1 is the square's first.
+  __device__ static Pixel at(const Pixel& square, int i, int j) {
+    return {square.image + j % kImages, square.row + i - 1, square.column + j / kImages - 1};
+  }
+  __device__ bool exists(const Pixel& pixel) const {
+    return pixel.image < images && 0 <= pixel.row && pixel.row < H && 0 <= pixel.column &&
+           pixel.column < W;
+  }
+  // In elements.
+  __device__ int64_t offset(const Pixel& pixel) const {
+    return (int64_t{pixel.image * H + pixel.row} * W + pixel.column) * C;
   }
   __host__ __device__ int windows(int squares) const {
-    return (images * (H / kSide) * (W / kSide) + squares - 1) / squares;
+    const int all = (images + kImages - 1) / kImages * (H / side) * (W / side);
+    return (all + squares - 1) / squares;
   }
 };
 
 // Copies a window, of which each of `threads` threads has one piece of the pixels of one square.
-template <int squares, int threads>
+template <int side, int squares, int threads>
 class WindowLoader {
   static constexpr int kPiecesInARow = kTileRowBytes / kPieceBytes;
+  using Images = Squares<side>;
 
  public:
-  static constexpr int kAtOnce = threads / kPiecesInARow / squares;  // pixels of a square
+  static constexpr int kAtOnce = threads / kPiecesInARow / squares;  // places of a square
 
-  __device__ WindowLoader(const BFloat16* x, const Squares& image, int window)
-      : square_(image.square(window * squares + number())),
-        squares_(image),
-        from_(x + image.offset(square_, 0, 0) + piece() * kPiece<BFloat16>) {}
+  __device__ WindowLoader(const BFloat16* x, const Images& images, int window)
+      : square_(images.square(window * squares + number())),
+        images_(images),
+        from_(x + images.offset(Images::at(square_, 0, 0)) + piece() * kPiece<BFloat16>) {}
 
-  // Begins to copy channels [c, c + 64) of pixels [first, last) of the squares' surroundings.
-  __device__ void begin_copy(unsigned char* window, int c, int first, int last) const {
-    for (; first < last; first += kAtOnce) begin_portion(window, c, first);
+  // Begins to copy channels [c, c + 64) of all places.
+  __device__ void begin_copy(unsigned char* window, int c) const {
+    for (int first = 0; first < Images::kPlaces; first += kAtOnce) begin_portion(window, c, first);
   }
 
-  // Of kAtOnce pixels from `first` on, a piece a thread, if wanted: without a branch.
+  // Of kAtOnce places from `first` on, a piece a thread, if wanted: without a branch.
   __device__ void begin_portion(unsigned char* window, int c, int first, bool wanted = true) const {
-    const int pixel = first + threadIdx.x / kPiecesInARow / squares % kAtOnce;
-    const int i = pixel / kHaloSide, j = pixel % kHaloSide;
-    const int h = square_.row + i - 1, w = square_.column + j - 1;
-    const bool inside =
-        squares_.exists(square_) && 0 <= h && h < squares_.H && 0 <= w && w < squares_.W;
-    const int row = (i * squares + number()) * kHaloSide + j;
-    async_copy_if(wanted && pixel < kHaloPixels,
+    const int place = first + threadIdx.x / kPiecesInARow / squares % kAtOnce;
+    const int i = place / Images::kPitch, j = place % Images::kPitch;
+    const int row = (i * squares + number()) * Images::kPitch + j;
+    const int image = j % Images::kImages, column = j / Images::kImages;
+    const int pixels = (image * images_.H + i) * images_.W + column;  // from the first on
+    async_copy_if(wanted && place < Images::kPlaces,
                   window + place_in_tile<BFloat16, true>(row, piece() * kPiece<BFloat16>),
-                  from_ + int64_t{i * squares_.W + j} * squares_.C + c, inside);
+                  from_ + int64_t{pixels} * images_.C + c,
+                  images_.exists(Images::at(square_, i, j)));
   }
 
  private:
@@ -88,8 +110,8 @@ class WindowLoader {
   __device__ static int piece() { return threadIdx.x % kPiecesInARow; }
   __device__ static int number() { return threadIdx.x / kPiecesInARow % squares; }
 
-  const Squares::Square square_;
-  const Squares& squares_;
+  const typename Images::Pixel square_;
+  const Images& images_;
   const BFloat16* const from_;
 };
 
