@@ -95,6 +95,80 @@ TEST_P(RecordingTest, AfterAnErrorKernelsRunAgain) {
   EXPECT_EQ(x.to_vector(), Values(3, 10));
 }
 
+// What is freed while a branch may still read it, or write it, is not used again before it has ended.
+TEST_P(RecordingTest, ABranchKeepsWhatIsFreedBesideIt) {
+  const Tensor x = uniform({999}, 1), y = poisoned({999}), z = poisoned({999});
+  const std::function<void()> replay = kernels().record([&] {
+    Tensor read = x.clone();
+    kernels().beside([&] {
+      const Tensor twice = Tensor::empty_like(x);
+      kernels().scale(read, 2, twice);
+      read = Tensor();
+      kernels().add(twice, x, y);
+    });
+    const Tensor other = Tensor::full({999}, 7, options()),
+                 more = Tensor::full({999}, 8, options());
+    kernels().add(other, more, z);
+  });
+  for (int time = 0; time < 3; ++time) {
+    Values expected;
+    for (double value : x.to_vector()) expected.push_back(3 * value);
+    expect_within(y, expected, Values(999, 3 * eps()), "of the branch");
+    EXPECT_EQ(z.to_vector(), Values(999, 15));
+    y.fill(kNaN), z.fill(kNaN);
+    replay();
+  }
+}
+
+// Nor what the branch has made and somebody else frees.
+TEST_P(RecordingTest, WhatABranchHasMadeIsThereAfterJoin) {
+  const Tensor x = uniform({999}, 1), y = poisoned({999});
+  const std::function<void()> replay = kernels().record([&] {
+    Tensor twice, thrice = Tensor::empty_like(x);
+    kernels().beside([&] {
+      twice = Tensor::empty_like(x);
+      kernels().scale(x, 2, twice);
+      kernels().join();  // of nothing: a branch has no branches
+      kernels().beside([&] { kernels().scale(x, 3, thrice); });
+    });
+    const Tensor once = x.clone();
+    kernels().join();
+    kernels().add(twice, once, y);
+    twice = Tensor();
+    kernels().beside([&] {
+      const Tensor again = Tensor::empty_like(x);  // in its place
+      kernels().scale(x, 5, again);
+      kernels().add(y, again, y);
+    });
+    kernels().beside([&] { kernels().add(y, thrice, y); });  // the one before has ended then
+  });
+  replay();
+  Values expected;
+  for (double value : x.to_vector()) expected.push_back(11 * value);
+  expect_within(y, expected, Values(999, 30 * eps()), "sum");
+}
+
+// The next recording begins with one branch, and none is left open.
+TEST_P(RecordingTest, AnErrorInABranchLeavesNone) {
+  const Tensor x = Tensor::full({3}, 1, options());
+  EXPECT_THROW(kernels().record([&] {
+    kernels().beside([&] {
+      kernels().add(x, x, x);
+      throw Error("stop");
+    });
+  }),
+               Error);
+  kernels().beside([&] { kernels().fill(x, 5); });
+  const std::function<void()> replay = kernels().record([&] {
+    kernels().beside([&] { kernels().add(x, x, x); });
+    kernels().join();
+    kernels().join();
+  });
+  EXPECT_EQ(x.to_vector(), Values(3, 10));
+  replay();
+  EXPECT_EQ(x.to_vector(), Values(3, 20));
+}
+
 // The numbers are not there yet, so that to ask for them is a mistake.
 TEST_P(RecordingTest, CannotReadNumbers) {
   const Tensor x = Tensor::full({1}, 1, options());

@@ -55,6 +55,7 @@ void InputGradients::add(int input, const Tensor& dx) {
     std::swap(more, target.more_grad);
     if (!more.defined()) return;
   }
+  dx.backend().join();  // one of them may be made beside
   // Not in place: two inputs may have been given the same tensor.
   Tensor sum = Tensor::empty_like(dx);
   dx.backend().add(target.grad, more, sum);
@@ -139,6 +140,7 @@ void Variable::backward(const Tensor& dy) const {
             .outputs = seen,
             .node = &node});
   }
+  data_.backend().join();
 }
 
 Variable make_result(const char* op, const Tensor& y, const std::vector<Variable>& inputs,

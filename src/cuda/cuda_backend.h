@@ -20,6 +20,8 @@ class CudaBackend final : public Backend {
   void copy(const Tensor& x, const Tensor& y) override;
   void synchronize() override;
   std::function<void()> record(const std::function<void()>& work) override;
+  void beside(const std::function<void()>& work) override;
+  void join() override;
 
   void fill(const Tensor& y, double value) override;
   void convert(const Tensor& x, const Tensor& y) override;

@@ -3,6 +3,8 @@
 //
 // A transposed matrix is the same memory read the other way round, and only changes which way
 // neighbouring threads go (tile_product.h). Where there is cuBLAS, it computes instead (cublas.h).
+#include <map>
+
 #include "cuda/cublas.h"
 #include "cuda/tile_product.h"
 
@@ -28,9 +30,14 @@ const Cublas* ready_cublas(Device device) {
   const Cublas* const cublas = cublas_of(device);
 #ifdef __CUDACC__
   static const Cublas* ready = nullptr;
-  if (cublas && cublas != ready) {
-    cublas->run_on(stream(), device_allocate(kWorkspace), kWorkspace);  // for good
+  static cudaStream_t ready_stream = nullptr;
+  static std::map<cudaStream_t, void*> workspaces;  // for good
+  if (cublas && (cublas != ready || stream() != ready_stream)) {
+    void*& workspace = workspaces[stream()];
+    if (workspace == nullptr) workspace = device_allocate(kWorkspace);
+    cublas->run_on(stream(), workspace, kWorkspace);
     ready = cublas;
+    ready_stream = stream();
   }
 #endif
   return cublas;

@@ -50,6 +50,13 @@ void start_recording();
 std::function<void()> stop_recording();
 void abandon_recording();
 
+// Of a recording. What comes between begin_branch and end_branch is a branch: it runs after what was recorded
+// before it and before what is recorded after join_branch, and perhaps at the same time as what lies
+// between end_branch and join_branch. One at a time.
+void begin_branch();
+void end_branch();
+void join_branch();
+
 // Where the caller of a wrapped instruction stands. On a GPU it is empty and costs nothing.
 #ifdef __CUDACC__
 struct CallSite {
@@ -72,7 +79,7 @@ __device__ T* shared_memory() {
 
 #ifdef __CUDACC__
 
-cudaStream_t stream();                  // on which everything runs, in order
+cudaStream_t stream();                  // on which everything runs, in order, but for branches
 void check_launch(const char* kernel);  // throws Error if the launch just made has failed
 void allow_dynamic_shared(const void* kernel, size_t bytes);  // lets a kernel have more than 48 KiB
 

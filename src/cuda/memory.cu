@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "cuda/blocks.h"
@@ -20,6 +21,9 @@ void free_or_keep(void* block);
 // The memory of one recording. What is freed while it is made is used again by what is recorded
 // later, since that runs later; nothing goes back to the device before the recording and all the
 // tensors in this memory are gone.
+//
+// A branch and what runs beside it have memory of their own, and use again only what they have freed
+// themselves; the rest waits until they are joined.
 class RecordingMemory : public std::enable_shared_from_this<RecordingMemory> {
  public:
   RecordingMemory() = default;
@@ -33,26 +37,62 @@ class RecordingMemory : public std::enable_shared_from_this<RecordingMemory> {
     constexpr size_t kUnit = 512;
     size_t size = ceil_div(bytes, kUnit) * kUnit;
     void* block = nullptr;
-    const auto found = free_.lower_bound(size);
-    if (found != free_.end() && found->first <= size + size / 4) {
+    auto& free = free_[in_branch_];
+    const auto found = free.lower_bound(size);
+    if (found != free.end() && found->first <= size + size / 4) {
       size = found->first;
       block = found->second;
-      free_.erase(found);
+      free.erase(found);
     } else {
       block = device_allocate(size);
       keep(block);
     }
-    return std::shared_ptr<void>(block, [memory = shared_from_this(), size](void* freed) {
-      memory->free_.emplace(size, freed);
-    });
+    return std::shared_ptr<void>(
+        block, [memory = shared_from_this(), size, of_branch = in_branch_](void* freed) {
+          memory->take_back({freed, size, of_branch});
+        });
+  }
+
+  // Backend::beside and join
+  void beside(const std::function<void()>& work) {
+    if (in_branch_) return work();
+    join();
+    begin_branch();
+    is_open_ = in_branch_ = true;
+    work();
+    in_branch_ = false;
+    end_branch();
+  }
+  void join() {
+    if (!is_open_ || in_branch_) return;
+    join_branch();
+    is_open_ = false;
+    for (const Block& block : std::exchange(waiting_, {})) take_back(block);
   }
 
   // Of memory that was there before and is freed now: the recording may read it.
   void keep(void* block) { blocks_.push_back(block); }
 
  private:
+  struct Block {
+    void* memory;
+    size_t size;
+    bool of_branch;
+  };
+
+  void take_back(const Block& block) {
+    if (is_open_ && !(in_branch_ && block.of_branch)) {
+      waiting_.push_back(block);
+    } else {
+      free_[block.of_branch].emplace(block.size, block.memory);
+    }
+  }
+
   std::vector<void*> blocks_;
-  std::multimap<size_t, void*> free_;  // by size
+  std::multimap<size_t, void*> free_[2];  // by size; beside the branches, and of them
+  std::vector<Block> waiting_;
+  bool in_branch_ = false;  // `work` runs
+  bool is_open_ = false;    // a branch has begun that is not joined
 };
 
 RecordingMemory* recording_memory = nullptr;  // of the recording that is being made
@@ -108,6 +148,7 @@ std::function<void()> CudaBackend::record(const std::function<void()>& work) {
   recording_memory = memory.get();
   try {
     work();
+    memory->join();
   } catch (...) {
     recording_memory = nullptr;
     abandon_recording();
@@ -117,6 +158,15 @@ std::function<void()> CudaBackend::record(const std::function<void()>& work) {
   const std::function<void()> launches = stop_recording();
   launches();
   return [memory, launches] { launches(); };
+}
+
+void CudaBackend::beside(const std::function<void()>& work) {
+  if (recording_memory) return recording_memory->beside(work);
+  work();
+}
+
+void CudaBackend::join() {
+  if (recording_memory) recording_memory->join();
 }
 
 void CudaBackend::synchronize() {

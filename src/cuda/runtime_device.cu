@@ -1,5 +1,6 @@
 // The GPU: found once, on first use; memory; copies; recordings; errors. Everything runs on one stream,
-// in order, so that memory may be given back while the kernels that use it are still to run.
+// in order, so that memory may be given back while the kernels that use it are still to run; but for the
+// branches of recordings, which have a stream beside it.
 //
 // The CUDA runtime is linked statically and finds the driver itself: without one, or without a GPU,
 // the program runs and only Device::cuda is refused.
@@ -70,13 +71,34 @@ cudaStream_t new_stream() {
   return made;
 }
 
-bool recording = false;
+bool recording = false, in_branch = false;
+
+cudaStream_t main_stream() {
+  static const cudaStream_t only = new_stream();
+  return only;
+}
+
+cudaStream_t branch_stream() {
+  static const cudaStream_t only = new_stream();
+  return only;
+}
+
+// What `later` is given from now on runs after all that `earlier` has been given.
+void run_after(cudaStream_t later, cudaStream_t earlier) {
+  static const cudaEvent_t so_far = [] {
+    cudaEvent_t made;
+    check(cudaEventCreateWithFlags(&made, cudaEventDisableTiming), "an event of the GPU");
+    return made;
+  }();
+  check(cudaEventRecord(so_far, earlier), "an event of the GPU");
+  check(cudaStreamWaitEvent(later, so_far), "an event of the GPU");
+}
 
 // Memory is asked for on the stream where it is used. In a recording that would be recorded, too, so
 // then it is asked for on a stream beside it, on which nothing runs.
 cudaStream_t memory_stream() {
   static const cudaStream_t beside = new_stream();
-  return recording ? beside : stream();
+  return recording ? beside : main_stream();
 }
 
 // Freed memory stays with the process: a training step asks for the same sizes over and over. The
@@ -139,7 +161,8 @@ void* device_allocate(size_t bytes) {
 
 void device_free(void* memory) {
   if (!memory) return;
-  cudaFreeAsync(memory, stream());  // an error would be one of the kernels before, told elsewhere
+  cudaFreeAsync(memory,
+                main_stream());  // an error would be one of the kernels before, told elsewhere
 }
 
 size_t device_total_memory() {
@@ -166,8 +189,7 @@ void device_synchronize() {
 }
 
 cudaStream_t stream() {
-  static const cudaStream_t only = new_stream();
-  return only;
+  return in_branch ? branch_stream() : main_stream();
 }
 
 // Waits first: what was freed before can then be given out on the other stream.
@@ -190,11 +212,24 @@ std::function<void()> stop_recording() {
 }
 
 void abandon_recording() {
-  recording = false;
+  recording = in_branch = false;
   cudaGraph_t graph = nullptr;
   cudaStreamEndCapture(stream(), &graph);
   if (graph) cudaGraphDestroy(graph);
   cudaGetLastError();  // of the recording, which has failed before
+}
+
+void begin_branch() {
+  run_after(branch_stream(), main_stream());
+  in_branch = true;
+}
+
+void end_branch() {
+  in_branch = false;
+}
+
+void join_branch() {
+  run_after(main_stream(), branch_stream());
 }
 
 void check_launch(const char* kernel) {

@@ -309,8 +309,10 @@ Tensor Moco::keys(const Tensor& images, const KeyOrder& order) {
 
 Contrast Moco::contrast(const Tensor& im_q, const Tensor& im_k, const KeyOrder& order) {
   Contrast result;
-  result.k = keys(im_k, order);
+  Backend& kernels = im_q.backend();
+  kernels.beside([&] { result.k = keys(im_k, order); });
   result.q = queries(im_q);
+  kernels.join();
   // A copy: backward reads the queue as it is now, whatever is enqueued before it runs.
   const Tensor queue = queue_.keys().clone();
   if (!observed()) {

@@ -12,6 +12,12 @@ std::function<void()> Backend::record(const std::function<void()>&) {
   return {};
 }
 
+void Backend::beside(const std::function<void()>& work) {
+  work();
+}
+
+void Backend::join() {}
+
 // Each in its own floor, which this one must not include.
 Backend& cpu_backend();  // of the instruction set in use (cpu/instruction_set.h)
 namespace cuda_device {  // nvcc's build of the CUDA kernels, or src/cuda/no_device.cpp

@@ -67,6 +67,12 @@ class Backend {
   // Requires: nobody else uses the device meanwhile; what `work` makes on first use and keeps, beside
   // tensors, is there, as when it was done before.
   virtual std::function<void()> record(const std::function<void()>& work);
+  // Does `work`, part of what is recorded, whose kernels may run at the same time as those that are asked for
+  // from now on, until join() or the next beside(): neither may write what the other reads or writes.
+  // Memory that is freed meanwhile is used again only after that. Where nothing is recorded, or within
+  // another `work`, it is done like anything else.
+  virtual void beside(const std::function<void()>& work);
+  virtual void join();
 
   // ---- pointwise --------------------------------------------------------------------------------
 

@@ -101,6 +101,25 @@ void cuda_emulated::abandon_recording() {
   emulator::recorded = nullptr;
 }
 
+// A branch runs as late as a GPU may run it, so that what does not wait for it shows.
+namespace {
+decltype(emulator::recorded) beside_recorded;
+}
+
+void cuda_emulated::begin_branch() {
+  beside_recorded = std::make_shared<std::vector<std::function<void()>>>();
+  std::swap(beside_recorded, emulator::recorded);
+}
+
+void cuda_emulated::end_branch() {
+  std::swap(beside_recorded, emulator::recorded);
+}
+
+void cuda_emulated::join_branch() {
+  emulator::recorded->insert(emulator::recorded->end(), beside_recorded->begin(),
+                             beside_recorded->end());
+}
+
 // ---- of the block ----------------------------------------------------------------------------------
 
 namespace emulator {
