@@ -152,6 +152,19 @@ TEST_P(Conv2dTest, TilesOfTheTensorCores) {
   check({5, 16, 15, 24, 136, 3, 3, 2, 1});
 }
 
+// One launch computes the classes into which dx falls with a stride: of several tiles each, not all of as
+// many, of terms that are no whole steps, and without taps where the kernel is smaller than the stride.
+TEST_P(Conv2dTest, ClassesOfTheDataGradient) {
+  check({2, 23, 21, 136, 12, 3, 3, 2, 1});
+  check({2, 19, 22, 40, 20, 5, 5, 3, 2});
+  check({3, 25, 23, 72, 8, 1, 1, 2, 0});
+  check({3, 20, 23, 8, 72, 2, 2, 3, 1});
+  check({3, 40, 13, 3, 5, 2, 3, 2, 0});
+  check({2, 3, 2, 5, 3, 1, 1, 4, 0});    // some have no pixels
+  check({1, 26, 27, 5, 3, 3, 3, 5, 1});  // 25, more than a launch takes
+  check({1, 23, 24, 5, 3, 6, 5, 5, 0});
+}
+
 TEST_P(Conv2dTest, LayersOfTheNetworks) {
   check({2, 8, 8, 16, 16, 3, 3, 1, 1});
   check({2, 8, 8, 16, 32, 3, 3, 2, 1});

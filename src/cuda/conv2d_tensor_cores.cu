@@ -21,6 +21,9 @@
 // (window_weights.h for the windows).
 //
 // Where C has few tiles, blocks share K, as in conv2d.cu: their parts are f32 and are added in order.
+//
+// With a stride the data gradient is several products (tensor/parity_class.h). One launch stages the weights
+// of all, one computes them.
 #include "cuda/conv2d_tensor_cores.h"
 
 #include <algorithm>
@@ -113,10 +116,9 @@ bool correlate(const Correlation<T>& in, const Weights& weights, const PixelOutp
   });
 }
 
-// Classes of the data gradient, at most kMostClasses, in one launch: each alone would leave the GPU half
-// empty towards its end. One without taps is a product without terms, zero.
+// At most kMostClasses. One without taps is a product without terms, zero.
 template <class T>
-void correlate_classes(std::span<const DataGradientClass<T, float>> classes) {
+void correlate_at_once(std::span<const DataGradientClass<T, float>> classes) {
   const int64_t N = classes[0].N;
   with_tile<T>(N, [&](auto tile) {
     using Tile = decltype(tile);
@@ -125,13 +127,24 @@ void correlate_classes(std::span<const DataGradientClass<T, float>> classes) {
     for (const auto& part : classes) taps.add(part.w, part.K);
     const StagedWeights<T, Tile> staged(taps, N, taps.end());
     ProductList<PixelsByTaps<T>, B, PixelOutput<T>, kMostClasses> products;
-    for (const auto& part : classes)
-      products.add({{part.dy},
-                    staged.from(taps.begin(products.size)),
-                    part.dx,
-                    pipelined_shape<T, Tile>(part.M, N, part.K)});
+    for (const auto& part : classes) {
+      const B b = staged.from(taps.begin(products.size));
+      products.add({{part.dy}, b, part.dx, pipelined_shape<T, Tile>(part.M, N, part.K)});
+    }
     pipelined_products_to<T, Tile>(products);
   });
+}
+
+// The data gradient of a strided convolution. Alone, each class would leave the GPU half empty at its end.
+template <class T>
+void correlate_classes(std::vector<DataGradientClass<T, float>> classes) {
+  // Those whose blocks take longest begin first: then the last blocks of all end at about the same time.
+  std::stable_sort(classes.begin(), classes.end(),
+                   [](const auto& a, const auto& b) { return a.K > b.K; });
+  for (size_t first = 0; first < classes.size(); first += kMostClasses) {
+    const size_t count = std::min<size_t>(kMostClasses, classes.size() - first);
+    correlate_at_once<T>(std::span(classes).subspan(first, count));
+  }
 }
 
 // dw: [KH·KW·C, OC], C as x has it, in whole pieces
@@ -205,16 +218,9 @@ bool tensor_core_conv2d_backward_data(const Tensor& dy, const Tensor& w, Conv2dC
       part.K = part.K / OC * whole.size();
       classes.push_back(part);
     });
-    if (const auto& all = classes[0]; config.stride == 1) {
-      taken = correlate<T>(all.dy, all.w, all.dx, all.M, all.N, all.K, wanted);
-      return;
-    }
-    // Those whose blocks take longest come first, so that the last blocks end at about the same time.
-    std::stable_sort(classes.begin(), classes.end(),
-                     [](const auto& a, const auto& b) { return a.K > b.K; });
-    for (size_t first = 0; first < classes.size(); first += kMostClasses)
-      correlate_classes<T>(
-          std::span(classes).subspan(first, std::min<size_t>(kMostClasses, classes.size() - first)));
+    if (config.stride > 1) return correlate_classes<T>(std::move(classes));
+    const DataGradientClass<T, float>& all = classes[0];
+    taken = correlate<T>(all.dy, all.w, all.dx, all.M, all.N, all.K, wanted);
   });
   return taken;
 }
