@@ -42,12 +42,12 @@ namespace mocograd::MOCO_CUDA {
 namespace {
 
 // output = a·b, with a second pass where blocks share K. Returns whether what is wanted of it was taken:
-// not where K is shared, nor of f32. Requires: may_share where something is wanted.
+// not where K is shared, nor of f32.
 template <class T, class Tile, class A, class B, class Output>
 bool product(const A& a, const B& b, const Output& output, int64_t M, int64_t N, int64_t K,
-             bool may_share, const WantedSums& wanted = {}) {
+             const WantedSums& wanted = {}) {
   ProductShape shape = pipelined_shape<T, Tile>(M, N, K);
-  if (may_share) shape.share_k_on(kMultiprocessors, Tile::kBlocks);
+  shape.share_k_on(kMultiprocessors, Tile::kBlocks);
   const auto write = [&](const auto& sums) {
     pipelined_product_to<T, Tile>(a, b, output, shape, sums);
   };
@@ -112,11 +112,11 @@ bool correlate(const Correlation<T>& in, const Weights& weights, const PixelOutp
   return with_tile<T>(N, [&](auto tile) {
     using Tile = decltype(tile);
     const StagedWeights<T, Tile> staged(weights, N, K);
-    return product<T, Tile>(PixelsByTaps<T>{in}, staged.from(0), output, M, N, K, true, wanted);
+    return product<T, Tile>(PixelsByTaps<T>{in}, staged.from(0), output, M, N, K, wanted);
   });
 }
 
-// At most kMostClasses. One without taps is a product without terms, zero.
+// At most kMostClasses, none of which shares K. One without taps is a product without terms, zero.
 template <class T>
 void correlate_at_once(std::span<const DataGradientClass<T, float>> classes) {
   const int64_t N = classes[0].N;
@@ -153,7 +153,7 @@ void weight_gradient(const Correlation<T>& in, const MatrixOperand<T, false>& dy
                      const MatrixOutput<float>& dw) {
   const TapsByPixels<T> a{in};
   const auto by_tiles_of = [&](auto tile) {
-    product<T, decltype(tile)>(a, dy, dw, dw.M, dw.N, pixels, true);
+    product<T, decltype(tile)>(a, dy, dw, dw.M, dw.N, pixels);
   };
   if constexpr (sizeof(T) == 2) {
     if (use_wgmma() && dw.N <= 64) return by_tiles_of(WarpgroupTile<64>());
