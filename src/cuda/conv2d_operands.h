@@ -111,7 +111,7 @@ struct Taps {
 };
 
 // The taps of one parity class, flipped: row k = (th, tw, oc) and column c hold w[kh][kw][c][oc], zero
-// for the channels oc that OC is short of whole_OC.
+// for the channels oc that OC is short of whole_OC, and behind the last tap, where kh is negative.
 template <class T>
 struct FlippedTaps {
   using Outer = int64_t;
@@ -145,10 +145,9 @@ class ClassTaps {
   static constexpr bool kInnerIsContiguous = true;
 
   explicit ClassTaps(int step) : step_(step) {}
-  // taps: their columns k < K
+  // Of the first K columns.
   void add(const FlippedTaps<T>& taps, int64_t K) {
     taps_[size_] = taps;
-    K_[size_] = static_cast<int>(K);
     begin_[size_ + 1] = begin_[size_] + static_cast<int>(ceil_div(K, step_)) * step_;
     ++size_;
   }
@@ -159,7 +158,7 @@ class ClassTaps {
   __device__ Inner inner(int k) const {
     int i = 0;
     while (k >= begin_[i + 1]) ++i;
-    return k - begin_[i] < K_[i] ? taps_[i].inner(k - begin_[i]) : -1;
+    return taps_[i].inner(k - begin_[i]);
   }
   __device__ T load(Outer c, Inner k) const { return taps_[0].load(c, k); }
 
@@ -167,7 +166,6 @@ class ClassTaps {
   const int step_;
   int size_ = 0;
   FlippedTaps<T> taps_[kMostClasses];
-  int K_[kMostClasses];
   int begin_[kMostClasses + 1] = {};  // those of class i begin with this k
 };
 
