@@ -53,10 +53,19 @@ class Conv2dTest : public KernelTest {
     expect_within(actual, sum, bound, what);
   }
 
+  // The same numbers among NaN, of which a product by zero, too, is NaN.
+  static Tensor among_nan(const Tensor& x) {
+    const int64_t n = x.numel(), margin = (n + 63) / 64 * 64;
+    const Tensor y = poisoned({n + 2 * margin}, x.dtype()).rows(margin, margin + n);
+    y.copy_from(x.reshape({n}));
+    return y.reshape(x.shape());
+  }
+
   void check(const Case& s) {
     const Conv2dConfig config{.stride = s.stride, .padding = s.padding};
     const Tensor x = uniform({s.N, s.H, s.W, s.C}, 1);
-    const Tensor w = uniform({s.KH, s.KW, s.C, s.OC}, 2, -1, 1, arithmetic_dtype(dtype()));
+    const Tensor w =
+        among_nan(uniform({s.KH, s.KW, s.C, s.OC}, 2, -1, 1, arithmetic_dtype(dtype())));
     const Tensor dy = uniform({s.N, s.OH(), s.OW(), s.OC}, 3);
     const std::vector<Tensor> results = run([&] {
       const Tensor y = poisoned(dy.shape()), dx = poisoned(x.shape()),
@@ -150,6 +159,19 @@ TEST_P(Conv2dTest, TilesOfTheTensorCores) {
   check({1, 23, 23, 3, 64, 3, 3, 1, 1});  // from here on blocks share the weight gradient's pixels
   check({3, 16, 16, 64, 72, 1, 1, 1, 0});
   check({5, 16, 15, 24, 136, 3, 3, 2, 1});
+}
+
+// One launch computes the classes into which dx falls with a stride: of several tiles each, not all of as
+// many, of terms that are no whole steps, and without taps where the kernel is smaller than the stride.
+TEST_P(Conv2dTest, ClassesOfTheDataGradient) {
+  check({2, 23, 21, 136, 12, 3, 3, 2, 1});
+  check({2, 19, 22, 40, 20, 5, 5, 3, 2});
+  check({3, 25, 23, 72, 8, 1, 1, 2, 0});
+  check({3, 20, 23, 8, 72, 2, 2, 3, 1});
+  check({3, 40, 13, 3, 5, 2, 3, 2, 0});
+  check({2, 3, 2, 5, 3, 1, 1, 4, 0});    // some have no pixels
+  check({1, 26, 27, 5, 3, 3, 3, 5, 1});  // 25, more than a launch takes
+  check({1, 23, 24, 5, 3, 6, 5, 5, 0});
 }
 
 TEST_P(Conv2dTest, LayersOfTheNetworks) {

@@ -111,7 +111,7 @@ struct Taps {
 };
 
 // The taps of one parity class, flipped: row k = (th, tw, oc) and column c hold w[kh][kw][c][oc], zero
-// for the channels oc that OC is short of whole_OC.
+// for the channels oc that OC is short of whole_OC, and behind the last tap, where kh is negative.
 template <class T>
 struct FlippedTaps {
   using Outer = int64_t;
@@ -131,6 +131,42 @@ struct FlippedTaps {
     return int64_t{kh * KW + kw} * C * OC + oc;
   }
   __device__ T load(Outer c, Inner k) const { return k < 0 ? T(0) : w[c + k]; }
+};
+
+constexpr int kMostClasses = 16;  // of a launch
+
+// The taps of several classes, one after the other along k, each from a multiple of `step` on and with
+// zeros up to the next.
+template <class T>
+class ClassTaps {
+ public:
+  using Outer = typename FlippedTaps<T>::Outer;
+  using Inner = typename FlippedTaps<T>::Inner;
+  static constexpr bool kInnerIsContiguous = true;
+
+  explicit ClassTaps(int step) : step_(step) {}
+  // Of the first K columns.
+  void add(const FlippedTaps<T>& taps, int64_t K) {
+    taps_[size_] = taps;
+    begin_[size_ + 1] = begin_[size_] + static_cast<int>(ceil_div(K, step_)) * step_;
+    ++size_;
+  }
+  int begin(int i) const { return begin_[i]; }
+  int end() const { return begin_[size_]; }
+
+  __device__ Outer outer(int c) const { return taps_[0].outer(c); }
+  __device__ Inner inner(int k) const {
+    int i = 0;
+    while (k >= begin_[i + 1]) ++i;
+    return taps_[i].inner(k - begin_[i]);
+  }
+  __device__ T load(Outer c, Inner k) const { return taps_[0].load(c, k); }
+
+ private:
+  const int step_;
+  int size_ = 0;
+  FlippedTaps<T> taps_[kMostClasses];
+  int begin_[kMostClasses + 1] = {};  // those of class i begin with this k
 };
 
 // The pixels of an image y: [N, H, W, C] that a product writes, numbered row by row: those of one

@@ -21,7 +21,14 @@
 // (window_weights.h for the windows).
 //
 // Where C has few tiles, blocks share K, as in conv2d.cu: their parts are f32 and are added in order.
+//
+// With a stride the data gradient is several products (tensor/parity_class.h). One launch stages the weights
+// of all, one computes them.
 #include "cuda/conv2d_tensor_cores.h"
+
+#include <algorithm>
+#include <span>
+#include <vector>
 
 #include "cuda/conv2d_operands.h"
 #include "cuda/conv2d_weight_windows.h"
@@ -35,12 +42,12 @@ namespace mocograd::MOCO_CUDA {
 namespace {
 
 // output = a·b, with a second pass where blocks share K. Returns whether what is wanted of it was taken:
-// not where K is shared, nor of f32. Requires: may_share where something is wanted.
+// not where K is shared, nor of f32.
 template <class T, class Tile, class A, class B, class Output>
 bool product(const A& a, const B& b, const Output& output, int64_t M, int64_t N, int64_t K,
-             bool may_share, const WantedSums& wanted = {}) {
+             const WantedSums& wanted = {}) {
   ProductShape shape = pipelined_shape<T, Tile>(M, N, K);
-  if (may_share) shape.share_k_on(kMultiprocessors, Tile::kBlocks);
+  shape.share_k_on(kMultiprocessors, Tile::kBlocks);
   const auto write = [&](const auto& sums) {
     pipelined_product_to<T, Tile>(a, b, output, shape, sums);
   };
@@ -56,35 +63,88 @@ bool product(const A& a, const B& b, const Output& output, int64_t M, int64_t N,
   return false;
 }
 
-// Forward pass, or one class of the data gradient, and what is wanted of it: only where it is all there is.
-// weights: element (column of C, k), f32
+// Calls f with the tile of a product along k that has N columns.
+template <class T, class F>
+auto with_tile(int64_t N, const F& f) {
+  if constexpr (sizeof(T) == 2) {
+    if (N <= SlimTile::kColumns) return f(SlimTile());
+    if (use_wgmma() && N <= 64) return f(WarpgroupTile<64>());
+    if (use_wgmma()) return f(WarpgroupTile<128>());
+  }
+  if (N <= NarrowTile::kColumns) return f(NarrowTile());
+  return f(WideTile());
+}
+
+// Weights, written along k as Tile wants its B.
+template <class T, class Tile>
+class StagedWeights {
+ public:
+  // weights: element (column of C, k), f32
+  template <class Weights>
+  StagedWeights(const Weights& weights, int64_t N, int64_t K)
+      : count_(Tile::kWgmma ? ceil_div(N, Tile::kColumns) * Tile::kColumns : N),
+        K_(ceil_div(K, kStep<T>) * kStep<T>),
+        staged_(count_ * K_) {
+    if constexpr (Tile::kWgmma)
+      stage(weights, N, K, from(0), staged_.data());
+    else
+      stage(weights, N, K, StagedRows{narrow(N), narrow(K_)}, staged_.data());
+  }
+
+  // The operand B whose first k is this one. Requires: a step begins there.
+  auto from(int64_t k) const {
+    if constexpr (Tile::kWgmma)
+      return StagedTiles<T, Tile::kColumns>{narrow(count_), narrow(K_),
+                                            staged_.data() + k * Tile::kColumns};
+    else
+      return MatrixOperand<T, true>{staged_.data() + k, K_};
+  }
+
+ private:
+  const int64_t count_, K_;
+  const Scratch<T> staged_;
+};
+
+// Forward pass, or data gradient with stride 1, and what is wanted of it.
 template <class T, class Weights>
 bool correlate(const Correlation<T>& in, const Weights& weights, const PixelOutput<T>& output,
                int64_t M, int64_t N, int64_t K, const WantedSums& wanted) {
-  const PixelsByTaps<T> a{in};
-  const bool whole = output.stride == 1;
-  const WantedSums of_whole = whole ? wanted : WantedSums();
-  const auto by_tiles_of = [&](auto tile) {
-    const Scratch<T> staged(N * K);
-    stage(weights, N, K, StagedRows{narrow(N), narrow(K)}, staged.data());
-    const MatrixOperand<T, true> b{staged.data(), K};
-    return product<T, decltype(tile)>(a, b, output, M, N, K, whole, of_whole);
-  };
-  if constexpr (sizeof(T) == 2) {
-    const auto by_warpgroups = [&](auto tile) {
-      constexpr int kColumns = decltype(tile)::kColumns;
-      const int64_t count = ceil_div(N, kColumns) * kColumns, k = ceil_div(K, kStep<T>) * kStep<T>;
-      const Scratch<T> staged(count * k);
-      const StagedTiles<T, kColumns> b{narrow(count), narrow(k), staged.data()};
-      stage(weights, N, K, b, staged.data());
-      return product<T, decltype(tile)>(a, b, output, M, N, K, whole, of_whole);
-    };
-    if (N <= SlimTile::kColumns) return by_tiles_of(SlimTile());
-    if (use_wgmma() && N <= 64) return by_warpgroups(WarpgroupTile<64>());
-    if (use_wgmma()) return by_warpgroups(WarpgroupTile<128>());
+  return with_tile<T>(N, [&](auto tile) {
+    using Tile = decltype(tile);
+    const StagedWeights<T, Tile> staged(weights, N, K);
+    return product<T, Tile>(PixelsByTaps<T>{in}, staged.from(0), output, M, N, K, wanted);
+  });
+}
+
+// At most kMostClasses, none of which shares K. One without taps is a product without terms, zero.
+template <class T>
+void correlate_at_once(std::span<const DataGradientClass<T, float>> classes) {
+  const int64_t N = classes[0].N;
+  with_tile<T>(N, [&](auto tile) {
+    using Tile = decltype(tile);
+    using B = decltype(std::declval<StagedWeights<T, Tile>>().from(0));
+    ClassTaps<float> taps(kStep<T>);
+    for (const auto& part : classes) taps.add(part.w, part.K);
+    const StagedWeights<T, Tile> staged(taps, N, taps.end());
+    ProductList<PixelsByTaps<T>, B, PixelOutput<T>, kMostClasses> products;
+    for (const auto& part : classes) {
+      const B b = staged.from(taps.begin(products.size));
+      products.add({{part.dy}, b, part.dx, pipelined_shape<T, Tile>(part.M, N, part.K)});
+    }
+    pipelined_products_to<T, Tile>(products);
+  });
+}
+
+// The data gradient of a strided convolution. Alone, each class would leave the GPU half empty at its end.
+template <class T>
+void correlate_classes(std::vector<DataGradientClass<T, float>> classes) {
+  // Those whose blocks take longest begin first: then the last blocks of all end at about the same time.
+  std::stable_sort(classes.begin(), classes.end(),
+                   [](const auto& a, const auto& b) { return a.K > b.K; });
+  for (size_t first = 0; first < classes.size(); first += kMostClasses) {
+    const size_t count = std::min<size_t>(kMostClasses, classes.size() - first);
+    correlate_at_once<T>(std::span(classes).subspan(first, count));
   }
-  if (N <= NarrowTile::kColumns) return by_tiles_of(NarrowTile());
-  return by_tiles_of(WideTile());
 }
 
 // dw: [KH·KW·C, OC], C as x has it, in whole pieces
@@ -93,7 +153,7 @@ void weight_gradient(const Correlation<T>& in, const MatrixOperand<T, false>& dy
                      const MatrixOutput<float>& dw) {
   const TapsByPixels<T> a{in};
   const auto by_tiles_of = [&](auto tile) {
-    product<T, decltype(tile)>(a, dy, dw, dw.M, dw.N, pixels, true);
+    product<T, decltype(tile)>(a, dy, dw, dw.M, dw.N, pixels);
   };
   if constexpr (sizeof(T) == 2) {
     if (use_wgmma() && dw.N <= 64) return by_tiles_of(WarpgroupTile<64>());
@@ -152,14 +212,15 @@ bool tensor_core_conv2d_backward_data(const Tensor& dy, const Tensor& w, Conv2dC
     using T = decltype(zero);
     const int64_t OC = dy.dim(3);
     const WholePieces<T> whole(dy.raw<T>(), dy.numel() / OC, OC);
-    // A class without taps, of which a kernel smaller than its stride has some, is zero.
-    if (std::min(w.dim(0), w.dim(1)) < config.stride) cuda_backend().fill(dx, 0);
+    std::vector<DataGradientClass<T, float>> classes;
     for_each_class<T, float>(dy, w, config, dx, [&](DataGradientClass<T, float> part) {
-      if (part.K == 0) return;
       part.dy.x = whole.data(), part.dy.C = part.w.whole_OC = narrow(whole.size());
-      taken = correlate<T>(part.dy, part.w, part.dx, part.M, part.N, part.K / OC * whole.size(),
-                           wanted);
+      part.K = part.K / OC * whole.size();
+      classes.push_back(part);
     });
+    if (config.stride > 1) return correlate_classes<T>(std::move(classes));
+    const DataGradientClass<T, float>& all = classes[0];
+    taken = correlate<T>(all.dy, all.w, all.dx, all.M, all.N, all.K, wanted);
   });
   return taken;
 }

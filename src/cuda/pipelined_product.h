@@ -255,16 +255,17 @@ class BulkLoader {
   int begun_ = 0;
 };
 
+// One block's part of c = a·b. Where there are no terms, zeros.
 // output.row(split, m): where C_m0 is written, or its part, as Output::Element. Where sums are wanted, the
 // rows are all the pixels of an image, in order.
 template <class T, class Tile, class A, class B, class Output, class Wanted>
-__global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks)
-    pipelined_product_kernel(A a, B b, Output output, ProductShape shape, Wanted wanted) {
+__device__ void product_of_block(const A& a, const B& b, const Output& output,
+                                 const ProductShape& shape, const ProductPlace& at,
+                                 const Wanted& wanted) {
   constexpr int kStages = Tile::kStages;
   unsigned char* const stages = shared_memory<unsigned char>();
   const auto a_tile = [=](int step) { return stages + step % kStages * Tile::kStageBytes; };
   const auto b_tile = [=](int step) { return a_tile(step) + tile_bytes(Tile::kRows); };
-  const ProductPlace at(shape);
   const int steps = (at.k_end - at.k_begin + kStep<T> - 1) / kStep<T>;
   PieceLoader<T, A, Tile::kRows, Tile::kThreads> a_loader(a, at.m0, shape.M, at.k_begin, at.k_end);
   auto b_loader = [&] {
@@ -307,15 +308,65 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks)
     tile.write_chunk_of(output.row(0, 0), at, shape, wanted);
 }
 
+template <class T, class Tile, class A, class B, class Output, class Wanted>
+__global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks)
+    pipelined_product_kernel(A a, B b, Output output, ProductShape shape, Wanted wanted) {
+  product_of_block<T, Tile>(a, b, output, shape, ProductPlace(shape), wanted);
+}
+
+// Several products for one launch, their blocks one after the other.
+template <class A, class B, class Output, int most>
+struct ProductList {
+  struct Product {
+    A a;
+    B b;
+    Output output;
+    ProductShape shape;
+  };
+  Product product[most];
+  int64_t first_block[most + 1] = {};  // those of product i begin with this one
+  int size = 0;
+
+  void add(const Product& next) {
+    product[size] = next;
+    first_block[size + 1] = first_block[size] + next.shape.blocks();
+    ++size;
+  }
+  int64_t blocks() const { return first_block[size]; }
+};
+
+template <class T, class Tile, class List>
+__global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks)
+    pipelined_products_kernel(List list) {
+  const int64_t block = blockIdx.x;
+  int i = 0;
+  while (block >= list.first_block[i + 1]) ++i;
+  const auto& [a, b, output, shape] = list.product[i];
+  product_of_block<T, Tile>(a, b, output, shape, ProductPlace(shape, block - list.first_block[i]),
+                            NoSums{});
+}
+
+template <class Tile, class B>
+Grid pipelined_grid(int64_t blocks) {
+  Grid grid = blocks_of(Tile::kThreads, blocks);
+  grid.dynamic_shared_bytes = Tile::kStages * Tile::kStageBytes;
+  if (kConsistsOfTiles<B>) grid.dynamic_shared_bytes += Tile::kStages * sizeof(BulkCopyBarrier);
+  return grid;
+}
+
 // c = a·b, written where output says.
 template <class T, class Tile, class A, class B, class Output, class Wanted = NoSums>
 void pipelined_product_to(const A& a, const B& b, const Output& output, const ProductShape& shape,
                           const Wanted& wanted = {}) {
-  Grid grid = blocks_of(Tile::kThreads, shape.blocks());
-  grid.dynamic_shared_bytes = Tile::kStages * Tile::kStageBytes;
-  if (kConsistsOfTiles<B>) grid.dynamic_shared_bytes += Tile::kStages * sizeof(BulkCopyBarrier);
-  launch(pipelined_product_kernel<T, Tile, A, B, Output, Wanted>, grid, a, b, output, shape,
-         wanted);
+  launch(pipelined_product_kernel<T, Tile, A, B, Output, Wanted>,
+         pipelined_grid<Tile, B>(shape.blocks()), a, b, output, shape, wanted);
+}
+
+// The same of several, of which the GPU takes the first first. Requires: none shares K.
+template <class T, class Tile, class A, class B, class Output, int most>
+void pipelined_products_to(const ProductList<A, B, Output, most>& list) {
+  launch(pipelined_products_kernel<T, Tile, ProductList<A, B, Output, most>>,
+         pipelined_grid<Tile, B>(list.blocks()), list);
 }
 
 template <class T, class Tile>

@@ -97,11 +97,12 @@ constexpr int kMultiprocessors = 132;  // of the GPU that grids are cut for, an 
 
 // The extent of a product, and how it is shared by blocks: each takes one tile of C and one part of K.
 struct ProductShape {
-  int M, N, K;
-  int tile_rows, tile_columns;  // of C
-  int step;                     // of K
-  int splits = 1, k_per_split;
+  int M = 0, N = 0, K = 0;
+  int tile_rows = 1, tile_columns = 1;  // of C
+  int step = 1;                         // of K
+  int splits = 1, k_per_split = 0;
 
+  ProductShape() = default;
   ProductShape(int64_t m, int64_t n, int64_t k, int rows, int columns, int depth)
       : tile_rows(rows), tile_columns(columns), step(depth) {
     MOCO_CHECK(std::max({m, n, k}) < int64_t{1} << 31, "cuda: a product of [", m, ", ", k,
@@ -156,12 +157,12 @@ struct ProductShape {
   }
 };
 
-// What this block computes: rows from m0, columns from n0, terms [k_begin, k_end).
+// What a block computes: rows from m0, columns from n0, terms [k_begin, k_end).
 struct ProductPlace {
   int m0, n0, split, k_begin, k_end;
 
-  __device__ explicit ProductPlace(const ProductShape& shape) {
-    const int64_t block = blockIdx.x, columns = shape.column_tiles(), rows = shape.row_tiles();
+  __device__ explicit ProductPlace(const ProductShape& shape, int64_t block = blockIdx.x) {
+    const int64_t columns = shape.column_tiles(), rows = shape.row_tiles();
     n0 = static_cast<int>(block % columns) * shape.tile_columns;
     m0 = static_cast<int>(block / columns % rows) * shape.tile_rows;
     split = static_cast<int>(block / columns / rows);

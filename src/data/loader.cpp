@@ -109,15 +109,17 @@ ViewLoader::Drawn ViewLoader::draw(int64_t step) {
   const Order order = order_of(epoch);
   const auto begin = order->begin() + step_in_epoch * batch_;
   const std::vector<int64_t> samples(begin, begin + batch_);
-  const auto views = [&](int view) { return recipes_of(settings_, epoch, samples, view); };
   const Tensor indices =
       Tensor::from({samples.begin(), samples.end()}, {batch_}, {.dtype = DType::i64});
-  return {{epoch, step_in_epoch, {}, {}, indices}, views(0), views(1)};
+  std::vector<ViewRecipe> views = recipes_of(settings_, epoch, samples, 0);
+  for (const ViewRecipe& view : recipes_of(settings_, epoch, samples, 1)) views.push_back(view);
+  return {{epoch, step_in_epoch, {}, {}, indices}, std::move(views)};
 }
 
 void ViewLoader::make_views(Drawn& drawn) const {
-  drawn.batch.im_q = views_of(images_, drawn.q, image_size_);
-  drawn.batch.im_k = views_of(images_, drawn.k, image_size_);
+  const Tensor views = views_of(images_, drawn.views, image_size_);
+  drawn.batch.im_q = views.rows(0, batch_);
+  drawn.batch.im_k = views.rows(batch_, 2 * batch_);
 }
 
 Tensor resident_images(const Tensor& images, Device device) {

@@ -5,8 +5,7 @@
 // number of workers changes nothing, and a run can begin at any step.
 //
 // For the CPU the workers draw the views and make them. For another device the images lie in its
-// memory; the workers draw ahead, and the views are made there, by one kernel each, when a batch is
-// taken.
+// memory; the workers draw ahead, and the views are made there, all by one kernel, when a batch is taken.
 #pragma once
 
 #include <condition_variable>
@@ -52,7 +51,7 @@ class ViewLoader {
   // A batch with the recipes of its views, which may not be made yet.
   struct Drawn {
     ViewBatch batch;
-    std::vector<ViewRecipe> q, k;
+    std::vector<ViewRecipe> views;  // first those of im_q
   };
 
   void work();
