@@ -27,6 +27,8 @@ class BatchNormKernelTest : public KernelTest {
   static Tensor placed(const Case& size, const Tensor& x) {
     return size.displaced ? displaced(x) : x;
   }
+  // Those that a forward pass takes of x.
+  void expect_statistics(const Case& size, const Tensor& x) const;
 };
 
 struct Reference {
@@ -147,22 +149,32 @@ TEST_P(BatchNormKernelTest, GivenStatisticsAreUsedAndKept) {
   }
 }
 
+void BatchNormKernelTest::expect_statistics(const Case& size, const Tensor& x) const {
+  const Reference reference{size, x.to_vector()};
+  const Tensor mean = poisoned({size.S, size.C}), var = poisoned({size.S, size.C});
+  kernels().batch_norm_forward(x, Tensor::full({size.C}, 1, options()),
+                               Tensor::zeros({size.C}, options()), Tensor(), {}, mean, var,
+                               poisoned(x.shape()));
+  const Values m = reference.mean(), v = reference.var(m);
+  expect_within(mean, m, mean_bound(reference, m, v, eps()), "mean");
+  expect_within(var, v, var_bound(reference, m, v, eps()), "var");
+}
+
 // The squares of such numbers agree in all their leading digits: E[x²] − E[x]² would be off by more
 // than the variance itself.
 TEST_P(BatchNormKernelTest, VarianceOfSmallNoiseOnALargeMean) {
   for (const auto& [size, large] :
        {std::pair(Case{1, 5000, 16}, 1e4), std::pair(Case{2, 1000, 67}, 1e4),
-        std::pair(Case{3, 61, 16}, 1e6)}) {
-    const Shape shape = {size.S * size.n, size.C};
-    const Tensor x = uniform(shape, 1, large - 1, large + 1);
-    const Reference reference{size, x.to_vector()};
-    const Tensor mean = poisoned({size.S, size.C}), var = poisoned({size.S, size.C});
-    kernels().batch_norm_forward(x, Tensor::full({size.C}, 1, options()),
-                                 Tensor::zeros({size.C}, options()), Tensor(), {}, mean, var,
-                                 poisoned(shape));
-    const Values m = reference.mean(), v = reference.var(m);
-    expect_within(mean, m, mean_bound(reference, m, v, eps()), "mean");
-    expect_within(var, v, var_bound(reference, m, v, eps()), "var");
+        std::pair(Case{3, 61, 16}, 1e6)})
+    expect_statistics(size, uniform({size.S * size.n, size.C}, 1, large - 1, large + 1));
+}
+
+// A chunk's first pixel is what a GPU takes deviations from: here it lies as far away as one of n can.
+TEST_P(BatchNormKernelTest, VarianceAroundAnOutlier) {
+  for (const Case& size : {Case{1, 5000, 16}, Case{2, 1000, 67}}) {
+    const Tensor x = uniform({size.S * size.n, size.C}, 1, -1e-3, 1e-3);
+    for (int64_t g = 0; g < size.S; ++g) x.rows(g * size.n, g * size.n + 1).fill(1e3);
+    expect_statistics(size, x);
   }
 }
 
@@ -229,7 +241,7 @@ TEST_P(BatchNormKernelTest, BackwardInEveryForm) {
     const Reference reference{size, x.to_vector()};
     for (int form = 0; form < 16; ++form) {
       const bool relu = form & 1, residual = form & 2, training = form & 4, in_two = form & 8;
-      if ((!training && size.S > 1) || (in_two && !residual)) continue;
+      if (!training && size.S > 1) continue;
       const Tensor& dy = in_two ? both : part;
       const BatchNormConfig config{.batch_statistics = training, .relu = relu};
       const std::vector<Tensor> results = run([&] {
@@ -296,54 +308,69 @@ TEST_P(BatchNormKernelTest, OfNoPixelTheParametersGradientsAreZero) {
 }
 
 TEST_P(BatchNormKernelTest, LargeGroupsAreSharedBetweenThreads) {
-  const Case size = {2, 5003, 64};  // more than 2^18 elements a group, a chunk that is not full
-  const Shape shape = {size.S * size.n, size.C};
-  const Tensor x = uniform(shape, 1), gamma = uniform({size.C}, 2), beta = uniform({size.C}, 3),
-               dy = uniform(shape, 4);
-  const Reference reference{size, x.to_vector()};
-  const std::vector<Tensor> results = run([&] {
-    const Tensor mean = poisoned({size.S, size.C}), var = poisoned({size.S, size.C}),
-                 y = poisoned(shape), dx = poisoned(shape), dgamma = poisoned({size.C}),
-                 dbeta = poisoned({size.C});
-    kernels().batch_norm_forward(x, gamma, beta, Tensor(), {.relu = true}, mean, var, y);
-    kernels().batch_norm_backward(dy, Tensor(), x, y, gamma, {.relu = true}, mean, var, Tensor(),
-                                  dx, dgamma, dbeta, Tensor());
-    return std::vector<Tensor>{mean, var, y, dx, dgamma, dbeta};
-  });
-  const Values mean = reference.mean(), var = reference.var(mean);
-  expect_within(results[0], mean, mean_bound(reference, mean, var, eps()), "mean");
-  expect_within(results[1], var, var_bound(reference, mean, var, eps()), "var");
-  const Gradients expected =
-      reference_gradients(reference, dy.to_vector(), results[2].to_vector(), gamma.to_vector(),
-                          {.relu = true}, results[0].to_vector(), results[1].to_vector(), eps());
-  expect_within(results[3], expected.dx, expected.dx_bound, "dx");
-  expect_within(results[4], expected.dgamma, expected.dgamma_bound, "dgamma");
-  expect_within(results[5], expected.dbeta, expected.dbeta_bound, "dbeta");
+  // More than 2^18 elements a group, a chunk that is not full; and on a GPU more chunks than threads read
+  // at once.
+  for (const Case& size : {Case{2, 5003, 64}, Case{1, 33001, 17}}) {
+    const Shape shape = {size.S * size.n, size.C};
+    const Tensor x = uniform(shape, 1), gamma = uniform({size.C}, 2), beta = uniform({size.C}, 3),
+                 dy = uniform(shape, 4);
+    const Reference reference{size, x.to_vector()};
+    const std::vector<Tensor> results = run([&] {
+      const Tensor mean = poisoned({size.S, size.C}), var = poisoned({size.S, size.C}),
+                   y = poisoned(shape), dx = poisoned(shape), dgamma = poisoned({size.C}),
+                   dbeta = poisoned({size.C});
+      kernels().batch_norm_forward(x, gamma, beta, Tensor(), {.relu = true}, mean, var, y);
+      kernels().batch_norm_backward(dy, Tensor(), x, y, gamma, {.relu = true}, mean, var, Tensor(),
+                                    dx, dgamma, dbeta, Tensor());
+      return std::vector<Tensor>{mean, var, y, dx, dgamma, dbeta};
+    });
+    const Values mean = reference.mean(), var = reference.var(mean);
+    expect_within(results[0], mean, mean_bound(reference, mean, var, eps()), "mean");
+    expect_within(results[1], var, var_bound(reference, mean, var, eps()), "var");
+    const Gradients expected =
+        reference_gradients(reference, dy.to_vector(), results[2].to_vector(), gamma.to_vector(),
+                            {.relu = true}, results[0].to_vector(), results[1].to_vector(), eps());
+    expect_within(results[3], expected.dx, expected.dx_bound, "dx");
+    expect_within(results[4], expected.dgamma, expected.dgamma_bound, "dgamma");
+    expect_within(results[5], expected.dbeta, expected.dbeta_bound, "dbeta");
+  }
 }
 
+// Of more batch norms than one launch takes.
 TEST_P(BatchNormKernelTest, RunningStatistics) {
-  const int64_t S = 3, C = 21, n = 10;
   const double momentum = 0.1;
-  const Tensor mean = uniform({S, C}, 1), var = uniform({S, C}, 2, 0, 1),
-               old_mean = uniform({C}, 3), old_var = uniform({C}, 4, 0, 1);
-  const std::vector<Tensor> results = run([&] {
-    const Tensor running_mean = old_mean.clone(), running_var = old_var.clone();
-    kernels().batch_norm_update_running(mean, var, n, momentum, running_mean, running_var);
-    return std::vector<Tensor>{running_mean, running_var};
-  });
-  const Values m = mean.to_vector(), v = var.to_vector();
-  Values expected_mean = old_mean.to_vector(), expected_var = old_var.to_vector();
-  for (double& value : expected_mean) value *= 1 - momentum;
-  for (double& value : expected_var) value *= 1 - momentum;
-  for (size_t i = 0; i < m.size(); ++i) {
-    const size_t c = i % static_cast<size_t>(C);
-    expected_mean[c] += momentum * m[i] / static_cast<double>(S);
-    expected_var[c] += momentum * v[i] / static_cast<double>(S) * static_cast<double>(n) /
-                       static_cast<double>(n - 1);
+  const Case sizes[] = {{3, 10, 21}, {1, 2, 300}, {8, 5, 64}, {2, 1000, 1}};
+  std::vector<RunningUpdate> old;
+  for (uint32_t i = 0; i < 75; ++i) {
+    const auto& [S, n, C, displaced] = sizes[i % 4];
+    old.push_back({uniform({S, C}, 4 * i), uniform({S, C}, 4 * i + 1, 0, 1), n,
+                   uniform({C}, 4 * i + 2), uniform({C}, 4 * i + 3, 0, 1)});
   }
-  const Values bound(static_cast<size_t>(C), 4 * eps());
-  expect_within(results[0], expected_mean, bound, "running_mean");
-  expect_within(results[1], expected_var, bound, "running_var");
+  const std::vector<Tensor> results = run([&] {
+    std::vector<RunningUpdate> updates = old;
+    std::vector<Tensor> written;
+    for (RunningUpdate& update : updates)
+      for (Tensor* running : {&update.running_mean, &update.running_var})
+        written.push_back(*running = running->clone());
+    kernels().batch_norm_update_running(updates, momentum);
+    return written;
+  });
+  for (size_t i = 0; i < old.size(); ++i) {
+    const auto expect = [&](const Tensor& result, const Tensor& running, const Tensor& of_batch,
+                            double factor, const char* name) {
+      const size_t C = static_cast<size_t>(running.numel());
+      const double S = static_cast<double>(of_batch.dim(0));
+      Values expected = running.to_vector();
+      for (double& value : expected) value *= 1 - momentum;
+      const Values values = of_batch.to_vector();
+      for (size_t k = 0; k < values.size(); ++k)
+        expected[k % C] += momentum * factor * values[k] / S;
+      expect_within(result, expected, Values(C, 4 * eps()), name + std::to_string(i));
+    };
+    const double n = static_cast<double>(old[i].n);
+    expect(results[2 * i], old[i].running_mean, old[i].mean, 1, "running_mean ");
+    expect(results[2 * i + 1], old[i].running_var, old[i].var, n / (n - 1), "running_var ");
+  }
 }
 
 MOCO_INSTANTIATE_KERNEL_TEST(BatchNormKernelTest);

@@ -1,6 +1,8 @@
 // ResNet, initial weights, SGD, schedules and state dicts.
 #include <map>
 
+#include "autograd/observer.h"
+#include "autograd/ops/conv2d.h"
 #include "autograd/ops/pointwise.h"
 #include "nn/init.h"
 #include "nn/resnet.h"
@@ -69,6 +71,56 @@ TEST(ResNet, AnErrorNamesTheModuleAndTheLine) {
     EXPECT_EQ(error.context().find("in encoder_q.bn1 (src/autograd/ops/batch_norm.cpp:"), 0u)
         << error.context();
   }
+}
+
+std::map<std::string, std::vector<double>> buffers_of(const Module& module) {
+  std::map<std::string, std::vector<double>> buffers;
+  for (const NamedBuffer& buffer : module.named_buffers())
+    buffers[buffer.name] = buffer.tensor->to_vector();
+  return buffers;
+}
+
+// They are left to the end of the forward pass, and are then what each batch norm would have made of its
+// own; of a pass that did not end none is left to a later one.
+TEST(ResNet, RunningStatisticsAreUpdatedOnceAForwardPass) {
+  const ResNetConfig config{.arch = "resnet20", .width = 2, .splits = 2, .options = kDouble};
+  const Variable x(random_tensor({4, 8, 8, 3}));
+  ResNet net("net", config, stream());
+  const auto initial = buffers_of(net);
+  net(x);
+  const auto updated = buffers_of(net);
+  for (const auto& [name, values] : initial) EXPECT_NE(updated.at(name), values) << name;
+  const auto first_of = [&](BatchNorm2d& bn) {
+    bn(conv2d(x, *net.named_parameters()[0].variable, {.stride = 1, .padding = 1}));
+    return buffers_of(bn);
+  };
+  BatchNorm2d alone(2, 2, kDouble);
+  for (const auto& [name, values] : first_of(alone))
+    EXPECT_EQ(updated.at("bn1." + name), values) << name;
+
+  struct Stop : OperationObserver {
+    void operation(const Operation& operation) override {
+      if (operation.module == "net.layer2.0.bn1") throw Error("stop");
+    }
+  };
+  ResNet stopped("net", config, stream());
+  {
+    Stop stop;
+    const ObserverScope scope(stop);
+    EXPECT_THROW(stopped(x), Error);
+  }
+  BatchNorm2d afterwards(2, 2, kDouble);
+  EXPECT_EQ(first_of(afterwards), buffers_of(alone)) << "at once";
+  EXPECT_EQ(buffers_of(stopped).at("bn1.running_mean"), initial.at("bn1.running_mean"));
+  stopped(x);
+  for (const auto& [name, values] : buffers_of(stopped)) {
+    if (name.ends_with("num_batches_tracked")) continue;
+    EXPECT_EQ(values, updated.at(name)) << name;
+  }
+
+  net.eval();
+  net(x);
+  EXPECT_EQ(buffers_of(net), updated);
 }
 
 // All parameters' gradients and the output of one forward and backward.

@@ -203,7 +203,7 @@ void gradient_coefficients(const double* total, const T* var, const T* gamma,
   for (int q = 1; q < 4; ++q) repeat_folds(coefficients + q * part.period, part.fold, part.C);
 }
 
-// dx = a·dz + (b·(x − mean) + c) over one chunk;  dz = dy, or dy·[y > 0] with relu.
+// dx = a·dz + (b·(x − mean) + c) over one chunk;  dz = dy, or dy·[y > 0] with relu. dx may be dy.
 // coefficients: mean, a, b and c, a folded row each.
 template <bool relu, class Stored, class T>
 void gradient(const Stored* dy, const Stored* x, const Stored* y, int64_t elements, int64_t period,
@@ -287,10 +287,12 @@ void CpuBackend::batch_norm_backward(const Tensor& dy, const Tensor& more_dy, co
     const Partition<T> part(x, gamma.numel(), mean.numel() / gamma.numel());
     const int64_t C = part.C, S = part.S, period = part.period;
     const Stored* const in = x.raw<Stored>();
-    const OutputGradient<Stored> gradient_of_y{
-        dy.raw<Stored>(), more_dy.defined() ? more_dy.raw<Stored>() : nullptr,
-        config.relu ? y.raw<Stored>() : nullptr,
-        dresidual.defined() ? dresidual.raw<Stored>() : nullptr};
+    // Of two parts the sum is kept, where nothing else is yet.
+    const Tensor& kept_dz = more_dy.defined() && !dresidual.defined() ? dx : dresidual;
+    const OutputGradient<Stored> gradient_of_y{dy.raw<Stored>(),
+                                               more_dy.defined() ? more_dy.raw<Stored>() : nullptr,
+                                               config.relu ? y.raw<Stored>() : nullptr,
+                                               kept_dz.defined() ? kept_dz.raw<Stored>() : nullptr};
     const OutputGradient<Stored> rest =  // what the second pass reads
         gradient_of_y.dz ? OutputGradient<Stored>{gradient_of_y.dz, nullptr, nullptr, nullptr}
                          : gradient_of_y;
@@ -327,25 +329,26 @@ void CpuBackend::batch_norm_backward(const Tensor& dy, const Tensor& more_dy, co
 }
 
 // r ← (1 − momentum)·r + momentum · 1/S·Σ_g (mean_g, var_g·n/(n − 1))
-void CpuBackend::batch_norm_update_running(const Tensor& mean, const Tensor& var, int64_t n,
-                                           double momentum, const Tensor& running_mean,
-                                           const Tensor& running_var) {
-  with_float_type(mean.dtype(), [&](auto zero) {
-    using T = decltype(zero);
-    const int64_t S = mean.dim(0), C = mean.dim(1);
-    const double unbiased = static_cast<double>(n) / static_cast<double>(n - 1);
-    for (int64_t c = 0; c < C; ++c) {
-      double mean_sum = 0, var_sum = 0;
-      for (int64_t g = 0; g < S; ++g) {
-        mean_sum += mean.raw<T>()[g * C + c];
-        var_sum += var.raw<T>()[g * C + c];
+void CpuBackend::batch_norm_update_running(std::span<const RunningUpdate> updates,
+                                           double momentum) {
+  for (const auto& [mean, var, n, running_mean, running_var] : updates) {
+    with_float_type(mean.dtype(), [&](auto zero) {
+      using T = decltype(zero);
+      const int64_t S = mean.dim(0), C = mean.dim(1);
+      const double unbiased = static_cast<double>(n) / static_cast<double>(n - 1);
+      for (int64_t c = 0; c < C; ++c) {
+        double mean_sum = 0, var_sum = 0;
+        for (int64_t g = 0; g < S; ++g) {
+          mean_sum += mean.raw<T>()[g * C + c];
+          var_sum += var.raw<T>()[g * C + c];
+        }
+        const double share = momentum / static_cast<double>(S);
+        T &r_mean = running_mean.raw<T>()[c], &r_var = running_var.raw<T>()[c];
+        r_mean = static_cast<T>((1 - momentum) * r_mean + share * mean_sum);
+        r_var = static_cast<T>((1 - momentum) * r_var + share * unbiased * var_sum);
       }
-      const double share = momentum / static_cast<double>(S);
-      T &r_mean = running_mean.raw<T>()[c], &r_var = running_var.raw<T>()[c];
-      r_mean = static_cast<T>((1 - momentum) * r_mean + share * mean_sum);
-      r_var = static_cast<T>((1 - momentum) * r_var + share * unbiased * var_sum);
-    }
-  });
+    });
+  }
 }
 
 }  // namespace mocograd::MOCO_ISA

@@ -6,13 +6,16 @@
 // stored as: float where T is bf16, else T.
 //
 // Each is a pass over chunks of rows (columns.h) that leaves partial sums, forward those of
-// batch_statistics.cu; a small kernel that combines them, in double; and a second pass that maps each element.
+// batch_statistics.cu; a small kernel that combines them, in double; and a second pass, whose blocks work out
+// their channels' coefficients in double and map each element.
 // All take vectors of V channels. The first pass takes the chunks in reverse: what the kernel before wrote
 // last may still be in the cache, and so may what the second pass begins with.
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
 #include "cuda/batch_sums.h"
+#include "cuda/tensor_list.h"
 
 namespace mocograd::MOCO_CUDA {
 namespace {
@@ -122,84 +125,72 @@ __global__ void __launch_bounds__(kThreads)
   p[part.C] = own_sum_x;
 }
 
-// Σ over the chunks of both of their partials. Every thread of the block must call.
-template <class A>
-__device__ Vector<double, 2> add_gradient_sums(const Chunks& part, const ChunkColumn& at,
-                                               const A* partials) {
-  const A* const first = partials + int64_t{at.group} * part.chunks * 2 * part.C + at.column;
-  double sum = 0, sum_x = 0;
-#pragma unroll 8
-  for (int k = at.chunk; k < at.chunks; k += at.kStep) {
-    sum += first[k * 2 * part.C];
-    sum_x += first[k * 2 * part.C + part.C];
-  }
-  return {at.sum(sum), at.sum(sum_x)};
-}
-
-// totals[group] = [Σdz, Σdz·x̂], and the coefficients of
-//   dx = a·dz + (b·(x − mean) + c),  a = gamma/√(var + eps), b = −a·Σ(dz·x̂)/(n·√(var + eps)),
-//   c = −a·Σdz/n; b = c = 0 where the statistics were given:
-// coefficients[group] = [mean, a, b, c]. C of each.
-template <class A>
-__global__ void combine_gradient_sums_kernel(Chunks part, const A* partials, const A* gamma,
-                                             BatchNormConfig config, const A* mean, const A* var,
-                                             double* totals, A* coefficients) {
-  const ChunkColumn at(part);
-  const int64_t C = part.C;
-  const Vector<double, 2> sums = add_gradient_sums(part, at, partials);
-  if (!at.speaks) return;
-  const int64_t channel = at.group * C + at.column;
-  const double inverse = inverse_deviation(var[channel], config.eps);
-  double* const total = totals + at.group * 2 * C + at.column;
-  total[0] = sums[0];
-  total[C] = sums[1] * inverse;
-  const double share = config.batch_statistics ? 1 / static_cast<double>(part.rows) : 0;
-  const double factor = gamma[at.column] * inverse;
-  A* const to = coefficients + at.group * 4 * C + at.column;
-  to[0] = mean[channel];
-  to[C] = static_cast<A>(factor);
-  to[2 * C] = static_cast<A>(-share * factor * total[C] * inverse);
-  to[3 * C] = static_cast<A>(-share * factor * total[0]);
-}
-
 // sums[group] = [Σdz, Σdz·(x − mean)], C of each, from the chunks' partials
 template <class A>
-__global__ void add_gradient_sums_kernel(Chunks part, const A* partials, A* sums) {
+__global__ void __launch_bounds__(kMostCombining)
+    add_gradient_sums_kernel(Chunks part, const A* partials, A* sums) {
   const ChunkColumn at(part);
-  const int64_t C = part.C;
-  const Vector<double, 2> total = add_gradient_sums(part, at, partials);
+  double sum = 0, sum_x = 0;
+  at.for_each_chunk<2>(part, partials, [&](int /*k*/, const A(&p)[2]) {
+    sum += p[0];
+    sum_x += p[1];
+  });
+  const Vector<double, 2> total = at.sums(sum, sum_x);
   if (!at.speaks) return;
-  A* const to = sums + at.group * 2 * C + at.column;
+  A* const to = sums + int64_t{at.group} * 2 * part.C + at.column;
   to[0] = static_cast<A>(total[0]);
-  to[C] = static_cast<A>(total[1]);
+  to[part.C] = static_cast<A>(total[1]);
 }
 
-// dgamma and dbeta of channel c: the groups' totals, added.
+// What dx is made from, beside dz and x.
 template <class A>
-__device__ void write_parameter_gradients(const Chunks& part, const double* totals, int64_t c,
-                                          A* dgamma, A* dbeta) {
+struct GradientInputs {
+  const A *mean, *var, *gamma;
+  const A* sums;  // [group] = [Σdz, Σdz·(x − mean)]
+  double eps;
+  double share;  // 1/n; 0 where the statistics were given
+};
+
+// dgamma and dbeta of channel c, over all groups.
+template <class A>
+__device__ void write_parameter_gradients(const Chunks& part, const GradientInputs<A>& in,
+                                          int64_t c, A* dgamma, A* dbeta) {
   double sum = 0, sum_x = 0;
 #pragma unroll 4
   for (int g = 0; g < part.groups; ++g) {
-    sum += totals[g * 2 * part.C + c];
-    sum_x += totals[g * 2 * part.C + part.C + c];
+    const A* const sums = in.sums + int64_t{g} * 2 * part.C + c;
+    sum += sums[0];
+    sum_x += sums[part.C] * inverse_deviation(in.var[g * part.C + c], in.eps);
   }
   dbeta[c] = static_cast<A>(sum);
   dgamma[c] = static_cast<A>(sum_x);
 }
 
-// dx by the coefficients. The first block of some columns also adds up what their parameters get.
+// dx = a·dz + (b·(x − mean) + c),  a = gamma/√(var + eps),  b = −a·Σ(dz·(x − mean))/(n·(var + eps)),
+// c = −a·Σdz/n. dx may be where dz comes from. The first block of some columns also adds up what their
+// parameters get.
 template <int V, class T, class A>
 __global__ void __launch_bounds__(kThreads)
     gradient_kernel(ColumnPartition<V> part, OutputGradient<T> gradient, const T* x,
-                    const A* coefficients, const double* totals, T* dx, A* dgamma, A* dbeta) {
+                    GradientInputs<A> in, T* dx, A* dgamma, A* dbeta) {
   const ColumnPlace<V> at(part, blockIdx.x);
-  if (at.group == 0 && at.chunk == 0 && at.sum_column >= 0)
-    write_parameter_gradients(part, totals, at.sum_column, dgamma, dbeta);
+  __shared__ Vector<A, V> centers[kMostVectors], as[kMostVectors], bs[kMostVectors],
+      cs[kMostVectors];
+  if (const int64_t c = at.sum_column; c >= 0) {
+    const int64_t i = at.group * part.C + c;
+    const unsigned vector = threadIdx.x / V, v = threadIdx.x % V;
+    const A* const sums = in.sums + int64_t{at.group} * 2 * part.C + c;
+    const double inverse = inverse_deviation(in.var[i], in.eps), a = in.gamma[c] * inverse;
+    centers[vector][v] = in.mean[i];
+    as[vector][v] = static_cast<A>(a);
+    bs[vector][v] = static_cast<A>(-in.share * a * sums[part.C] * inverse * inverse);
+    cs[vector][v] = static_cast<A>(-in.share * a * sums[0]);
+    if (at.group == 0 && at.chunk == 0) write_parameter_gradients(part, in, c, dgamma, dbeta);
+  }
+  __syncthreads();
   if (at.rows == 0) return;
-  const A* const from = coefficients + at.group * 4 * part.C + at.column;
-  const Vector<A, V> center = load<V>(from), a = load<V>(from + part.C),
-                     b = load<V>(from + 2 * part.C), c = load<V>(from + 3 * part.C);
+  const unsigned own = threadIdx.x % part.width;
+  const Vector<A, V> center = centers[own], a = as[own], b = bs[own], c = cs[own];
 #pragma unroll 1
   for (int begin = 0; begin < at.rows; begin += kRowsAtOnce<T>) {
     const GradientRows<V, T> rows(at, begin, gradient, x);
@@ -215,10 +206,50 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
+// The updates of one launch; a row of blocks takes one.
 template <class T>
-__global__ void update_running_kernel(int64_t S, int64_t C, const T* mean, const T* var,
-                                      double unbiased, double momentum, T* running_mean,
-                                      T* running_var) {
+class RunningList {
+ public:
+  static constexpr int kMost = 70;  // arguments of a launch: 4 KiB at most
+  struct Update {
+    const T *mean, *var;
+    T *running_mean, *running_var;
+    int64_t S, C;
+    double unbiased;  // n/(n − 1)
+  };
+
+  int size() const { return size_; }
+  void add(const RunningUpdate& update) {
+    MOCO_CHECK(update.mean.dtype() == dtype_of<T>, "cuda: running statistics of ",
+               name_of(dtype_of<T>), " and of ", name_of(update.mean.dtype()));
+    const int64_t S = update.mean.dim(0), C = update.mean.dim(1);
+    const double n = static_cast<double>(update.n);
+    update_[size_++] = {update.mean.raw<T>(),
+                        update.var.raw<T>(),
+                        update.running_mean.raw<T>(),
+                        update.running_var.raw<T>(),
+                        S,
+                        C,
+                        n / (n - 1)};
+    most_C_ = std::max(most_C_, C);
+  }
+  Grid grid() const {
+    Grid grid = one_thread_each(most_C_);
+    grid.blocks.y = static_cast<unsigned>(size_);
+    return grid;
+  }
+  __device__ const Update& own() const { return update_[blockIdx.y]; }
+
+ private:
+  int size_ = 0;
+  int64_t most_C_ = 0;
+  Update update_[kMost];
+};
+static_assert(sizeof(RunningList<float>) <= 4056);
+
+template <class T>
+__global__ void update_running_kernel(RunningList<T> list, double momentum) {
+  const auto& [mean, var, running_mean, running_var, S, C, unbiased] = list.own();
   const int64_t c = grid_index();
   if (c >= C) return;
   double mean_sum = 0, var_sum = 0;
@@ -266,31 +297,27 @@ void CudaBackend::batch_norm_backward(const Tensor& dy, const Tensor& more_dy, c
     using A = Arithmetic<T>;
     const OutputGradient<T> gradient{dy.raw<T>(), raw_or_null<T>(more_dy),
                                      config.relu ? y.raw<T>() : nullptr};
-    T* const kept_dz = raw_or_null<T>(dresidual);
+    // Of two parts the sum is kept, where nothing else is yet.
+    T* const kept_dz = raw_or_null<T>(more_dy.defined() && !dresidual.defined() ? dx : dresidual);
     // What the second pass reads.
     const OutputGradient<T> rest =
         kept_dz ? OutputGradient<T>{kept_dz, nullptr, nullptr} : gradient;
     if (x.numel() == 0) return fill(dgamma, 0), fill(dbeta, 0);  // sums over no pixel
     const auto run = [&]<int V>(const ColumnPartition<V>& part) {
-      const Scratch<A> coefficients(part.groups * 4 * part.C);
-      const Scratch<double> totals(part.groups * 2 * part.C);
-      const auto combine = [&](const Chunks& chunks, const A* partials) {
-        launch(combine_gradient_sums_kernel<A>, part.grid_of_combining(), chunks, partials,
-               gamma.raw<A>(), config, mean.raw<A>(), var.raw<A>(), totals.data(),
-               coefficients.data());
-      };
-      if (sums.defined()) {
-        Chunks one = part;
-        one.chunks = 1;
-        combine(one, sums.raw<A>());
-      } else {
+      const double share = config.batch_statistics ? 1 / static_cast<double>(part.rows) : 0;
+      GradientInputs<A> in{mean.raw<A>(),        var.raw<A>(), gamma.raw<A>(),
+                           raw_or_null<A>(sums), config.eps,   share};
+      const Scratch<A> own_sums(sums.defined() ? 0 : int64_t{part.groups} * 2 * part.C);
+      if (!sums.defined()) {
         const Scratch<A> partials(int64_t{part.groups} * part.chunks * 2 * part.C);
-        launch(gradient_sums_kernel<V, T, A>, part.grid(), part, gradient, x.raw<T>(),
-               mean.raw<A>(), partials.data(), kept_dz);
-        combine(part, partials.data());
+        launch(gradient_sums_kernel<V, T, A>, part.grid(), part, gradient, x.raw<T>(), in.mean,
+               partials.data(), kept_dz);
+        launch(add_gradient_sums_kernel<A>, part.grid_of_combining(), part, partials.data(),
+               own_sums.data());
+        in.sums = own_sums.data();
       }
-      launch(gradient_kernel<V, T, A>, part.grid(), part, rest, x.raw<T>(), coefficients.data(),
-             totals.data(), dx.raw<T>(), dgamma.raw<A>(), dbeta.raw<A>());
+      launch(gradient_kernel<V, T, A>, part.grid(), part, rest, x.raw<T>(), in, dx.raw<T>(),
+             dgamma.raw<A>(), dbeta.raw<A>());
     };
     with_partition<T>(x, mean, run, gradient.dy, gradient.more, x.raw<T>(), gradient.y,
                       mean.raw<A>(), dx.raw<T>(), kept_dz);
@@ -303,15 +330,16 @@ void combine_gradient_sums(const Chunks& part, const float* partials, const Grad
 }
 
 // r ← (1 − momentum)·r + momentum · 1/S·Σ_g (mean_g, var_g·n/(n − 1))
-void CudaBackend::batch_norm_update_running(const Tensor& mean, const Tensor& var, int64_t n,
-                                            double momentum, const Tensor& running_mean,
-                                            const Tensor& running_var) {
-  with_float_type(mean.dtype(), [&](auto zero) {
+void CudaBackend::batch_norm_update_running(std::span<const RunningUpdate> updates,
+                                            double momentum) {
+  if (updates.empty()) return;
+  with_float_type(updates[0].mean.dtype(), [&](auto zero) {
     using T = decltype(zero);
-    const int64_t S = mean.dim(0), C = mean.dim(1);
-    const double unbiased = static_cast<double>(n) / static_cast<double>(n - 1);
-    launch(update_running_kernel<T>, one_thread_each(C), S, C, mean.raw<T>(), var.raw<T>(),
-           unbiased, momentum, running_mean.raw<T>(), running_var.raw<T>());
+    for_each_list<RunningList<T>>(
+        updates.size(), [&](size_t i) -> const RunningUpdate& { return updates[i]; },
+        [&](const RunningList<T>& list, size_t /*first*/) {
+          launch(update_running_kernel<T>, list.grid(), list, momentum);
+        });
   });
 }
 

@@ -3,10 +3,12 @@
 // T is the type of x, A what is computed in and stored: float where T is bf16, else T.
 //
 // Variance without cancellation: x is read once, and of each chunk of rows (columns.h) deviations are summed
-// from an element m that lies among them (a chunk's first),  mean_c = m + Σ(x − m)/n_c,
-// M2_c = Σ(x − m)² − n_c·(mean_c − m)². Chunks are combined, in double, by the formula of Chan, Golub and
-// LeVeque (1979),  M2 = Σ_chunks M2_c + n_c·(mean_c − mean)². Kernels that write x can leave the same of
-// chunks of their own (result_sums.h).
+// from an element m that lies among them, its first. Kernels that write x can leave the same of chunks of
+// their own (result_sums.h). Chunks are combined in double and read once, around the mean o of the group's
+// first: of a chunk of n_c rows, with d = m − o,
+//   Σ(x − o) = Σ(x − m) + n_c·d,   Σ(x − o)² = Σ(x − m)² + 2d·Σ(x − m) + n_c·d²,
+// and of the group  mean = o + Σ(x − o)/n,  var = Σ(x − o)²/n − (mean − o)². What cancels is bounded: as o is
+// the mean of n_c of the n numbers, (mean − o)² ≤ (n/n_c − 1)·var.
 #include "cuda/batch_sums.h"
 
 namespace mocograd::MOCO_CUDA {
@@ -42,35 +44,24 @@ __global__ void __launch_bounds__(kThreads)
 
 // mean and var from the chunks' partials
 template <class A>
-__global__ void combine_statistics_kernel(Chunks part, const A* partials, A* mean, A* var) {
+__global__ void __launch_bounds__(kMostCombining)
+    combine_statistics_kernel(Chunks part, const A* partials, A* mean, A* var) {
   const ChunkColumn at(part);
-  const int64_t C = part.C;
-  const A* const first = partials + int64_t{at.group} * part.chunks * 3 * C + at.column;
-  const double n = static_cast<double>(part.rows);
-  double total = 0;
-#pragma unroll 8
-  for (int k = at.chunk; k < at.chunks; k += at.kStep) {
-    const A* const p = first + k * 3 * C;
-    total += part.rows_of(k) * static_cast<double>(p[0]) + p[C];
-  }
-  __shared__ double means[kCombinedColumns];
-  total = at.sum(total);
-  if (at.speaks) means[threadIdx.x] = total / n;
-  __syncthreads();
-  const double own_mean = means[threadIdx.x % kCombinedColumns];
-  double squares = 0;
-#pragma unroll 8
-  for (int k = at.chunk; k < at.chunks; k += at.kStep) {
-    const A* const p = first + k * 3 * C;
-    const double count = part.rows_of(k), rest = p[C] / count;  // the chunk's mean is p[0] + rest
-    const double offset = p[0] + rest - own_mean;
-    squares += p[2 * C] + count * (offset * offset - rest * rest);
-  }
-  squares = at.sum(squares);
+  const double n = static_cast<double>(part.rows), first_share = 1.0 / part.rows_of(0);
+  const A* const first = partials + int64_t{at.group} * part.chunks * 3 * part.C + at.column;
+  const double origin = at.chunks > 0 ? first[0] + first_share * first[part.C] : 0;
+  double sum = 0, squares = 0;
+  at.for_each_chunk<3>(part, partials, [&](int k, const A(&p)[3]) {
+    const double count = part.rows_of(k), d = p[0] - origin;
+    sum += p[1] + count * d;
+    squares += p[2] + d * (2 * double{p[1]} + count * d);
+  });
+  const Vector<double, 2> total = at.sums(sum, squares);
   if (!at.speaks) return;
-  const int64_t i = at.group * C + at.column;
-  mean[i] = static_cast<A>(own_mean);
-  var[i] = static_cast<A>(squares < 0 ? 0 : squares / n);  // NaN stays
+  const int64_t i = at.group * part.C + at.column;
+  const double distance = total[0] / n, scatter = total[1] / n - distance * distance;
+  mean[i] = static_cast<A>(origin + distance);
+  var[i] = static_cast<A>(scatter < 0 ? 0 : scatter);  // NaN stays
 }
 
 }  // namespace

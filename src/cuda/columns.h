@@ -6,8 +6,8 @@
 // block's chunk. The matrix may consist of several groups of rows, none of whose chunks reaches into
 // the next.
 //
-// Sums over a group are made in two steps, in an order that does not depend on the GPU: each chunk
-// leaves its own, and blocks that stand as ChunkColumn says add those up.
+// Sums over a group are made in two steps, in an order that depends on the matrix's shape alone: each
+// chunk leaves its own, and blocks that stand as ChunkColumn says add those up.
 #pragma once
 
 #include "cuda/vectors.h"
@@ -18,8 +18,10 @@ namespace mocograd::MOCO_CUDA {
 constexpr int kLogThreads = 8;
 static_assert(1 << kLogThreads == kThreads);
 constexpr int kRowsOfThread = 8;
-constexpr int kMostVectors = 32;     // side by side in a block
-constexpr int kCombinedColumns = 8;  // of a block that combines chunks
+constexpr int kMostVectors = 32;      // side by side in a block
+constexpr int kCombinedColumns = 8;   // of a block that combines chunks: in f32 a sector of memory
+constexpr int kMostCombining = 1024;  // threads of such a block
+constexpr int kChunksAtOnce = 4;      // that one of them reads before it uses the first
 
 // How the rows are cut into chunks.
 struct Chunks {
@@ -35,8 +37,12 @@ struct Chunks {
   __host__ __device__ int combined_blocks() const {
     return static_cast<int>(ceil_div(C, kCombinedColumns));
   }
+  // As many threads as read all chunks at once, in whole warps.
   Grid grid_of_combining() const {
-    return blocks_of(kThreads, int64_t{groups} * combined_blocks());
+    int threads = 32;
+    while (threads < kMostCombining && threads / kCombinedColumns * kChunksAtOnce < chunks)
+      threads *= 2;
+    return blocks_of(threads, int64_t{groups} * combined_blocks());
   }
 };
 
@@ -126,14 +132,12 @@ __device__ A column_sums(Vector<A, V> x, int width) {
 }
 
 // A thread of a block that combines what the chunks of a group have left for kCombinedColumns columns:
-// the threads of one column take every kStep-th chunk.
+// the threads of one column take every step-th chunk.
 struct ChunkColumn {
-  static constexpr int kStep = kThreads / kCombinedColumns;
-
   int group;
   int64_t column;
-  int chunk, chunks;  // its first chunk, and where they end; none beyond the last column
-  bool speaks;        // sum() is its column's, and it writes what comes of it
+  int chunk, step, chunks;  // its first chunk, and where they end; none beyond the last column
+  bool speaks;              // sums() are its column's, and it writes what comes of them
 
   __device__ explicit ChunkColumn(const Chunks& part) {
     const int thread = threadIdx.x, blocks = part.combined_blocks();
@@ -141,13 +145,52 @@ struct ChunkColumn {
     column = int64_t{static_cast<int>(blockIdx.x) % blocks} * kCombinedColumns +
              thread % kCombinedColumns;
     chunk = thread / kCombinedColumns;
+    step = static_cast<int>(blockDim.x) / kCombinedColumns;
     chunks = column < part.C ? part.chunks : 0;
     speaks = thread < kCombinedColumns && column < part.C;
   }
 
-  // Σ of x over the threads of the column. Every thread of the block must call.
-  __device__ static double sum(double x) {
-    return column_sums(Vector<double, 1>{x}, kCombinedColumns);
+  // f(k, p) for each of its chunks k, p the N numbers that it left for the column.
+  //   partials: [group][chunk][N][C]
+  template <int N, class A, class F>
+  __device__ void for_each_chunk(const Chunks& part, const A* partials, const F& f) const {
+    const int64_t C = part.C;
+    const A* const first = partials + int64_t{group} * part.chunks * N * C + column;
+#pragma unroll 1
+    for (int begin = chunk; begin < chunks; begin += kChunksAtOnce * step) {
+      A p[kChunksAtOnce][N];
+#pragma unroll
+      for (int i = 0; i < kChunksAtOnce; ++i) {
+        const int k = begin + i * step < chunks ? begin + i * step : begin;
+        for (int n = 0; n < N; ++n) p[i][n] = first[(k * N + n) * C];
+      }
+#pragma unroll
+      for (int i = 0; i < kChunksAtOnce; ++i)
+        if (begin + i * step < chunks) f(begin + i * step, p[i]);
+    }
+  }
+
+  // Both sums over the threads of the column. Every thread of the block must call, once.
+  __device__ static Vector<double, 2> sums(double a, double b) {
+    __shared__ Vector<double, 2> of_warp[kMostCombining / 32][kCombinedColumns];
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    const Vector<double, 2> own = {add_lanes(a), add_lanes(b)};
+    if (lane < kCombinedColumns) of_warp[warp][lane] = own;
+    __syncthreads();
+    if (warp > 0) return own;
+    Vector<double, 2> total = {};
+    for (int w = lane / kCombinedColumns; w < static_cast<int>(blockDim.x) / 32;
+         w += 32 / kCombinedColumns)
+      for (int i = 0; i < 2; ++i) total[i] += of_warp[w][lane % kCombinedColumns][i];
+    return {add_lanes(total[0]), add_lanes(total[1])};
+  }
+
+ private:
+  // Over the lanes of the column.
+  __device__ static double add_lanes(double x) {
+    for (int lanes = 16; lanes >= kCombinedColumns; lanes /= 2)
+      x += __shfl_xor_sync(kAllLanes, x, lanes);
+    return x;
   }
 };
 

@@ -62,8 +62,7 @@ class CudaBackend final : public Backend {
                            const Tensor& mean, const Tensor& var, const Tensor& sums,
                            const Tensor& dx, const Tensor& dgamma, const Tensor& dbeta,
                            const Tensor& dresidual) override;
-  void batch_norm_update_running(const Tensor& mean, const Tensor& var, int64_t n, double momentum,
-                                 const Tensor& running_mean, const Tensor& running_var) override;
+  void batch_norm_update_running(std::span<const RunningUpdate> updates, double momentum) override;
 
   void max_pool_forward(const Tensor& x, const Tensor& y, const Tensor& tap) override;
   void max_pool_backward(const Tensor& dy, const Tensor& tap, const Tensor& dx) override;

@@ -1,6 +1,7 @@
 #include "nn/layers.h"
 
 #include <atomic>
+#include <utility>
 
 #include "autograd/ops/conv2d.h"
 #include "autograd/ops/linear.h"
@@ -14,7 +15,21 @@ constexpr double kRunningMomentum = 0.1;
 
 std::atomic<bool> fused_operations{true};
 
+thread_local RunningUpdates* running_updates = nullptr;
+
 }  // namespace
+
+RunningUpdates::RunningUpdates() : outer_(std::exchange(running_updates, this)) {}
+
+RunningUpdates::~RunningUpdates() {
+  running_updates = outer_;
+}
+
+void RunningUpdates::make() {
+  if (updates_.empty()) return;  // in evaluation
+  updates_[0].mean.backend().batch_norm_update_running(updates_, kRunningMomentum);
+  updates_.clear();
+}
 
 Conv2d::Conv2d(int64_t in, int64_t out, int64_t kernel, Conv2dConfig config, RandomStream& random,
                TensorOptions options)
@@ -90,8 +105,13 @@ Variable BatchNorm2d::apply(const BatchNormInput& input, const Operation& operat
              "batch_norm: statistics were taken as ", statistics.mean.describe(), " for ", splits_,
              " groups");
   const Variable y = operation({.batch_statistics = true}, statistics);
-  y.data().backend().batch_norm_update_running(statistics.mean, statistics.var, per_group,
-                                               kRunningMomentum, running_mean_, running_var_);
+  const RunningUpdate update{statistics.mean, statistics.var, per_group, running_mean_,
+                             running_var_};
+  if (running_updates) {
+    running_updates->updates_.push_back(update);
+  } else {
+    y.data().backend().batch_norm_update_running({&update, 1}, kRunningMomentum);
+  }
   ++*num_batches_tracked_.data<int64_t>();
   return y;
 }

@@ -43,6 +43,13 @@ struct SgdUpdate {
 struct EmaUpdate {
   Tensor theta_q, theta_k;
 };
+// A batch norm's statistics of a batch, [S, C], of n elements a group and channel, and its running
+// statistics, [C].
+struct RunningUpdate {
+  Tensor mean, var;
+  int64_t n;
+  Tensor running_mean, running_var;
+};
 
 class Backend {
  public:
@@ -150,19 +157,19 @@ class Backend {
   // dz = dy, or dy·[y > 0] with relu;  dbeta = Σ dz;  dgamma = Σ dz·x̂  (over all groups);
   // dx = gamma/√(var+eps) · (dz − mean_g(dz) − x̂·mean_g(dz·x̂)), without the two means where
   // the statistics were given.  dresidual = dz, written where it is defined. y is read with relu.
-  // more_dy: to be added to dy; optional, and only with dresidual.
-  // sums: [S, 2, C], Σ dz and Σ dz·(x − mean_g) where they are known; optional, and not with dresidual.
+  // more_dy: to be added to dy; optional.
+  // sums: [S, 2, C], Σ dz and Σ dz·(x − mean_g) where they are known; optional, and not with more_dy or
+  // dresidual.
   virtual void batch_norm_backward(const Tensor& dy, const Tensor& more_dy, const Tensor& x,
                                    const Tensor& y, const Tensor& gamma,
                                    const BatchNormConfig& config, const Tensor& mean,
                                    const Tensor& var, const Tensor& sums, const Tensor& dx,
                                    const Tensor& dgamma, const Tensor& dbeta,
                                    const Tensor& dresidual) = 0;
-  // r ← (1 − momentum)·r + momentum · mean over the groups of (mean_g, var_g·n/(n−1)), n elements a
-  // group and channel.  running_mean, running_var: [C]. Requires: n > 1.
-  virtual void batch_norm_update_running(const Tensor& mean, const Tensor& var, int64_t n,
-                                         double momentum, const Tensor& running_mean,
-                                         const Tensor& running_var) = 0;
+  // Of each update:  r ← (1 − momentum)·r + momentum · mean over the groups of (mean_g, var_g·n/(n−1)).
+  // Requires: n > 1; no running statistics occur twice.
+  virtual void batch_norm_update_running(std::span<const RunningUpdate> updates,
+                                         double momentum) = 0;
 
   // ---- pooling, x and y f32, f64 or bf16 ----------------------------------------------------------
 

@@ -84,8 +84,8 @@ Variable normalize(const char* op, const Variable& x, const Variable* residual,
     dx.add(2, dbeta);
     if (has_residual) dx.add(3, dresidual);
   });
-  // A block's result has two users, the next block and its shortcut.
-  if (result.node()) result.node()->adds_parts = has_residual;
+  // In a ResNet what goes into a block has two users, its first convolution and the shortcut.
+  if (result.node()) result.node()->adds_parts = true;
   return result;
 }
 
