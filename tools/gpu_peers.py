@@ -191,11 +191,12 @@ class Peers:
         contenders = {}
         for layout in LAYOUTS:
             for compiled in (False, True):
-                if compiled and (layout == "NCHW" or self.tiny):
+                # Folding the groups into the channels is a view in NCHW, and copies in the other.
+                norm = "folded" if layout == "NCHW" else "chunks"
+                # Eight norms for each one would be compiled for minutes; with plain ones channels last is
+                # the faster.
+                if compiled and (self.tiny or (norm == "folded") != (splits > 1)):
                     continue
-                # Folding the groups into the channels is a view in NCHW, and copies in the other. Eight
-                # norms for each one would be compiled for minutes.
-                norm = "grouped" if compiled else "folded" if layout == "NCHW" else "chunks"
                 name = f"PyTorch {layout}" + (", compiled" if compiled else "")
                 contenders[name] = (60 if compiled else 10, dict(layout=layout, compiled=compiled, norm=norm))
         result = self.moco("--arch", arch, "--batch", batch, "--queue", queue, "--bn-splits", splits,

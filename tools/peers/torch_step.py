@@ -37,39 +37,15 @@ class FoldedSplitBatchNorm2d(nn.BatchNorm2d):
         return y.view(n, c, h, w)
 
 
-class GroupedBatchNorm2d(nn.BatchNorm2d):
-    """Split batch norm as its formula, for torch.compile to fuse; SplitBatchNorm2d's groups.
-
-    Both running buffers become what SplitBatchNorm2d makes of them, to rounding.
-    """
-
-    def __init__(self, channels, splits):
-        super().__init__(channels)
-        self.splits = splits
-
-    def forward(self, x):
-        if not self.training:
-            return super().forward(x)
-        groups = x.float().unflatten(0, (self.splits, -1))
-        var, mean = torch.var_mean(groups, dim=(1, 3, 4), correction=0, keepdim=True)
-        y = ((groups - mean) * torch.rsqrt(var + self.eps)).flatten(0, 1)
-        with torch.no_grad():
-            n = groups[0].numel() // groups.shape[2]
-            self.running_mean.lerp_(mean.mean(0).flatten(), self.momentum)
-            self.running_var.lerp_(var.mean(0).flatten() * (n / (n - 1)), self.momentum)
-            self.num_batches_tracked.add_(1)
-        return (y * self.weight[:, None, None] + self.bias[:, None, None]).to(x.dtype)
-
-
 def norm_of(name, splits):
     if splits == 1:
         return nn.BatchNorm2d
-    return partial({"chunks": SplitBatchNorm2d, "folded": FoldedSplitBatchNorm2d,
-                    "grouped": GroupedBatchNorm2d}[name], splits=splits)
+    return partial({"chunks": SplitBatchNorm2d, "folded": FoldedSplitBatchNorm2d}[name],
+                   splits=splits)
 
 
 class TorchStep:
-    """One contender. norm: chunks, folded or grouped, where there are splits; bf16: under autocast."""
+    """One contender. norm: chunks or folded, where there are splits; bf16: under autocast."""
 
     def __init__(self, arch, batch, queue, splits, layout, norm="chunks", bf16=False,
                  compiled=False, device="cpu"):
