@@ -77,7 +77,7 @@ def main():
     start, steps, loss, limit = time.monotonic(), 0, torch.zeros(()), 3 if tiny else 1 << 60
     begin = start
     over = lambda: time.monotonic() - start > options.seconds or steps >= limit
-    for epoch in range(options.epochs):
+    for epoch in range(1, options.epochs + 1):
         step.sgd.param_groups[0]["lr"] = LR * 0.5 * (1 + math.cos(math.pi * epoch / options.epochs))
         for index in torch.randperm(len(train[0]), device=device).split(batch):
             if len(index) < batch or over():

@@ -53,6 +53,9 @@ class TorchStep:
         make = lambda: ResNet(arch, dim=DIM, norm=norm_of(norm, splits)).to(
             self.device, memory_format=self.layout)
         self.encoder_q, self.encoder_k = make(), make()
+        for module in self.encoder_q.modules():
+            if isinstance(module, nn.Conv2d):  # as torchvision's networks begin, and ours
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         self.encoder_k.load_state_dict(self.encoder_q.state_dict())
         self.theta_q = list(self.encoder_q.parameters())
         self.theta_k = list(self.encoder_k.parameters())
