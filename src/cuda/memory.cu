@@ -6,7 +6,6 @@
 #include <map>
 #include <memory>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "cuda/blocks.h"
@@ -22,8 +21,9 @@ void free_or_keep(void* block);
 // later, since that runs later; nothing goes back to the device before the recording and all the
 // tensors in this memory are gone.
 //
-// A branch and what runs beside it have memory of their own, and use again only what they have freed
-// themselves; the rest waits until they are joined.
+// A branch takes what is free when it begins, and again what it frees itself. Beside it, what it has made
+// and what is older than it, which it may read, waits until both are joined when it is freed; what is younger
+// does not.
 class RecordingMemory : public std::enable_shared_from_this<RecordingMemory> {
  public:
   RecordingMemory() = default;
@@ -37,20 +37,20 @@ class RecordingMemory : public std::enable_shared_from_this<RecordingMemory> {
     constexpr size_t kUnit = 512;
     size_t size = ceil_div(bytes, kUnit) * kUnit;
     void* block = nullptr;
-    auto& free = free_[in_branch_];
-    const auto found = free.lower_bound(size);
-    if (found != free.end() && found->first <= size + size / 4) {
+    const auto take_from = [&](Blocks& free) {
+      const auto found = free.lower_bound(size);
+      if (found == free.end() || found->first > size + size / 4) return;
       size = found->first;
       block = found->second;
       free.erase(found);
-    } else {
-      block = device_allocate(size);
-      keep(block);
-    }
-    return std::shared_ptr<void>(
-        block, [memory = shared_from_this(), size, of_branch = in_branch_](void* freed) {
-          memory->take_back({freed, size, of_branch});
-        });
+    };
+    if (in_branch_) take_from(free_of_branch_);
+    if (!block) take_from(free_);
+    if (!block) keep(block = device_allocate(size));
+    const int beside = in_branch_ ? 0 : branches_;
+    return std::shared_ptr<void>(block, [memory = shared_from_this(), size, beside](void* freed) {
+      memory->list_of_freed(beside).emplace(size, freed);
+    });
   }
 
   // Backend::beside and join
@@ -58,6 +58,7 @@ class RecordingMemory : public std::enable_shared_from_this<RecordingMemory> {
     if (in_branch_) return work();
     join();
     begin_branch();
+    ++branches_;
     is_open_ = in_branch_ = true;
     work();
     in_branch_ = false;
@@ -67,32 +68,27 @@ class RecordingMemory : public std::enable_shared_from_this<RecordingMemory> {
     if (!is_open_ || in_branch_) return;
     join_branch();
     is_open_ = false;
-    for (const Block& block : std::exchange(waiting_, {})) take_back(block);
+    free_.merge(free_of_branch_);
+    free_.merge(waiting_);
   }
 
   // Of memory that was there before and is freed now: the recording may read it.
   void keep(void* block) { blocks_.push_back(block); }
 
  private:
-  struct Block {
-    void* memory;
-    size_t size;
-    bool of_branch;
-  };
+  using Blocks = std::multimap<size_t, void*>;  // by size
 
-  void take_back(const Block& block) {
-    if (is_open_ && !(in_branch_ && block.of_branch)) {
-      waiting_.push_back(block);
-    } else {
-      free_[block.of_branch].emplace(block.size, block.memory);
-    }
+  // beside: the branch beside which the block was made, counted from 1
+  Blocks& list_of_freed(int beside) {
+    if (in_branch_) return free_of_branch_;
+    return is_open_ && beside != branches_ ? waiting_ : free_;
   }
 
   std::vector<void*> blocks_;
-  std::multimap<size_t, void*> free_[2];  // by size; beside the branches, and of them
-  std::vector<Block> waiting_;
+  Blocks free_, free_of_branch_, waiting_;
+  int branches_ = 0;        // begun so far
   bool in_branch_ = false;  // `work` runs
-  bool is_open_ = false;    // a branch has begun that is not joined
+  bool is_open_ = false;    // the last is not joined
 };
 
 RecordingMemory* recording_memory = nullptr;  // of the recording that is being made

@@ -86,12 +86,18 @@ void cuda_emulated::device_move(void* to, const void* from, size_t bytes) {
 
 void cuda_emulated::device_synchronize() {}
 
+namespace {
+size_t branch_begin = 0, branch_end = 0;  // in `recorded`
+bool branch_is_open = false;              // not joined
+}  // namespace
+
 void cuda_emulated::start_recording() {
   MOCO_CHECK(!emulator::recorded, "cuda emulator: a recording within another");
-  emulator::recorded = std::make_shared<std::vector<std::function<void()>>>();
+  emulator::recorded = std::make_shared<emulator::Launches>();
 }
 
 std::function<void()> cuda_emulated::stop_recording() {
+  MOCO_CHECK(!branch_is_open, "cuda emulator: a recording ends before its branch is joined");
   return [launches = std::exchange(emulator::recorded, nullptr)] {
     for (const std::function<void()>& launch : *launches) launch();
   };
@@ -99,25 +105,26 @@ std::function<void()> cuda_emulated::stop_recording() {
 
 void cuda_emulated::abandon_recording() {
   emulator::recorded = nullptr;
-}
-
-// A branch runs as late as a GPU may run it, so that what does not wait for it shows.
-namespace {
-decltype(emulator::recorded) beside_recorded;
+  branch_is_open = false;
 }
 
 void cuda_emulated::begin_branch() {
-  beside_recorded = std::make_shared<std::vector<std::function<void()>>>();
-  std::swap(beside_recorded, emulator::recorded);
+  MOCO_CHECK(!branch_is_open, "cuda emulator: a branch begins before the last is joined");
+  branch_is_open = true;
+  branch_begin = emulator::recorded->size();
 }
 
 void cuda_emulated::end_branch() {
-  std::swap(beside_recorded, emulator::recorded);
+  branch_end = emulator::recorded->size();
 }
 
 void cuda_emulated::join_branch() {
-  emulator::recorded->insert(emulator::recorded->end(), beside_recorded->begin(),
-                             beside_recorded->end());
+  branch_is_open = false;
+  emulator::Launches& all = *emulator::recorded;
+  const auto begin = all.begin() + branch_begin, end = all.begin() + branch_end;
+  const emulator::Launches branch(begin, end), beside(end, all.end());
+  all.erase(begin, all.end());
+  all.push_back([=] { emulator::run_beside(branch, beside); });
 }
 
 // ---- of the block ----------------------------------------------------------------------------------

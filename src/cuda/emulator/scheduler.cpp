@@ -219,6 +219,16 @@ void set_seed(uint64_t value) {
   seed() = value;
 }
 
+void run_beside(const Launches& a, const Launches& b) {
+  random_state = seed();
+  Launches order;
+  for (size_t i = 0, j = 0; i + j < a.size() + b.size();) {
+    const size_t left = a.size() - i;
+    order.push_back(random_below(left + b.size() - j) < left ? a[i++] : b[j++]);
+  }
+  for (const std::function<void()>& launch : order) launch();
+}
+
 void fail(const CallSite& site, const std::string& message) {
   report(text_of(site) + ": " + message + ",");
   std::abort();

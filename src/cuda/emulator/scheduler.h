@@ -49,7 +49,10 @@ void run(const Launch& launch);
 void set_seed(uint64_t seed);
 
 // While a recording is made, what it consists of so far; a launch adds itself instead of running.
-inline std::shared_ptr<std::vector<std::function<void()>>> recorded;
+using Launches = std::vector<std::function<void()>>;
+inline std::shared_ptr<Launches> recorded;
+void run_beside(const Launches& a,
+                const Launches& b);  // each in its order, in a random one between them
 
 // error: cuda emulator: FILE:LINE: MESSAGE, in thread (x, y, z) of block (x, y, z)
 [[noreturn]] void fail(const CallSite& site, const std::string& message);
