@@ -241,4 +241,10 @@ inline void expect_exactly(const Tensor& actual, const Values& expected, const s
                                             testing::Values(DType::f32)),                       \
                            name_of_case)
 
+inline std::vector<Kernels> kernels_that_record() {
+  std::vector<Kernels> kernels = {{.device = Device::cuda_emulated}};
+  if (device_problem(Device::cuda).empty()) kernels.push_back({.device = Device::cuda});
+  return kernels;
+}
+
 }  // namespace mocograd

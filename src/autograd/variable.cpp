@@ -55,7 +55,7 @@ void InputGradients::add(int input, const Tensor& dx) {
     std::swap(more, target.more_grad);
     if (!more.defined()) return;
   }
-  dx.backend().join();  // one of them may be made beside
+  if (target.inputs.empty()) dx.backend().join();  // one of them may be made beside
   // Not in place: two inputs may have been given the same tensor.
   Tensor sum = Tensor::empty_like(dx);
   dx.backend().add(target.grad, more, sum);
@@ -68,6 +68,16 @@ void InputGradients::add(int input, const Tensor& dx) {
             .outputs = {sum},
             .node = &target});
   target.grad = sum;
+}
+
+void InputGradients::add_beside(int input, const Tensor& dx, const std::function<void()>& make) {
+  if (!needed(input)) return;
+  if (node_.inputs[input]->inputs.empty()) {
+    dx.backend().beside(make);
+  } else {
+    make();
+  }
+  add(input, dx);
 }
 
 Node::~Node() {

@@ -30,6 +30,9 @@ class InputGradients {
 
   bool needed(int input) const;           // false: a constant, its gradient need not be computed
   void add(int input, const Tensor& dx);  // ∂L/∂input += dx; ignored for a constant
+  // The same of what make() computes, beside what comes after it where the input is a leaf (Backend::beside):
+  // nobody reads a leaf's gradient before backward returns.
+  void add_beside(int input, const Tensor& dx, const std::function<void()>& make);
   // The second part of ∂L/∂result, dy being the first, or undefined. A node that adds_parts must take it.
   Tensor take_more_dy() { return std::exchange(more_dy_, Tensor()); }
 

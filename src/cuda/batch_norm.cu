@@ -36,7 +36,7 @@ __global__ void __launch_bounds__(kThreads)
                      const A* var, const A* gamma, const A* beta, double eps, T* y) {
   const ColumnPlace<V> at(part, blockIdx.x);
   __shared__ Vector<A, V> centers[kMostVectors], factors[kMostVectors], shifts[kMostVectors];
-  if (const int64_t c = at.sum_column; c >= 0) {
+  if (const int64_t c = at.own_column; c >= 0) {
     const int64_t i = at.group * part.C + c;
     const unsigned vector = threadIdx.x / V, v = threadIdx.x % V;
     centers[vector][v] = mean[i];
@@ -119,8 +119,8 @@ __global__ void __launch_bounds__(kThreads)
     }
   }
   const A own_sum = column_sums(sum, part.width), own_sum_x = column_sums(sum_x, part.width);
-  if (at.sum_column < 0) return;
-  A* const p = partials + (at.group * part.chunks + at.chunk) * 2 * part.C + at.sum_column;
+  if (at.own_column < 0) return;
+  A* const p = partials + (at.group * part.chunks + at.chunk) * 2 * part.C + at.own_column;
   p[0] = own_sum;
   p[part.C] = own_sum_x;
 }
@@ -176,7 +176,7 @@ __global__ void __launch_bounds__(kThreads)
   const ColumnPlace<V> at(part, blockIdx.x);
   __shared__ Vector<A, V> centers[kMostVectors], as[kMostVectors], bs[kMostVectors],
       cs[kMostVectors];
-  if (const int64_t c = at.sum_column; c >= 0) {
+  if (const int64_t c = at.own_column; c >= 0) {
     const int64_t i = at.group * part.C + c;
     const unsigned vector = threadIdx.x / V, v = threadIdx.x % V;
     const A* const sums = in.sums + int64_t{at.group} * 2 * part.C + c;

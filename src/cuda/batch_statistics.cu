@@ -35,9 +35,9 @@ __global__ void __launch_bounds__(kThreads)
     }
   }
   const A own_sum = column_sums(sum, part.width), own_squares = column_sums(squares, part.width);
-  if (at.sum_column < 0) return;
-  A* const p = partials + (at.group * part.chunks + at.chunk) * 3 * part.C + at.sum_column;
-  p[0] = x[at.origin + at.sum_column];
+  if (at.own_column < 0) return;
+  A* const p = partials + (at.group * part.chunks + at.chunk) * 3 * part.C + at.own_column;
+  p[0] = x[at.origin + at.own_column];
   p[part.C] = own_sum;
   p[2 * part.C] = own_squares;
 }

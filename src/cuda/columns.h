@@ -73,7 +73,7 @@ struct ColumnPlace {
   int64_t origin;       // element of the chunk's first row in column 0
   int64_t first, step;  // element of its own first row in `column`, and from there to its next row
   int rows;             // its rows, at most kRowsOfThread; none beyond the last column
-  int64_t sum_column;   // of which column_sums gives it the sum; -1 where of none
+  int64_t own_column;   // of which it has the sum (column_sums) or works something out; -1: of none
 
   // block: blockIdx.x, or another order of the same numbers.
   __device__ ColumnPlace(const ColumnPartition<V>& part, unsigned block) {
@@ -90,7 +90,7 @@ struct ColumnPlace {
     const int left = part.rows_of(chunk) - row;
     rows =
         column < part.C && left > 0 ? (left + row_step - 1) >> (kLogThreads - part.log_width) : 0;
-    sum_column = thread < columns && first_column + thread < part.C ? first_column + thread : -1;
+    own_column = thread < columns && first_column + thread < part.C ? first_column + thread : -1;
   }
 
   // Of its row k the V numbers.

@@ -20,7 +20,8 @@
 // forward pass and data gradient are one kernel; for wgmma by tiles, which one thread can copy
 // (window_weights.h for the windows).
 //
-// Where C has few tiles, blocks share K, as in conv2d.cu: their parts are f32 and are added in order.
+// Where C has few tiles, blocks share K, as in conv2d.cu, but for the classes of a strided data gradient: their
+// parts are f32 and are added in order.
 //
 // With a stride the data gradient is several products (tensor/parity_class.h). One launch stages the weights
 // of all, one computes them.
@@ -116,7 +117,7 @@ bool correlate(const Correlation<T>& in, const Weights& weights, const PixelOutp
   });
 }
 
-// At most kMostClasses, none of which shares K. One without taps is a product without terms, zero.
+// At most kMostClasses, none of which shares K.
 template <class T>
 void correlate_at_once(std::span<const DataGradientClass<T, float>> classes) {
   const int64_t N = classes[0].N;
@@ -212,8 +213,11 @@ bool tensor_core_conv2d_backward_data(const Tensor& dy, const Tensor& w, Conv2dC
     using T = decltype(zero);
     const int64_t OC = dy.dim(3);
     const WholePieces<T> whole(dy.raw<T>(), dy.numel() / OC, OC);
+    // A class without taps, of which a kernel smaller than its stride has some, is zero.
+    if (std::min(w.dim(0), w.dim(1)) < config.stride) cuda_backend().fill(dx, 0);
     std::vector<DataGradientClass<T, float>> classes;
     for_each_class<T, float>(dy, w, config, dx, [&](DataGradientClass<T, float> part) {
+      if (part.K == 0) return;
       part.dy.x = whole.data(), part.dy.C = part.w.whole_OC = narrow(whole.size());
       part.K = part.K / OC * whole.size();
       classes.push_back(part);

@@ -9,7 +9,7 @@
 //
 //   streamed    two warpgroups have the same window and 128 channels. A step is one tap of 64 channels of
 //               x; one thread has the weights of the steps after it copied, and all copy the next window,
-//               spread over seven. The next step's products begin before this one's have ended.
+//               spread over the first of them. The next step's products begin before this one's have ended.
 //   resident    C = OC = 64: the weights of all taps stay in shared memory. Three warpgroups go their own
 //               ways, each with a window of its own: while one waits for pixels or writes, others multiply.
 //               They begin one after the other, since the tensor cores serve in turns who has begun
@@ -214,8 +214,8 @@ bool convolve(const Tensor& image, const Tensor& w, bool flipped, const Tensor& 
 
 }  // namespace
 
-// Of squares of 4×4, two images each, a whole image is one, so that a window that lies within a group of a
-// batch norm has no image of the next.
+// Squares of 4×4 only for images of that size: then a window is whole images, one after the other in the batch,
+// as a chunk of a batch norm's sums must be.
 bool takes_windows(const Tensor& image, const Tensor& w, Conv2dConfig config,
                    const Tensor& result) {
   const int64_t H = image.dim(1), W = image.dim(2), C = image.dim(3), OC = result.dim(3);

@@ -50,9 +50,9 @@ void start_recording();
 std::function<void()> stop_recording();
 void abandon_recording();
 
-// Of a recording. What comes between begin_branch and end_branch is a branch: it runs after what was recorded
-// before it and before what is recorded after join_branch, and perhaps at the same time as what lies
-// between end_branch and join_branch. One at a time.
+// Of a recording. What comes between begin_branch and end_branch is a branch: it runs after what was
+// recorded before it and before what is recorded after join_branch, and perhaps at the same time as what
+// lies between end_branch and join_branch. One at a time; joined before stop_recording.
 void begin_branch();
 void end_branch();
 void join_branch();

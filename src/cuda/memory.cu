@@ -21,9 +21,9 @@ void free_or_keep(void* block);
 // later, since that runs later; nothing goes back to the device before the recording and all the
 // tensors in this memory are gone.
 //
-// A branch takes what is free when it begins, and again what it frees itself. Beside it, what it has made
-// and what is older than it, which it may read, waits until both are joined when it is freed; what is younger
-// does not.
+// A branch takes what is free when it begins, and again what it frees itself. A block that is freed beside
+// it waits for the join if the branch has made it, or if it is older than the branch, which may then read it;
+// a younger one is free at once.
 class RecordingMemory : public std::enable_shared_from_this<RecordingMemory> {
  public:
   RecordingMemory() = default;
@@ -47,10 +47,11 @@ class RecordingMemory : public std::enable_shared_from_this<RecordingMemory> {
     if (in_branch_) take_from(free_of_branch_);
     if (!block) take_from(free_);
     if (!block) keep(block = device_allocate(size));
-    const int beside = in_branch_ ? 0 : branches_;
-    return std::shared_ptr<void>(block, [memory = shared_from_this(), size, beside](void* freed) {
-      memory->list_of_freed(beside).emplace(size, freed);
-    });
+    const int made_beside = in_branch_ ? 0 : branches_;
+    return std::shared_ptr<void>(block,
+                                 [memory = shared_from_this(), size, made_beside](void* freed) {
+                                   memory->list_of_freed(made_beside).emplace(size, freed);
+                                 });
   }
 
   // Backend::beside and join
@@ -78,10 +79,10 @@ class RecordingMemory : public std::enable_shared_from_this<RecordingMemory> {
  private:
   using Blocks = std::multimap<size_t, void*>;  // by size
 
-  // beside: the branch beside which the block was made, counted from 1
-  Blocks& list_of_freed(int beside) {
+  // made_beside: the branch beside which the block was made, counted from 1
+  Blocks& list_of_freed(int made_beside) {
     if (in_branch_) return free_of_branch_;
-    return is_open_ && beside != branches_ ? waiting_ : free_;
+    return is_open_ && made_beside != branches_ ? waiting_ : free_;
   }
 
   std::vector<void*> blocks_;

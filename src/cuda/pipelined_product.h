@@ -255,7 +255,7 @@ class BulkLoader {
   int begun_ = 0;
 };
 
-// One block's part of c = a·b. Where there are no terms, zeros.
+// One block's part of c = a·b.
 // output.row(split, m): where C_m0 is written, or its part, as Output::Element. Where sums are wanted, the
 // rows are all the pixels of an image, in order.
 template <class T, class Tile, class A, class B, class Output, class Wanted>

@@ -25,7 +25,7 @@ __global__ void sum_chunks_kernel(ColumnPartition<1> part, const T* x, T* partia
   Vector<T, 1> sum = {};
   for (int k = 0; k < at.rows; ++k) sum[0] += *at.row(k, x);
   const T of_chunk = column_sums(sum, part.width);
-  if (at.sum_column >= 0) partial[at.chunk * part.C + at.sum_column] = of_chunk;
+  if (at.own_column >= 0) partial[at.chunk * part.C + at.own_column] = of_chunk;
 }
 
 // `lanes` threads of a warp for each row, a power of two.

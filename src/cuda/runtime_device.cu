@@ -161,8 +161,8 @@ void* device_allocate(size_t bytes) {
 
 void device_free(void* memory) {
   if (!memory) return;
-  cudaFreeAsync(memory,
-                main_stream());  // an error would be one of the kernels before, told elsewhere
+  // An error would be one of the kernels before, told elsewhere.
+  cudaFreeAsync(memory, main_stream());
 }
 
 size_t device_total_memory() {

@@ -112,7 +112,8 @@ ViewLoader::Drawn ViewLoader::draw(int64_t step) {
   const Tensor indices =
       Tensor::from({samples.begin(), samples.end()}, {batch_}, {.dtype = DType::i64});
   std::vector<ViewRecipe> views = recipes_of(settings_, epoch, samples, 0);
-  for (const ViewRecipe& view : recipes_of(settings_, epoch, samples, 1)) views.push_back(view);
+  const std::vector<ViewRecipe> of_keys = recipes_of(settings_, epoch, samples, 1);
+  views.insert(views.end(), of_keys.begin(), of_keys.end());
   return {{epoch, step_in_epoch, {}, {}, indices}, std::move(views)};
 }
 

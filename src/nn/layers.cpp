@@ -15,17 +15,17 @@ constexpr double kRunningMomentum = 0.1;
 
 std::atomic<bool> fused_operations{true};
 
-thread_local RunningUpdates* running_updates = nullptr;
+thread_local DeferredRunningUpdates* running_updates = nullptr;
 
 }  // namespace
 
-RunningUpdates::RunningUpdates() : outer_(std::exchange(running_updates, this)) {}
+DeferredRunningUpdates::DeferredRunningUpdates() : outer_(std::exchange(running_updates, this)) {}
 
-RunningUpdates::~RunningUpdates() {
+DeferredRunningUpdates::~DeferredRunningUpdates() {
   running_updates = outer_;
 }
 
-void RunningUpdates::make() {
+void DeferredRunningUpdates::make() {
   if (updates_.empty()) return;  // in evaluation
   updates_[0].mean.backend().batch_norm_update_running(updates_, kRunningMomentum);
   updates_.clear();

@@ -52,14 +52,14 @@ class Linear : public Module {
 };
 
 // While one exists, the batch norms of this thread leave the update of their running statistics to it,
-// each at most once; make() makes all of them in one call of the backend, on a GPU one kernel. Without
-// it, as after an exception, they are dropped.
-class RunningUpdates {
+// each at most once; make() makes all of them in one call of the backend, on a GPU one kernel. If it ends
+// without, as by an exception, they are dropped.
+class DeferredRunningUpdates {
  public:
-  RunningUpdates();
-  ~RunningUpdates();
-  RunningUpdates(const RunningUpdates&) = delete;
-  RunningUpdates& operator=(const RunningUpdates&) = delete;
+  DeferredRunningUpdates();
+  ~DeferredRunningUpdates();
+  DeferredRunningUpdates(const DeferredRunningUpdates&) = delete;
+  DeferredRunningUpdates& operator=(const DeferredRunningUpdates&) = delete;
 
   void make();
 
@@ -67,14 +67,14 @@ class RunningUpdates {
   friend class BatchNorm2d;
 
   std::vector<RunningUpdate> updates_;
-  RunningUpdates* const outer_;
+  DeferredRunningUpdates* const outer_;
 };
 
 // Batch normalisation over all but the last dimension, in `splits` groups of the batch while
 // training (autograd/ops/batch_norm.h). While training, whether or not a gradient is recorded,
 //   running ← 0.9·running + 0.1·(mean over the groups of the group's mean, and unbiased variance)
 // and num_batches_tracked rises by 1; in evaluation the running statistics normalise, in one group.
-// Running statistics change at once, or where RunningUpdates says.
+// Running statistics change at once, or where DeferredRunningUpdates says.
 //   weight (gamma): 1, bias (beta): 0, running_mean: 0, running_var: 1; eps 1e-5
 class BatchNorm2d : public Module {
  public:

@@ -231,7 +231,7 @@ Variable ResNet::features(const Variable& x) {
   MOCO_CHECK(x.ndim() == 4 && x.dim(3) == 3, "resnet: needs images [N, H, W, 3], got ",
              x.data().describe());
   const bool bf16 = config_.bf16_activations;
-  RunningUpdates running;  // of all batch norms at once
+  DeferredRunningUpdates running;  // of all batch norms at once
   Variable y = bn1_->relu((*conv1_)(bf16 ? convert(x, DType::bf16) : x, *bn1_));
   if (config_.stem == Stem::imagenet) y = max_pool(y);
   for (const std::unique_ptr<Sequence>& layer : layers_) y = (*layer)(y);

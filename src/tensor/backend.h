@@ -76,8 +76,8 @@ class Backend {
   virtual std::function<void()> record(const std::function<void()>& work);
   // Does `work`, part of what is recorded, whose kernels may run at the same time as those that are asked for
   // from now on, until join() or the next beside(): neither may write what the other reads or writes.
-  // Memory that is freed meanwhile is used again only after that. Where nothing is recorded, or within
-  // another `work`, it is done like anything else.
+  // Memory that one frees while the other may use it is used again only after that. Where nothing is
+  // recorded, or within another `work`, it is done like anything else.
   virtual void beside(const std::function<void()>& work);
   virtual void join();
 

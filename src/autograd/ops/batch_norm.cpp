@@ -234,7 +234,8 @@ Variable batch_norm_relu_conv2d(const Variable& x, const Variable& gamma, const 
     Backend& kernels = dy.backend();
     const Tensor h = hidden({mean, var, /*taken=*/true});
     const Tensor weight_gradient = Tensor::empty_like(saved_w);
-    kernels.beside([&] { kernels.conv2d_backward_weight(h, dy, conv_config, weight_gradient); });
+    dx.add_beside(3, weight_gradient,
+                  [&] { kernels.conv2d_backward_weight(h, dy, conv_config, weight_gradient); });
     const Tensor dz = Tensor::empty_like(h);
     const Tensor sums = Tensor::empty({mean.dim(0), 2, mean.dim(1)}, mean.options());
     const bool masked =
@@ -250,7 +251,6 @@ Variable batch_norm_relu_conv2d(const Variable& x, const Variable& gamma, const 
     dx.add(0, data_gradient);
     dx.add(1, gamma_gradient);
     dx.add(2, beta_gradient);
-    dx.add(3, weight_gradient);
   });
 }
 

@@ -53,9 +53,9 @@ Variable conv2d(const Variable& x, const Variable& w, Conv2dConfig config,
   return make_result("conv2d", y, {x, w}, details, [=](const Tensor& dy, InputGradients& dx) {
     if (dx.needed(1)) {
       const Tensor weight_gradient = Tensor::empty_like(saved_w);
-      dy.backend().beside(
-          [&] { dy.backend().conv2d_backward_weight(saved_x, dy, config, weight_gradient); });
-      dx.add(1, weight_gradient);
+      dx.add_beside(1, weight_gradient, [&] {
+        dy.backend().conv2d_backward_weight(saved_x, dy, config, weight_gradient);
+      });
     }
     if (dx.needed(0)) {
       const Tensor data_gradient = Tensor::empty_like(saved_x);

@@ -48,11 +48,11 @@ void run(const Launch& launch);
 // A launch does the same whatever ran before it. 0 from the start.
 void set_seed(uint64_t seed);
 
-// While a recording is made, what it consists of so far; a launch adds itself instead of running.
 using Launches = std::vector<std::function<void()>>;
+// While a recording is made, what it consists of so far; a launch adds itself instead of running.
 inline std::shared_ptr<Launches> recorded;
-void run_beside(const Launches& a,
-                const Launches& b);  // each in its order, in a random one between them
+// Runs both, each in its order, in a random one between them.
+void run_beside(const Launches& a, const Launches& b);
 
 // error: cuda emulator: FILE:LINE: MESSAGE, in thread (x, y, z) of block (x, y, z)
 [[noreturn]] void fail(const CallSite& site, const std::string& message);

@@ -1,0 +1,155 @@
+// Branches of recordings: what runs beside what, and the memory of both.
+#include <gtest/gtest.h>
+
+#include "autograd/ops/conv2d.h"
+#include "autograd/ops/pointwise.h"
+#include "cuda/emulator/scheduler.h"
+#include "kernel_cases.h"
+
+namespace mocograd {
+namespace {
+
+// Work with branches, again and again, on the emulator in several orders.
+class BranchTest : public KernelTest {
+ protected:
+  static constexpr int64_t n = 999;
+
+  void TearDown() override { emulator::set_seed(0); }
+
+  // work() leaves y = factor · x.
+  void expect_multiple(const std::function<void()>& work, double factor) {
+    const std::function<void()> replay = kernels().record(work);
+    Values expected;
+    for (double value : x.to_vector()) expected.push_back(factor * value);
+    for (uint64_t seed = 0; seed < 20; ++seed) {
+      emulator::set_seed(seed);
+      y.fill(kNaN);
+      replay();
+      expect_within(y, expected, Values(n, 30 * eps()), detail::concatenate("seed ", seed));
+    }
+  }
+
+  const Tensor x = uniform({n}, 1), y = poisoned({n});
+};
+
+// What is freed while a branch may still read it is not used again before it has ended.
+TEST_P(BranchTest, KeepsWhatItReads) {
+  const auto work = [&] {
+    Tensor read = x.clone(), more = x.clone();
+    kernels().beside([&] {
+      kernels().add(read, more, y);
+      read = Tensor();
+    });
+    more = Tensor();
+    for (int i = 0; i < 5; ++i) Tensor::full({n}, i, options());
+  };
+  expect_multiple(work, 2);
+}
+
+// Nor what it uses again itself, which is not used beside it.
+TEST_P(BranchTest, HasMemoryOfItsOwn) {
+  const auto work = [&] {
+    x.clone();  // is free when the branch begins
+    kernels().beside([&] {
+      y.fill(0);
+      for (int i = 0; i < 5; ++i) kernels().add(y, x.clone(), y);
+    });
+    for (int i = 0; i < 5; ++i) Tensor::full({n}, i, options());
+  };
+  expect_multiple(work, 5);
+}
+
+// What it has made and somebody else frees is used again after join alone.
+TEST_P(BranchTest, WhatItHasMadeIsThereAfterJoin) {
+  const auto work = [&] {
+    Tensor twice, thrice = Tensor::empty_like(x), unused;
+    kernels().beside([&] {
+      twice = Tensor::empty_like(x), unused = Tensor::full({n}, 7, options());
+      kernels().scale(x, 2, twice);
+      kernels().join();  // of nothing: a branch has no branches
+      kernels().beside([&] { kernels().scale(x, 3, thrice); });
+    });
+    unused = Tensor();
+    const Tensor once = x.clone();
+    kernels().join();
+    kernels().add(twice, once, y);
+    twice = Tensor();
+    kernels().beside([&] {
+      const Tensor again = Tensor::empty_like(x);  // in its place
+      kernels().scale(x, 5, again);
+      kernels().add(y, again, y);
+    });
+    kernels().beside([&] { kernels().add(y, thrice, y); });  // the one before has ended then
+  };
+  expect_multiple(work, 11);
+}
+
+// The gradient of weights that are leaves is made beside, and there after backward; that of others has
+// another user at once.
+TEST_P(BranchTest, WeightGradientsAreThereInTime) {
+  const Variable image(uniform({2, 5, 5, 3}, 3)), weights(uniform({3, 3, 3, 4}, 4), true);
+  const Tensor dy = uniform({2, 3, 3, 4}, 5), twice = Tensor::empty_like(weights.data());
+  for (const bool leaf : {true, false}) {
+    const auto work = [&] {
+      conv2d(image, leaf ? weights : scale(weights, 3), {}).backward(dy);
+      kernels().scale(weights.grad(), 2, twice);
+    };
+    Variable(weights).zero_grad();
+    work();
+    const Values expected = twice.to_vector();
+    Variable(weights).zero_grad();
+    const std::function<void()> replay = kernels().record(work);
+    for (uint64_t seed = 0; seed < 20; ++seed) {
+      emulator::set_seed(seed);
+      weights.grad().fill(kNaN);
+      replay();
+      EXPECT_EQ(twice.to_vector(), expected) << "leaf " << leaf << ", seed " << seed;
+    }
+  }
+}
+
+// Of so many, one after the other, the memory of one for the branch and of one beside it.
+TEST_P(BranchTest, MemoryIsUsedAgain) {
+  constexpr int64_t kMany = 1 << 16;
+  const auto use = [&] {
+    for (int i = 0; i < 9; ++i) Tensor::full({kMany}, i, options());
+  };
+  size_t held = 0;
+  const std::function<void()> replay = kernels().record([&] {
+    const size_t before = emulator::memory_in_use();
+    kernels().beside(use);
+    use();
+    kernels().join();
+    const Tensor one = Tensor::full({kMany}, 1, options()), two = one.clone();
+    held = emulator::memory_in_use() - before;
+  });
+  replay();
+  if (device() == Device::cuda) return;  // nobody counts there
+  EXPECT_LT(held, 2.5 * static_cast<double>(kMany) * static_cast<double>(size_of(dtype())));
+}
+
+// The next recording begins with one branch, and none is left open.
+TEST_P(BranchTest, AnErrorInItLeavesNone) {
+  const auto fail = [&] {
+    kernels().add(y, y, y);
+    throw Error("stop");
+  };
+  EXPECT_THROW(kernels().record([&] { kernels().beside(fail); }), Error);
+  kernels().beside([&] { kernels().fill(y, 5); });  // at once
+  EXPECT_EQ(y.to_vector(), Values(n, 5));
+  const auto work = [&] {
+    kernels().beside([&] { kernels().scale(x, 2, y); });
+    kernels().join();
+    kernels().join();
+    kernels().add(y, x, y);
+  };
+  expect_multiple(work, 3);
+}
+
+INSTANTIATE_TEST_SUITE_P(Kernels, BranchTest,
+                         testing::Combine(testing::ValuesIn(kernels_that_record()),
+                                          testing::Values(DType::f32, DType::f64)),
+                         name_of_case);
+
+}  // namespace
+}  // namespace mocograd
