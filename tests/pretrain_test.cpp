@@ -2,9 +2,14 @@
 #include "moco/pretrain.h"
 
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <future>
+#include <iterator>
 #include <numbers>
 #include <set>
 
@@ -33,6 +38,47 @@ class Recorder : public PretrainObserver {
 
  private:
   bool onlooker_;
+};
+
+std::string contents_of(const std::string& file) {
+  std::ifstream stream(file, std::ios::binary);
+  return {std::istreambuf_iterator<char>(stream), {}};
+}
+
+// Keeps what the checkpoint of step 2 holds once it is saved.
+class SecondCheckpoint : public Recorder {
+ public:
+  void saved(const std::string& path, int64_t step) override {
+    if (step == 2) bytes = contents_of(path);
+  }
+
+  std::string bytes;
+};
+
+// Has step 2 saved to a pipe that nobody reads until step 3 is done, or half a minute is over.
+class SlowDisk : public Recorder {
+ public:
+  explicit SlowDisk(std::string checkpoint) : path_(std::move(checkpoint)) {}
+
+  void step(const StepEvent& event) override {
+    if (event.step == 3) step_3_.set_value();
+    if (event.step != 2) return;
+    std::filesystem::remove(path_);
+    ASSERT_EQ(mkfifo(path_.c_str(), 0600), 0);
+    bytes = std::async(std::launch::async, [this, done = step_3_.get_future()] {
+      went_on = done.wait_for(std::chrono::seconds(30)) == std::future_status::ready;
+      std::ifstream pipe(path_, std::ios::binary);
+      std::filesystem::remove(path_);  // the next checkpoint is a file again
+      return std::string(std::istreambuf_iterator<char>(pipe), {});
+    });
+  }
+
+  bool went_on = false;
+  std::future<std::string> bytes;
+
+ private:
+  const std::string path_;
+  std::promise<void> step_3_;
 };
 
 constexpr int64_t kSteps = 5;  // an epoch
@@ -117,6 +163,18 @@ TEST_F(PretrainTest, ARunEndsWhereItDoesWhenItsWeightsAreRead) {
   const NamedTensors expected = checkpoint("read"), actual = checkpoint("not_read");
   for (const auto& [name, tensor] : expected.tensors)
     EXPECT_EQ(actual.tensors.at(name).to_vector(), tensor.to_vector()) << name;
+}
+
+TEST_F(PretrainTest, GoesOnWhileACheckpointIsWritten) {
+  config_.save_every = 2;
+  SecondCheckpoint quick;
+  run("quick", 4, false, quick);
+  SlowDisk slow(directory_.file("slow") + "/checkpoint.safetensors");
+  run("slow", 4, false, slow);
+  EXPECT_EQ(slow.bytes.get(), quick.bytes);
+  EXPECT_TRUE(slow.went_on);
+  EXPECT_EQ(contents_of(directory_.file("slow") + "/checkpoint.safetensors"),
+            contents_of(directory_.file("quick") + "/checkpoint.safetensors"));
 }
 
 TEST_F(PretrainTest, AResumedRunEndsWhereAWholeOneDoes) {

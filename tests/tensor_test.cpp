@@ -129,8 +129,7 @@ TEST(TensorTest, CopiesTheSameShapeAndType) {
   EXPECT_EQ(error_of([&] { y.copy_from(Tensor()); }), "copy: cannot copy undefined to f32 [2, 3]");
 }
 
-TEST(TensorTest, PermutesToPyTorchOrderAndBack) {
-  const int64_t N = 2, H = 3, W = 5, C = 4;
+void permutes_and_back(int64_t N, int64_t H, int64_t W, int64_t C) {
   for (DType dtype : {DType::f32, DType::f64, DType::i64, DType::u8}) {
     const Tensor nhwc = counting({N, H, W, C}, dtype), nchw = nhwc.permute({0, 3, 1, 2});
     EXPECT_EQ(nchw.shape(), (Shape{N, C, H, W}));
@@ -143,12 +142,21 @@ TEST(TensorTest, PermutesToPyTorchOrderAndBack) {
             EXPECT_EQ(values[i++], static_cast<double>(((n * H + h) * W + w) * C + c));
     EXPECT_EQ(nchw.permute({0, 2, 3, 1}).to_vector(), nhwc.to_vector());
   }
+}
+
+TEST(TensorTest, PermutesToPyTorchOrderAndBack) {
+  permutes_and_back(2, 3, 5, 4);
+  permutes_and_back(1, 2, 3, 37);  // blocks of 16, and what is left
   EXPECT_EQ(counting({2, 3}).permute({1, 0}).to_vector(), (Values{0, 3, 1, 4, 2, 5}));
   EXPECT_EQ(error_of([] {
               counting({2, 3}).permute({0});
             }),
-            "permute: 1 axes for f32 [2, 3] (in the host's memory)");
-  EXPECT_EQ(error_of([] { counting({2, 3}).permute({0, 2}); }), "permute: axis 2 of f32 [2, 3]");
+            "permute: 1 axes for f32 [2, 3] (each once, in the host's memory)");
+  for (const std::vector<int>& axes : {std::vector{0, 2}, {1, 1}})
+    EXPECT_EQ(error_of([&] {
+                counting({2, 3}).permute(axes);
+              }),
+              "permute: 2 axes for f32 [2, 3] (each once, in the host's memory)");
 }
 
 TEST(TensorTest, SaysWhatIsWrongWithIt) {

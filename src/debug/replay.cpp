@@ -108,8 +108,8 @@ Rerun rerun(Moco& moco, const ViewPair& views, bool fused, int64_t step, TraceSi
 }
 
 void save_replay(const std::string& path, const NonFiniteStep& step, const Rerun& rerun) {
-  NamedTensors file =
-      make_checkpoint(step.config, step.progress, step.moco, step.optimizer, step.provenance);
+  NamedTensors file = make_checkpoint(
+      copy_for_checkpoint(step.config, step.progress, step.moco, step.optimizer, step.provenance));
   const Tensor* views[] = {&step.views.im_q, &step.views.im_k};
   const Tensor* shuffles[] = {&step.views.shuffle, &step.views.shuffle_sym};
   for (int i = 0; i < 2; ++i) {

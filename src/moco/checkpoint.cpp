@@ -42,22 +42,26 @@ const std::string& metadata_text(const NamedTensors& checkpoint, const std::stri
   return found->second;
 }
 
+HostCopies copies_of(Moco& moco, const Sgd* optimizer) {
+  moco.finish_step();
+  HostCopies copies;
+  copy_state(moco.encoder_q(), "encoder_q.", copies);
+  copy_state(moco.encoder_k(), "encoder_k.", copies);
+  copies["queue"] = host_copy(moco.queue().keys(), Layout::transposed);
+  copies["queue_ptr"] = {
+      Tensor::full({1}, static_cast<double>(moco.queue().pointer()), {.dtype = DType::i64})};
+  if (optimizer) {
+    for (const Sgd::Slot& slot : optimizer->slots())
+      copies[momentum_name(slot.parameter.name)] =
+          host_copy(slot.momentum_buffer, slot.parameter.layout);
+  }
+  return copies;
+}
+
 }  // namespace
 
 StateDict checkpoint_state(Moco& moco, const Sgd* optimizer) {
-  moco.finish_step();
-  StateDict state;
-  save_state(moco.encoder_q(), "encoder_q.", state);
-  save_state(moco.encoder_k(), "encoder_k.", state);
-  state["queue"] = moco.queue().keys().to(Device::cpu).permute({1, 0});
-  state["queue_ptr"] =
-      Tensor::full({1}, static_cast<double>(moco.queue().pointer()), {.dtype = DType::i64});
-  if (optimizer) {
-    for (const Sgd::Slot& slot : optimizer->slots())
-      state[momentum_name(slot.parameter.name)] =
-          to_pytorch(slot.momentum_buffer, slot.parameter.layout);
-  }
-  return state;
+  return to_pytorch(copies_of(moco, optimizer));
 }
 
 void restore_state(const StateDict& state, Moco& moco, Sgd* optimizer) {
@@ -76,7 +80,7 @@ void restore_state(const StateDict& state, Moco& moco, Sgd* optimizer) {
   load_state(moco.encoder_q(), "encoder_q.", state);
   load_state(moco.encoder_k(), "encoder_k.", state);
   const Tensor& keys = moco.queue().keys();
-  moco.queue().restore(state.at("queue").permute({1, 0}).to(keys.dtype()),
+  moco.queue().restore(from_pytorch(state.at("queue"), Layout::transposed).to(keys.dtype()),
                        static_cast<int64_t>(pointer.item()));
   if (!optimizer) return;
   for (const Sgd::Slot& slot : optimizer->slots()) {
@@ -86,23 +90,19 @@ void restore_state(const StateDict& state, Moco& moco, Sgd* optimizer) {
   }
 }
 
-NamedTensors make_checkpoint(const PretrainConfig& config, Progress progress, Moco& moco,
-                             const Sgd& optimizer, const Provenance& provenance) {
-  NamedTensors checkpoint;
-  checkpoint.tensors = checkpoint_state(moco, &optimizer);
-  for (const auto& [name, value] : to_strings(config))
-    checkpoint.metadata["config." + name] = value;
-  for_each_field(progress, [&](const char* key, const auto& field) {
-    checkpoint.metadata[key] = to_text(field);
-  });
+CheckpointCopy copy_for_checkpoint(const PretrainConfig& config, Progress progress, Moco& moco,
+                                   const Sgd& optimizer, const Provenance& provenance) {
+  CheckpointCopy copy{copies_of(moco, &optimizer), {}};
+  for (const auto& [name, value] : to_strings(config)) copy.metadata["config." + name] = value;
+  for_each_field(progress,
+                 [&](const char* key, const auto& field) { copy.metadata[key] = to_text(field); });
   for_each_text(provenance,
-                [&](const char* key, const std::string& text) { checkpoint.metadata[key] = text; });
-  return checkpoint;
+                [&](const char* key, const std::string& text) { copy.metadata[key] = text; });
+  return copy;
 }
 
-void save_checkpoint(const std::string& path, const PretrainConfig& config, Progress progress,
-                     Moco& moco, const Sgd& optimizer, const Provenance& provenance) {
-  write_safetensors(path, make_checkpoint(config, progress, moco, optimizer, provenance));
+NamedTensors make_checkpoint(CheckpointCopy copy) {
+  return {to_pytorch(std::move(copy.tensors)), std::move(copy.metadata)};
 }
 
 PretrainConfig checkpoint_config(const NamedTensors& checkpoint) {

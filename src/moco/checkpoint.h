@@ -40,10 +40,14 @@ StateDict checkpoint_state(Moco& moco, const Sgd* optimizer);
 // changed half.
 void restore_state(const StateDict& state, Moco& moco, Sgd* optimizer);
 
-NamedTensors make_checkpoint(const PretrainConfig& config, Progress progress, Moco& moco,
-                             const Sgd& optimizer, const Provenance& provenance = {});
-void save_checkpoint(const std::string& path, const PretrainConfig& config, Progress progress,
-                     Moco& moco, const Sgd& optimizer, const Provenance& provenance = {});
+// What a checkpoint is made from, copied: the training may go on while it is made, on another thread.
+struct CheckpointCopy {
+  HostCopies tensors;
+  std::map<std::string, std::string> metadata;
+};
+CheckpointCopy copy_for_checkpoint(const PretrainConfig& config, Progress progress, Moco& moco,
+                                   const Sgd& optimizer, const Provenance& provenance = {});
+NamedTensors make_checkpoint(CheckpointCopy copy);
 
 // What a checkpoint's metadata tell. Throws where they do not.
 PretrainConfig checkpoint_config(const NamedTensors& checkpoint);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <future>
 #include <optional>
 #include <utility>
 
@@ -80,15 +81,20 @@ class PretrainRun {
   PretrainEnd run() {
     open();
     step_end_ = epoch_begin_ = Clock::now();
+    PretrainEnd end = PretrainEnd::finished;
     for (;;) {
       if (knn_is_due()) monitor();
       if (progress_.step >= last_step() && !knn_is_due()) break;
-      if (observer_.stop_requested()) return save(), PretrainEnd::stopped;
+      if (observer_.stop_requested()) {
+        end = PretrainEnd::stopped;
+        break;
+      }
       run_step();
-      if (config_.save_every > 0 && progress_.step % config_.save_every == 0) save();
+      if (config_.save_every > 0 && progress_.step % config_.save_every == 0) begin_save();
+      if (is_saved()) end_save();
     }
     save();
-    return PretrainEnd::finished;
+    return end;
   }
 
  private:
@@ -276,12 +282,35 @@ class PretrainRun {
   }
 
   void save() {
+    begin_save();
+    end_save();
+  }
+
+  // The state is copied; a thread writes the copy while the run goes on. One at a time.
+  void begin_save() {
     if (saved_) return;
+    end_save();
     finish_step();
-    if (metrics_) metrics_->sync();
-    save_checkpoint(directory_.checkpoint(), config_, progress_, moco_, optimizer_, provenance_);
+    CheckpointCopy copy = copy_for_checkpoint(config_, progress_, moco_, optimizer_, provenance_);
+    saving_ = std::async(std::launch::async, [this, copy = std::move(copy)]() mutable {
+      if (metrics_) metrics_->sync();
+      write_safetensors(directory_.checkpoint(), make_checkpoint(std::move(copy)));
+    });
+    saved_step_ = progress_.step;
     saved_ = true;
-    observer_.saved(directory_.checkpoint(), progress_.step);
+  }
+
+  // Whether what was begun has ended, well or not.
+  bool is_saved() const {
+    return saving_.valid() &&
+           saving_.wait_for(std::chrono::seconds(0)) == std::future_status::ready;
+  }
+
+  // Waits for what was begun; throws its error.
+  void end_save() {
+    if (!saving_.valid()) return;
+    saving_.get();
+    observer_.saved(directory_.checkpoint(), saved_step_);
   }
 
   RunDirectory& directory_;
@@ -298,10 +327,12 @@ class PretrainRun {
   std::optional<ViewLoader> loader_;
   Progress progress_;
   std::string init_notice_;  // what --init took
-  bool saved_ = false;       // is the checkpoint the present state?
+  bool saved_ = false;  // is the checkpoint, or the one that is being written, the present state?
+  int64_t saved_step_ = 0;   // its step
   int64_t epoch_steps_ = 0;  // of this epoch, here: without those before a resume
   double epoch_wait_s_ = 0;
   Clock::time_point step_end_, epoch_begin_;
+  std::future<void> saving_;  // the last member: its end is waited for while the others are there
 };
 
 }  // namespace

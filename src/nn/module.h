@@ -16,6 +16,7 @@ namespace mocograd {
 enum class Layout {
   plain,        // the same inside and outside
   conv_weight,  // inside [KH, KW, C, OC], outside [OC, C, KH, KW]
+  transposed,   // inside [A, B], outside [B, A]
 };
 
 struct NamedParameter {

@@ -25,19 +25,41 @@ Match match(const std::string& name, const Tensor& target, Layout layout, const 
 Tensor to_pytorch(const Tensor& tensor, Layout layout) {
   const Tensor host = tensor.to(Device::cpu);
   if (layout == Layout::conv_weight) return host.permute({3, 2, 0, 1});
+  if (layout == Layout::transposed) return host.permute({1, 0});
   return host.clone();
 }
 
 Tensor from_pytorch(const Tensor& tensor, Layout layout) {
   if (layout == Layout::conv_weight) return tensor.permute({2, 3, 1, 0});
+  if (layout == Layout::transposed) return tensor.permute({1, 0});
   return tensor.clone();
 }
 
-void save_state(const Module& module, const std::string& prefix, StateDict& state) {
+HostCopy host_copy(const Tensor& tensor, Layout layout) {
+  return {tensor.device() == Device::cpu ? tensor.clone() : tensor.to(Device::cpu), layout};
+}
+
+StateDict to_pytorch(HostCopies copies) {
+  StateDict state;
+  while (!copies.empty()) {
+    const auto copy = copies.extract(copies.begin());
+    const auto& [tensor, layout] = copy.mapped();
+    state[copy.key()] = layout == Layout::plain ? tensor : to_pytorch(tensor, layout);
+  }
+  return state;
+}
+
+void copy_state(const Module& module, const std::string& prefix, HostCopies& copies) {
   for (const NamedParameter& parameter : module.named_parameters())
-    state[prefix + parameter.name] = to_pytorch(parameter.variable->data(), parameter.layout);
+    copies[prefix + parameter.name] = host_copy(parameter.variable->data(), parameter.layout);
   for (const NamedBuffer& buffer : module.named_buffers())
-    state[prefix + buffer.name] = to_pytorch(*buffer.tensor, Layout::plain);
+    copies[prefix + buffer.name] = host_copy(*buffer.tensor, Layout::plain);
+}
+
+void save_state(const Module& module, const std::string& prefix, StateDict& state) {
+  HostCopies copies;
+  copy_state(module, prefix, copies);
+  for (auto& [name, tensor] : to_pytorch(std::move(copies))) state[name] = tensor;
 }
 
 void load_state(Module& module, const std::string& prefix, const StateDict& state) {

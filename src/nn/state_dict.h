@@ -14,7 +14,19 @@ using StateDict = std::map<std::string, Tensor>;
 Tensor to_pytorch(const Tensor& tensor, Layout layout);
 Tensor from_pytorch(const Tensor& tensor, Layout layout);
 
+// A tensor as it was, in the host's memory: from then on the tensor may change.
+struct HostCopy {
+  Tensor tensor;
+  Layout layout = Layout::plain;
+};
+using HostCopies = std::map<std::string, HostCopy>;
+
+HostCopy host_copy(const Tensor& tensor, Layout layout);
+// What takes longer than the copies, on any thread. Each copy is given up once it is converted.
+StateDict to_pytorch(HostCopies copies);
+
 // Adds prefix + name for every parameter and buffer.
+void copy_state(const Module& module, const std::string& prefix, HostCopies& copies);
 void save_state(const Module& module, const std::string& prefix, StateDict& state);
 
 // Sets every parameter and buffer from prefix + name, converted to the module's dtype. Throws,
