@@ -110,16 +110,22 @@ cat >"$scratch/memcheck" <<'TEXT'
 ========= ERROR SUMMARY: 0 errors
 TEXT
 check 'a sanitizer that ended' reads \
-  'memcheck: 2 of 3 tests passed, 0 failed, 1 skipped; ERROR SUMMARY: 0 errors' \
+  'memcheck: 2 of 3 tests passed, 0 failed, 1 skipped; 1 of 1 pieces came to their end, 0 findings' \
   summarize_sanitizer memcheck "$scratch/memcheck"
 sed '$d' "$scratch/memcheck" >"$scratch/stopped"
 check 'a sanitizer that was stopped' reads \
-  'racecheck: 2 of 3 tests passed, 0 failed, 1 skipped; stopped before its summary' \
+  'racecheck: 2 of 3 tests passed, 0 failed, 1 skipped; 0 of 1 pieces came to their end, 0 findings' \
   summarize_sanitizer racecheck "$scratch/stopped"
+printf '========= RACECHECK SUMMARY: 2 hazards displayed (1 error, 1 warning)\n' | cat "$scratch/stopped" - >"$scratch/hazards"
+check "a tool's pieces" reads \
+  'racecheck: 6 of 9 tests passed, 0 failed, 3 skipped; 2 of 3 pieces came to their end, 2 findings' \
+  summarize_sanitizer racecheck "$scratch/memcheck" "$scratch/stopped" "$scratch/hazards"
 printf '========= COMPUTE-SANITIZER\n========= Error: Device not supported\n' >"$scratch/refused"
 check 'a sanitizer that refuses the device' reads \
-  'initcheck: 0 of 0 tests passed, 0 failed, 0 skipped; Error: Device not supported' \
+  'initcheck: 0 of 0 tests passed, 0 failed, 0 skipped; 0 of 1 pieces came to their end, 0 findings; Error: Device not supported' \
   summarize_sanitizer initcheck "$scratch/refused"
+check 'pieces on 16 processors' reads 4 sanitizer_pieces racecheck 16
+check 'pieces on 1 processor' reads 1 sanitizer_pieces memcheck 1
 not() { ! "$@"; }
 check 'content: it ended' sanitizer_is_content "$scratch/memcheck"
 check 'not content: it was stopped' not sanitizer_is_content "$scratch/stopped"

@@ -1,8 +1,8 @@
 """The views of the authors' CIFAR notebook (moco's --augment demo), for a whole batch on the GPU.
 
 RandomResizedCrop(32), horizontal flip, ColorJitter(0.4, 0.4, 0.4, 0.1) with probability 0.8, grayscale
-with 0.2, normalisation: torchvision's definitions, but that crops begin between pixels, too, and the
-jitter's four parts follow each other in one order.
+with 0.2, normalisation: torchvision's definitions, but that nothing is rounded to bytes in between, and that
+the random order of the jitter's four parts is drawn for a batch.
 """
 
 import torch
@@ -16,27 +16,34 @@ def uniform(n, low, high, device):
     return torch.empty(n, device=device).uniform_(low, high)
 
 
-def boxes(n, device):
-    """Half-sizes and centres in [-1, 1] of crops: the first of ten draws that fits, or all of it."""
-    area = uniform(10 * n, 0.08, 1, device).view(10, n)
+def boxes(n, size, device):
+    """Width, height, left and top of crops, in pixels: the first of ten draws that fits, or all of it."""
+    area = uniform(10 * n, 0.08, 1, device).view(10, n) * size * size
     ratio = uniform(10 * n, -0.28768, 0.28768, device).view(10, n).exp()  # log 3/4 to log 4/3
-    width, height = (area * ratio).sqrt(), (area / ratio).sqrt()
-    fits = (width <= 1) & (height <= 1)
+    width, height = (area * ratio).sqrt().round(), (area / ratio).sqrt().round()
+    fits = (width <= size) & (height <= size)
     first = fits.int().argmax(0, keepdim=True)
     none = ~fits.any(0)
-    width, height = (side.gather(0, first)[0].masked_fill(none, 1) for side in (width, height))
-    x, y = ((1 - side) * uniform(n, -1, 1, device) for side in (width, height))
-    return width, height, x, y
+    width, height = (side.gather(0, first)[0].masked_fill(none, size) for side in (width, height))
+    left, top = ((uniform(n, 0, 1, device) * (size + 1 - side)).floor() for side in (width, height))
+    return width, height, left, top
+
+
+def sampled(begin, length, size):
+    """Where a side of the crop, [N], is read for each pixel of the view: [N, size], -1 to 1 over the image."""
+    centre = torch.arange(size, device=begin.device) + 0.5
+    pixel = centre * (length / size)[:, None] - 0.5
+    inside = torch.minimum(pixel.clamp_min(0), length[:, None] - 1)
+    return (begin[:, None] + inside + 0.5) * (2 / size) - 1
 
 
 def crop_and_flip(images):
     """images: [N, 3, S, S]"""
-    n, device = len(images), images.device
-    width, height, x, y = boxes(n, device)
-    width = width * (uniform(n, 0, 1, device) < 0.5).float().mul(2).sub(1)  # mirrored
-    zero = torch.zeros_like(x)
-    theta = torch.stack([torch.stack([width, zero, x], 1), torch.stack([zero, height, y], 1)], 1)
-    grid = F.affine_grid(theta, images.shape, align_corners=False)
+    n, size, device = len(images), images.shape[-1], images.device
+    width, height, left, top = boxes(n, size, device)
+    x, y = sampled(left, width, size), sampled(top, height, size)
+    x = torch.where((uniform(n, 0, 1, device) < 0.5)[:, None], x.flip(1), x)
+    grid = torch.stack([x[:, None, :].expand(n, size, size), y[:, :, None].expand(n, size, size)], 3)
     return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
 
@@ -65,11 +72,14 @@ def jitter(images):
     """images in [0, 1]"""
     n, device = len(images), images.device
     factor = lambda: uniform(n, 0.6, 1.4, device).view(-1, 1, 1, 1)
-    y = (images * factor()).clamp(0, 1)
-    mean = gray_of(y).mean((1, 2, 3), keepdim=True)
-    y = torch.lerp(mean, y, factor()).clamp(0, 1)
-    y = torch.lerp(gray_of(y), y, factor()).clamp(0, 1)
-    y = turn_hue(y, uniform(n, -0.1, 0.1, device))
+    mean = lambda y: gray_of(y).mean((1, 2, 3), keepdim=True)
+    parts = [lambda y: (y * factor()).clamp(0, 1),
+             lambda y: torch.lerp(mean(y), y, factor()).clamp(0, 1),
+             lambda y: torch.lerp(gray_of(y), y, factor()).clamp(0, 1),
+             lambda y: turn_hue(y, uniform(n, -0.1, 0.1, device))]
+    y = images
+    for part in torch.randperm(len(parts)).tolist():
+        y = parts[part](y)
     return torch.where(uniform(n, 0, 1, device).view(-1, 1, 1, 1) < 0.8, y, images)
 
 
