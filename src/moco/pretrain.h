@@ -1,8 +1,9 @@
 // The pretraining job: data, views, steps, schedule, kNN monitor, metrics and checkpoints.
 //
 // A checkpoint holds everything that the rest of the run depends on, so a run that was killed,
-// stopped or cut short ends, resumed, bit for bit where it would have ended uninterrupted. Its
-// files: moco/run_directory.h.
+// stopped or cut short ends, resumed, bit for bit where it would have ended uninterrupted. It is
+// copied between two steps and written, by a thread of its own, while the run goes on. Its files:
+// moco/run_directory.h.
 #pragma once
 
 #include <set>
