@@ -171,6 +171,12 @@ check 'the table: by name, longest first' reads \
 printf '{"event":"step","loss":7.5,"images_per_s":12}\n{"event":"step","loss":6.25,"images_per_s":1.5e3}\n' \
   >"$scratch/metrics.jsonl"
 check 'the last loss' reads 6.25 metric "$scratch/metrics.jsonl" loss
+printf '{"event":"knn","epoch":0,"top1":12.5}\n{"event":"epoch","epoch":20,"top1":3}\n{"event":"knn","epoch":20,"top1":60.125}\n' \
+  >"$scratch/knn.jsonl"
+check 'kNN by epoch' reads '0: 12.50, 20: 60.12' knn_by_epoch "$scratch/knn.jsonl"
+check 'epochs within the seconds' reads 18 epochs_within 100 50000 10000
+check 'one at least' reads 1 epochs_within 1 50000 10
+check 'no more than the recipe has' reads 200 epochs_within 1000 50000 100000
 check 'the average rate: of images, by seconds' reads 23.8 average_rate "$scratch/metrics.jsonl"
 
 finish

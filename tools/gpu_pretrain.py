@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""The authors' CIFAR-10 recipe in PyTorch on a GPU, for tools/gpu-check.sh train: one line at the end.
+"""The authors' CIFAR-10 recipe in PyTorch on a GPU, for tools/gpu-check.sh train.
 
-  gpu_pretrain.py --data DIR [--epochs 200] [--precision tf32] [--seconds 200] [--device cuda]
+  gpu_pretrain.py --data DIR [--epochs 200] [--precision tf32] [--knn-every 20] [--seconds 200] [--beside RATE]
 
-DIR holds CIFAR-10's binary files; all of it and the augmentation live on the GPU (peers/gpu_views.py).
-ResNet-18, batch 512, 8 groups of batch norm folded into the channels, as the authors write them, compiled
-on a GPU; SGD with cosine over the epochs, shuffled keys; kNN as moco eval knn does it. Ends after so many
-seconds, whatever epoch it is in.
+Prints a line when it knows how many epochs it trains, and one at the end. DIR holds CIFAR-10's binary files; all
+of it and the augmentation live on the GPU (peers/gpu_views.py). ResNet-18, batch 512, 8 groups of batch norm
+folded into the channels, as the authors write them, compiled on a GPU; SGD with cosine over the epochs, shuffled
+keys; kNN as moco eval knn does it. Ends after so many seconds, whatever epoch it is in. --beside: trains fewer
+epochs where it, and whoever trains as many after it at RATE images per second, would not end within the seconds.
 """
 
 import argparse
@@ -23,6 +24,7 @@ from peers.gpu_views import normalized, view
 from peers.torch_step import LR, TorchStep
 
 NEIGHBOURS, KNN_TEMPERATURE = 200, 0.1
+WARM_STEPS = 20
 
 
 def load(folder, pattern, device):
@@ -54,51 +56,99 @@ def knn(encoder, train, test):
     return 100 * right / len(test[1])
 
 
+class Training:
+    """tiny: a try on a machine without a GPU; three steps."""
+
+    def __init__(self, options, tiny):
+        device, arch, self.batch = ("cpu", "resnet20", 32) if tiny else ("cuda", "resnet18", 512)
+        self.options, self.tiny, self.start = options, tiny, time.monotonic()
+        self.train, self.test = (load(options.data, pattern, device)
+                                 for pattern in ("data_batch_*.bin", "test_batch.bin"))
+        self.step = TorchStep(arch, self.batch, 4096, 8, "NCHW", "folded", options.precision == "bf16",
+                              compiled=not tiny, device=device)
+
+    def seconds_left(self):
+        return self.options.seconds - (time.monotonic() - self.start)
+
+    def train_on(self, index):
+        """One step on these images; its loss, which may not be computed yet."""
+        images = self.train[0][index]
+        self.step.set_views(view(images), view(images))
+        return self.step.step(torch.randperm(self.batch, device=images.device))[0]
+
+    def rate(self):
+        """Images per second once it is compiled. Everything is then as it was."""
+        encoders = {"encoder_q": self.step.encoder_q, "encoder_k": self.step.encoder_k}
+        before = {f"{name}.{key}": value.clone() for name, encoder in encoders.items()
+                  for key, value in encoder.state_dict().items()}
+        before["queue"] = self.step.queue.clone()
+        index, steps = torch.arange(self.batch, device=self.train[0].device), 1 if self.tiny else WARM_STEPS
+        self.train_on(index).item()
+        begin = time.monotonic()
+        for _ in range(steps):
+            loss = self.train_on(index)
+        loss.item()  # waits for the GPU
+        rate = steps * self.batch / (time.monotonic() - begin)
+        self.step.load(before)
+        self.step.ptr = 0
+        self.step.sgd.state.clear()
+        return rate
+
+    def epochs_that_fit(self, rate):
+        if not self.options.beside:
+            return self.options.epochs
+        seconds = len(self.train[0]) * (1 / rate + 1 / self.options.beside)  # of both, an epoch
+        return min(self.options.epochs, max(1, int(0.95 * self.seconds_left() / seconds)))
+
+    def knn(self):
+        if self.tiny:
+            return knn(self.step.encoder_q, [x[:2000] for x in self.train], [x[:100] for x in self.test])
+        return knn(self.step.encoder_q, self.train, self.test)
+
+    def run(self, epochs):
+        """What it came to, in words."""
+        steps, seconds, accuracies, stopped = 0, 0, [], False
+        for epoch in range(1, epochs + 1):
+            self.step.sgd.param_groups[0]["lr"] = LR * 0.5 * (1 + math.cos(math.pi * epoch / epochs))
+            begin = time.monotonic()
+            for index in torch.randperm(len(self.train[0]), device=self.train[0].device).split(self.batch):
+                stopped = self.seconds_left() < 0 or (self.tiny and steps == 3)
+                if len(index) < self.batch or stopped:
+                    break
+                loss = self.train_on(index)
+                steps += 1
+            last_loss = loss.item()  # waits for the GPU
+            seconds += time.monotonic() - begin
+            if stopped or epoch % self.options.knn_every == 0 or epoch == epochs:
+                accuracies.append(f"{steps * self.batch / len(self.train[0]):.3g}: {self.knn():.2f}")
+            if stopped:
+                break
+        return (f"loss {last_loss:.3f}, {steps * self.batch / seconds:.1f} images/s on average; kNN top-1 in % "
+                f"by epoch: {', '.join(accuracies)}" + ("; stopped by the clock" if stopped else ""))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", required=True)
     parser.add_argument("--epochs", type=int, default=200)
     parser.add_argument("--precision", choices=("fp32", "tf32", "bf16"), default="tf32")
+    parser.add_argument("--knn-every", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=200)
+    parser.add_argument("--beside", type=float, default=0, metavar="RATE")
     parser.add_argument("--device", choices=("cuda", "cuda-emulated"), default="cuda")
     options = parser.parse_args()
     tiny = options.device != "cuda"
     if not tiny and not torch.cuda.is_available():
         print("PyTorch: not available here: it finds no GPU.")
         return 0
-    device, arch, batch = ("cpu", "resnet20", 32) if tiny else ("cuda", "resnet18", 512)
     torch.backends.cuda.matmul.allow_tf32 = options.precision != "fp32"
     torch.backends.cudnn.allow_tf32 = options.precision != "fp32"
     torch.backends.cudnn.benchmark = True
-    train, test = (load(options.data, pattern, device) for pattern in ("data_batch_*.bin", "test_batch.bin"))
     torch.manual_seed(0)
-    step = TorchStep(arch, batch, 4096, 8, "NCHW", "folded", options.precision == "bf16",
-                     compiled=not tiny, device=device)
-    start, steps, loss, limit = time.monotonic(), 0, torch.zeros(()), 3 if tiny else 1 << 60
-    begin = start
-    over = lambda: time.monotonic() - start > options.seconds or steps >= limit
-    for epoch in range(1, options.epochs + 1):
-        step.sgd.param_groups[0]["lr"] = LR * 0.5 * (1 + math.cos(math.pi * epoch / options.epochs))
-        for index in torch.randperm(len(train[0]), device=device).split(batch):
-            if len(index) < batch or over():
-                break
-            images = train[0][index]
-            step.set_views(view(images), view(images))
-            loss, _ = step.step(torch.randperm(batch, device=device))
-            steps += 1
-            if steps == 1:
-                loss.item()
-                begin = time.monotonic()  # what is compiled is compiled
-        if over():
-            break
-    loss = loss.item()  # waits for the GPU
-    rate = (steps - 1) * batch / (time.monotonic() - begin)
-    stopped = over()
-    accuracy = knn(step.encoder_q, [x[:2000] for x in train] if tiny else train,
-                   [x[:100] for x in test] if tiny else test)
-    print(f"PyTorch {torch.__version__}{'' if tiny else ', compiled'}, augmenting on the device: epoch "
-          f"{steps * batch / len(train[0]):.1f}, loss {loss:.3f}, {rate:.1f} images/s on average; "
-          f"kNN top-1 {accuracy:.2f} %" + ("; stopped by the clock" if stopped else ""))
+    training = Training(options, tiny)
+    epochs = training.epochs_that_fit(training.rate())
+    print(f"PyTorch trains {epochs} epochs", flush=True)
+    print(f"PyTorch {torch.__version__}{'' if tiny else ', compiled'}, augmenting on the device: {training.run(epochs)}")
     return 0
 
 

@@ -284,7 +284,7 @@ pretrain() {
     set -- --arch resnet20 --width 1 --batch 8 --bn-splits 2 --image-size 8 --queue 64 "$@"
   fi
   boxed "$seconds" "$BUILD/moco" pretrain --recipe recipes/cifar10-authors.toml --data "cifar10:$folder" \
-    --device "$DEVICE" --precision "$precision" --save-every 0 --knn-every 0 "$@" >"$scratch/log" 2>&1
+    --device "$DEVICE" --precision "$precision" --save-every 0 "$@" >"$scratch/log" 2>&1
 }
 
 # average_rate FILE: images a second over all its steps
@@ -293,43 +293,51 @@ average_rate() {
     awk '{ time += 1 / $1 } END { printf "%.1f\n", time ? NR / time : 0 }'
 }
 
-# What pretrain left: epoch, loss, rate and kNN.
+# What pretrain left: loss, rate and kNN.
 our_line() {
-  "$BUILD/moco" eval knn --checkpoint "$scratch/run/checkpoint.safetensors" --data "cifar10:$folder" \
-    --device "$DEVICE" >"$scratch/knn"
   metrics=$scratch/run/metrics.jsonl
-  printf -- '- mocograd: epoch %d, loss %.3f, %.1f images/s on average; kNN top-1 %.2f %%' \
-    "$(metric "$metrics" epoch)" "$(metric "$metrics" loss)" "$(average_rate "$metrics")" \
-    "$(metric "$scratch/knn" top1)"
+  printf -- '- mocograd: loss %.3f, %.1f images/s on average; kNN top-1 in %% by epoch: %s' \
+    "$(metric "$metrics" loss)" "$(average_rate "$metrics")" "$(knn_by_epoch "$metrics")"
 }
 
-# The epochs that fit are found by a short run first, since the cosine's length is theirs.
+# knn_by_epoch FILE: 'EPOCH: TOP1', comma-separated
+knn_by_epoch() {
+  sed -n 's/.*"event":"knn","epoch":\([0-9]*\),"top1":\([0-9.e+-]*\).*/\1 \2/p' "$1" |
+    awk '{ printf "%s%d: %.2f", (NR > 1 ? ", " : ""), $1, $2 } END { print "" }'
+}
+
+# PyTorch comes first: it knows how many epochs both can train, and the cosine's length is theirs.
 train() {
   build "$BUILD/moco"
   folder=$(cifar_folder) || { say 'The data could not be unpacked.'; exit 1; }
-  precision=${PRECISION:-tf32}
-  pretrain 60 --max-steps "$([ "$DEVICE" = cuda ] && echo 30 || echo 2)" --out "$scratch/warm" ||
+  precision=${PRECISION:-tf32} images=$(($(cat "$folder"/data_batch_*.bin | wc -c) / 3073))
+  pretrain 60 --knn-every 0 --max-steps "$([ "$DEVICE" = cuda ] && echo 30 || echo 2)" --out "$scratch/warm" ||
     { say "moco pretrain: $(tail -n 1 "$scratch/log")"; exit 1; }
-  images=$(($(cat "$folder"/data_batch_*.bin | wc -c) / 3073))
-  box=$((($(left) - 40) * 55 / 100))  # the rest is PyTorch's
-  epochs=${EPOCHS:-$(metric "$scratch/warm/metrics.jsonl" images_per_s |
-    awk -v images="$images" -v box="$box" '{ n = int(0.9 * $1 * box / images); print n < 1 ? 1 : n > 200 ? 200 : n }')}
+  rate=$(metric "$scratch/warm/metrics.jsonl" images_per_s) epochs=${EPOCHS:-}
+  if has_torch; then
+    boxed "$(($(left) - 15))" python3 tools/gpu_pretrain.py --data "$folder" --device "$DEVICE" \
+      --precision "$precision" --seconds "$(($(left) - 45))" \
+      --epochs "${epochs:-200}" --beside "$([ -n "$epochs" ] && echo 0 || echo "$rate")" \
+      >"$scratch/torch" 2>"$scratch/errors"
+    epochs=${epochs:-$(sed -n 's/^PyTorch trains \([0-9]*\) epochs$/\1/p' "$scratch/torch")}
+    grep Error "$scratch/errors" | tail -n 1 >>"$scratch/torch"
+  else
+    echo 'PyTorch: not available here (python3 has no torch that finds the device).' >"$scratch/torch"
+  fi
+  epochs=${epochs:-$(epochs_within "$(($(left) - 30))" "$images" "$rate")}
   say "The authors' recipe (recipes/cifar10-authors.toml), cosine over $epochs epochs of $images images, \
 --precision $precision:" && say ''
-  if [ "$DEVICE" = cuda ]; then
-    pretrain "$box" --epochs "$epochs" --out "$scratch/run"
-  else
-    pretrain "$box" --epochs "$epochs" --max-steps 3 --out "$scratch/run"
-  fi
+  sed '/^PyTorch trains/d; s/^/- /' "$scratch/torch" | tee -a "$report"
+  if [ "$DEVICE" = cuda ]; then set -- --knn-every 20; else set -- --knn-every 0 --max-steps 3; fi
+  pretrain "$(($(left) - 10))" --epochs "$epochs" --out "$scratch/run" "$@"
   code=$?
   [ -f "$scratch/run/checkpoint.safetensors" ] ||
     { say "- moco pretrain: exit code $code: $(tail -n 1 "$scratch/log")"; exit 1; }
   say "$(our_line)$([ "$code" -eq 0 ] || echo '; stopped by the clock')"
-  if ! has_torch; then
-    say '- PyTorch: not available here (python3 has no torch that finds the device).'
-    return
-  fi
-  boxed "$(($(left) - 10))" python3 tools/gpu_pretrain.py --data "$folder" --epochs "$epochs" --device "$DEVICE" \
-    --precision "$precision" --seconds "$(($(left) - 40))" 2>"$scratch/errors" | sed 's/^/- /' | tee -a "$report"
-  grep Error "$scratch/errors" | tail -n 1 | tee -a "$report"
+}
+
+# epochs_within SECONDS IMAGES RATE: 1 to 200
+epochs_within() {
+  awk -v seconds="$1" -v images="$2" -v rate="$3" \
+    'BEGIN { n = int(0.9 * rate * seconds / images); print (n < 1 ? 1 : n > 200 ? 200 : n) }'
 }
