@@ -1,59 +1,79 @@
 #!/bin/sh
-# The whole program on the CUDA kernels, which the emulator runs on this machine's CPU.
+# The whole program on the CUDA kernels, which the emulator runs on this machine's CPU, and on a GPU where there
+# is one.
 #
 #   BUILD=build tests/device_test.sh
 set -u
 cd "$(dirname "$0")/.." || exit 1
 . tests/program.sh
 
-emulated='--device cuda-emulated'
 run="$tiny --seed 3 --epochs 2 --save-every 2"
 
-# shellcheck disable=SC2086  # the variables are lists of flags
-{
-  check 'pretrain' "$moco" pretrain $run $emulated --out "$scratch/whole"
-  check 'pretrain, stopped' "$moco" pretrain $run $emulated --out "$scratch/parts" --max-steps 2
-  check 'resumed on the device' "$moco" pretrain --resume $emulated --threads 1 --out "$scratch/parts"
-  check 'ends where a whole run does' same "$scratch/whole" "$scratch/parts"
-
-  check 'with other orders of its threads' env MOCO_EMULATOR_SEED=7 "$moco" pretrain $run $emulated \
-    --out "$scratch/seed"
-  check 'it ends the same' same "$scratch/whole" "$scratch/seed"
-  check 'with no step recorded' env MOCO_CUDA_GRAPH=0 "$moco" pretrain $run $emulated --out "$scratch/plain"
-  check 'it ends the same, too' same "$scratch/whole" "$scratch/plain"
-  export MOCO_EMULATOR_MEMORY=500000
-  "$moco" pretrain $run $emulated --out "$scratch/large" --max-steps 3 >"$scratch/large.out" 2>&1
-  check 'images too large for the device are augmented on the CPU' grep -q \
-    'more than a quarter of the memory of cuda-emulated: their views are made on the CPU' "$scratch/large.out"
-  check 'and the run goes on' test -f "$scratch/large/checkpoint.safetensors"
-  export MOCO_EMULATOR_MEMORY=200000
-  check 'too little memory is an error' call 1 'cannot allocate' pretrain $run $emulated --out "$scratch/none"
-  unset MOCO_EMULATOR_MEMORY
-
-  check 'pretrain on the CPU' "$moco" pretrain $run --device cpu --out "$scratch/moves" --max-steps 2
-  "$moco" pretrain --resume $emulated --threads 1 --max-steps 5 --out "$scratch/moves" >"$scratch/moves.out" 2>&1
-  check 'a run that moves to another device says so' grep -q 'this run computes with cuda-emulated' \
-    "$scratch/moves.out"
-  check 'and back' "$moco" pretrain --resume --device cpu --threads 1 --out "$scratch/moves"
-
-  bf16="$run $emulated --precision bf16"
-  check 'bf16: pretrain' "$moco" pretrain $bf16 --out "$scratch/bf16"
-  check 'bf16: pretrain, stopped' "$moco" pretrain $bf16 --out "$scratch/bf16-parts" --max-steps 2
-  check 'bf16: resumed' "$moco" pretrain --resume $emulated --precision bf16 --out "$scratch/bf16-parts"
-  check 'bf16: ends where a whole run does' same "$scratch/bf16" "$scratch/bf16-parts"
-  check 'bf16: not the numbers of fp32' test "$(events "$scratch/bf16")" != "$(events "$scratch/whole")"
-
-  checkpoint=$scratch/whole/checkpoint.safetensors
-  for command in 'eval knn' 'eval linear --epochs 3 --batch 8' 'embed --out '"$scratch/embedded"; do
-    for device in cpu cuda-emulated; do
-      check "$command on $device" "$moco" $command --checkpoint "$checkpoint" --data "cifar10:$data" \
-        --device $device
-      tail -n 1 "$scratch/check.out" >"$scratch/last.$device"
-    done
-    check "$command is the same on both" cmp "$scratch/last.cpu" "$scratch/last.cuda-emulated"
+# evaluate DEVICE: there, the checkpoint of the whole run; the last lines to $here/evaluated.DEVICE
+# shellcheck disable=SC2086
+evaluate() {
+  for command in 'eval knn' 'eval linear --epochs 3 --batch 8' 'embed --out '"$here/embedded"; do
+    check "$command on $1" "$moco" $command --checkpoint "$here/whole/checkpoint.safetensors" \
+      --data "cifar10:$data" --device "$1"
+    tail -n 1 "$scratch/check.out" >>"$here/evaluated.$1"
   done
-  check 'gradcheck' "$moco" gradcheck --draws 1 $emulated conv2d linear
-  check 'debug trace' "$moco" debug trace --data "cifar10:$data" --arch resnet20 --width 1 --dim 4 --batch 8 \
-    --bn-splits 2 --queue 20 --image-size 8 $emulated
 }
+
+# on_device DEVICE: what holds on both
+# shellcheck disable=SC2086  # the variables are lists of flags
+on_device() {
+  here=$scratch/$1 on="--device $1"
+  mkdir "$here"
+  check "$1: pretrain" "$moco" pretrain $run $on --out "$here/whole"
+  check "$1: pretrain, stopped" "$moco" pretrain $run $on --out "$here/parts" --max-steps 2
+  check "$1: resumed" "$moco" pretrain --resume $on --threads 1 --out "$here/parts"
+  check "$1: ends where a whole run does" same "$here/whole" "$here/parts"
+  check "$1: with no step recorded" env MOCO_CUDA_GRAPH=0 "$moco" pretrain $run $on --out "$here/plain"
+  check "$1: it ends the same" same "$here/whole" "$here/plain"
+
+  check "$1: pretrain on the CPU" "$moco" pretrain $run --device cpu --out "$here/moves" --max-steps 2
+  "$moco" pretrain --resume $on --threads 1 --max-steps 5 --out "$here/moves" >"$here/moves.out" 2>&1
+  check "$1: a run that moves to another device says so" grep -q "this run computes with $1" "$here/moves.out"
+  check "$1: and back" "$moco" pretrain --resume --device cpu --threads 1 --out "$here/moves"
+
+  bf16="$run $on --precision bf16"
+  check "$1: bf16: pretrain" "$moco" pretrain $bf16 --out "$here/bf16"
+  check "$1: bf16: pretrain, stopped" "$moco" pretrain $bf16 --out "$here/bf16-parts" --max-steps 2
+  check "$1: bf16: resumed" "$moco" pretrain --resume $on --precision bf16 --out "$here/bf16-parts"
+  check "$1: bf16: ends where a whole run does" same "$here/bf16" "$here/bf16-parts"
+  check "$1: bf16: not the numbers of fp32" test "$(events "$here/bf16")" != "$(events "$here/whole")"
+
+  evaluate "$1"
+  check "$1: gradcheck" "$moco" gradcheck --draws 1 $on conv2d linear
+  check "$1: debug trace" "$moco" debug trace --data "cifar10:$data" --arch resnet20 --width 1 --dim 4 --batch 8 \
+    --bn-splits 2 --queue 20 --image-size 8 $on
+}
+
+# What only the emulator can be told.
+# shellcheck disable=SC2086
+on_the_emulator() {
+  here=$scratch/cuda-emulated on='--device cuda-emulated'
+  check 'with other orders of its threads' env MOCO_EMULATOR_SEED=7 "$moco" pretrain $run $on --out "$here/seed"
+  check 'it ends the same, too' same "$here/whole" "$here/seed"
+  evaluate cpu
+  check 'evaluated as on the CPU' cmp "$here/evaluated.cpu" "$here/evaluated.cuda-emulated"
+  export MOCO_EMULATOR_MEMORY=500000
+  "$moco" pretrain $run $on --out "$here/large" --max-steps 3 >"$here/large.out" 2>&1
+  check 'images too large for the device are augmented on the CPU' grep -q \
+    'more than a quarter of the memory of cuda-emulated: their views are made on the CPU' "$here/large.out"
+  check 'and the run goes on' test -f "$here/large/checkpoint.safetensors"
+  export MOCO_EMULATOR_MEMORY=200000
+  check 'too little memory is an error' call 1 'cannot allocate' pretrain $run $on --out "$here/none"
+  unset MOCO_EMULATOR_MEMORY
+}
+
+on_device cuda-emulated
+on_the_emulator
+# shellcheck disable=SC2086
+"$moco" pretrain $run --device cuda --max-steps 1 --out "$scratch/gpu" >"$scratch/gpu.out" 2>&1
+if [ ! -e /dev/nvidiactl ] || grep -q 'was made without nvcc' "$scratch/gpu.out"; then
+  echo "skipped: the whole program on a GPU: $(grep '^error: ' "$scratch/gpu.out")"
+else
+  on_device cuda
+fi
 finish
