@@ -154,6 +154,23 @@ TEST_P(AugmentKernelTest, AViewDependsOnItsRecipeAlone) {
   }
 }
 
+// The memory for a view of so high a picture limits a CUDA kernel to 34 blocks.
+TEST_P(AugmentKernelTest, ABlockMakesSeveralViews) {
+  const Tensor images = random_images(1, 20000, 5);
+  std::vector<ViewRecipe> views;
+  for (int i = 0; i < 80; ++i) {
+    ViewRecipe view = box(137 * i, i % 3, 11 + i, 2 + i % 2);
+    view.flip = i % 2 == 0;
+    if (i % 3 > 0) view.blur_sigma = 0.3f + 0.02f * static_cast<float>(i);
+    views.push_back(view);
+  }
+  const Tensor together = augment(images, views, 32);
+  for (int64_t i = 0; i < together.dim(0); ++i) {
+    const Tensor alone = augment(images, {views[static_cast<size_t>(i)]}, 32);
+    ASSERT_EQ(alone.to_vector(), together.rows(i, i + 1).to_vector()) << "view " << i;
+  }
+}
+
 TEST_P(AugmentKernelTest, FlipMirrorsTheView) {
   const Tensor images = random_images(1, 21, 34);
   ViewRecipe view = box(2, 3, 17, 29);

@@ -319,6 +319,7 @@ enum class Mistake {
   none,
   early_read,
   no_fence,
+  no_fence_of_copies,
   never_waits,
   beyond,
   unswizzled,
@@ -329,7 +330,10 @@ enum class Mistake {
 __global__ void wrong_instruction(float* y, Mistake mistake) {
   __shared__ __align__(16) unsigned char rows[32 * 16 + 16];
   unsigned char* operands = shared_memory<unsigned char>();
-  for (unsigned i = threadIdx.x; i < 64 * 16 * 2; i += 128) operands[i] = 0;
+  async_copy<16>(operands + threadIdx.x * 16, y, false);
+  async_copy_commit();
+  async_copy_wait<0>();
+  if (mistake != Mistake::no_fence_of_copies) fence_before_wgmma();
   __syncthreads();
   float d[32];
   for (float& value : d) value = 1;
@@ -359,6 +363,7 @@ TEST(WgmmaTest, MistakesAreFound) {
   run(Mistake::early_read);
   for (float value : y) EXPECT_TRUE(std::isnan(value));
   EXPECT_DEATH(run(Mistake::no_fence), "wgmma without a wgmma_fence since the last wait");
+  EXPECT_DEATH(run(Mistake::no_fence_of_copies), "wgmma of what was copied without a fence_before");
   EXPECT_DEATH(run(Mistake::never_waits), "wgmma: the thread has ended and never waited");
   EXPECT_DEATH(run(Mistake::beyond), "wgmma: an operand reaches beyond dynamic shared memory");
   EXPECT_DEATH(run(Mistake::unswizzled), "wgmma across k without the swizzle of 128 bytes");

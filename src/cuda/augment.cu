@@ -218,7 +218,6 @@ __device__ inline void gaussian_blur(const Workspace& work, float sigma) {
   int64_t radius = static_cast<int64_t>(std::ceil(3 * sigma));
   if (radius > S - 1) radius = S - 1;
   if (radius > kMaxBlurRadius) radius = kMaxBlurRadius;
-  __syncthreads();
   if (threadIdx.x == 0) {
     float sum = 0;
     for (int64_t t = 0; t <= 2 * radius; ++t) {
@@ -242,10 +241,9 @@ __device__ inline void gaussian_blur(const Workspace& work, float sigma) {
   for_each_of_block(3 * S * S, [&](int64_t i) {
     work.plane(0)[i] = blurred(work.other_plane(0) + i / S / S * S * S + i % S, S, i / S % S);
   });
-  __syncthreads();
 }
 
-// Planes to NHWC, mirrored where asked.
+// Planes to NHWC, mirrored where asked. The next view waits in its make_plan.
 __device__ inline void write_normalized(const Workspace& work, const ViewRecipe& view, float* y) {
   const int64_t S = work.S;
   __syncthreads();
@@ -254,7 +252,6 @@ __device__ inline void write_normalized(const Workspace& work, const ViewRecipe&
     for (int c = 0; c < 3; ++c)
       y[i * 3 + c] = work.plane(c)[pixel] * (1 / view.std[c]) - view.mean[c] / view.std[c];
   });
-  __syncthreads();
 }
 
 __global__ void augment_kernel(Workspace work, const uint8_t* images, const ViewRecipe* views,

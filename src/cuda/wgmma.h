@@ -82,7 +82,9 @@ __device__ inline void wgmma_wait() {
 
 // What this thread wrote to shared memory is seen by wgmma. Then a barrier, then the products.
 __device__ inline void fence_before_wgmma() {
-#if defined(MOCO_HAS_WGMMA)
+#if !defined(__CUDACC__)
+  emulator::fence_before_wgmma();
+#elif defined(MOCO_HAS_WGMMA)
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 #endif
 }

@@ -36,6 +36,7 @@ struct WgmmaOperand {
 };
 // d += the thread's part of a · bᵀ, `n` columns wide; carried out at the wait.
 void wgmma(float* d, int n, WgmmaOperand a, WgmmaOperand b, const CallSite& site);
+void fence_before_wgmma();
 void wgmma_fence();
 void wgmma_commit();
 void wgmma_wait(int64_t groups_left);

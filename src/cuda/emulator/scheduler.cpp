@@ -99,7 +99,7 @@ void end_thread() {
   check_none_waits_for_me();
   thread.copies.check_done("cp.async: the thread has ended and never waited for this copy");
   thread.products.check_done("wgmma: the thread has ended and never waited for this product");
-  thread.fenced = false;
+  thread.fenced = thread.unfenced = thread.met_unfenced = false;
   thread.ended = true;
   ++block.ended;
 }
