@@ -7,11 +7,13 @@
 //                           before it
 //   MOCO_FAULT_ALLOC=K      the K-th allocation fails (malloc, and so operator new; aligned_alloc)
 //   MOCO_FAULT_ALIGNED=K    the K-th aligned_alloc fails: the engine's own memory
+//   MOCO_FAULT_THREAD=K     from the K-th on, no thread can be started
 // Writes the call's name to the file MOCO_FAULT_LOG when it did something.
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -25,7 +27,7 @@ extern void *__libc_memalign(size_t alignment, size_t size);
 
 enum { kDescriptors = 1024 };
 static char watched[kDescriptors];
-static long calls, allocations, aligned;
+static long calls, allocations, aligned, threads;
 
 static long number(const char *name) {
   const char *text = getenv(name);
@@ -117,6 +119,14 @@ static int fails(long *counter, const char *name) {
   leave_a_note(name);
   errno = ENOMEM;
   return 1;
+}
+
+int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *), void *argument) {
+  const long wrong = number("MOCO_FAULT_THREAD");
+  if (!wrong || __atomic_add_fetch(&threads, 1, __ATOMIC_SEQ_CST) < wrong)
+    return REAL(pthread_create)(thread, attributes, run, argument);
+  leave_a_note("pthread_create");
+  return EAGAIN;
 }
 
 void *malloc(size_t size) {

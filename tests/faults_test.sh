@@ -97,6 +97,28 @@ check 'an allocation fails' allocations MOCO_FAULT_ALLOC "${EVERY:-37}" 'memory'
 check "the engine's own says how much it was" allocations MOCO_FAULT_ALIGNED "${EVERY:-37}" \
   'cannot allocate [0-9]* bytes'
 
+# ---- threads ----------------------------------------------------------------------------------------
+
+# As many threads start as are left; a run ends where it should without the thread that writes its checkpoints.
+threads() {
+  k=1 bad=
+  while [ "$k" -lt 100 ]; do
+    rm -rf "$out"
+    cp -r "$scratch/begun" "$out"
+    with_fault "MOCO_FAULT_THREAD=$k" "$moco" pretrain --resume --max-steps 4 --threads 3 --out "$out"
+    [ -n "$injected" ] || break
+    case $code in
+      0) same "$scratch/whole" "$out" || bad="$bad $k" ;;
+      1) one_clear_line 'cannot start [0-9]* threads: Resource temporarily unavailable' || bad="$bad $k" ;;
+      *) bad="$bad $k" ;;
+    esac
+    last=$code k=$((k + 1))
+  done
+  echo "$((k - 1)) threads; wrong at:$bad"
+  [ "$k" -gt 4 ] && [ "$last" -eq 0 ] && [ -z "$bad" ]
+}
+check 'no further thread can be started' threads
+
 # ---- a disk that is full ----------------------------------------------------------------------------
 
 # shellcheck disable=SC2086

@@ -62,23 +62,45 @@ class SlowDisk : public Recorder {
 
   void step(const StepEvent& event) override {
     if (event.step == 3) step_3_.set_value();
+    if (event.step == 4) pipe_.wait();  // it is gone: the next checkpoint is a file again
     if (event.step != 2) return;
     std::filesystem::remove(path_);
     ASSERT_EQ(mkfifo(path_.c_str(), 0600), 0);
-    bytes = std::async(std::launch::async, [this, done = step_3_.get_future()] {
-      went_on = done.wait_for(std::chrono::seconds(30)) == std::future_status::ready;
+    pipe_ = std::async(std::launch::async, [this, done = step_3_.get_future()] {
+      went_on_ = done.wait_for(std::chrono::seconds(30)) == std::future_status::ready;
       std::ifstream pipe(path_, std::ios::binary);
-      std::filesystem::remove(path_);  // the next checkpoint is a file again
+      std::filesystem::remove(path_);
       return std::string(std::istreambuf_iterator<char>(pipe), {});
     });
   }
 
-  bool went_on = false;
-  std::future<std::string> bytes;
+  std::string bytes() { return pipe_.get(); }
+  bool went_on() const { return went_on_; }  // after bytes()
 
  private:
   const std::string path_;
   std::promise<void> step_3_;
+  bool went_on_ = false;
+  std::future<std::string> pipe_;
+};
+
+// Makes the checkpoint of step 2 impossible to write; told of those that are.
+class UnwritableCheckpoint : public Recorder {
+ public:
+  explicit UnwritableCheckpoint(std::string checkpoint) : path_(std::move(checkpoint)) {}
+
+  void step(const StepEvent& event) override {
+    Recorder::step(event);
+    if (event.step != 2) return;
+    std::filesystem::remove(path_);
+    std::filesystem::create_directory(path_);
+  }
+  void saved(const std::string&, int64_t step) override { saved_steps.push_back(step); }
+
+  std::vector<int64_t> saved_steps;
+
+ private:
+  const std::string path_;
 };
 
 constexpr int64_t kSteps = 5;  // an epoch
@@ -171,10 +193,25 @@ TEST_F(PretrainTest, GoesOnWhileACheckpointIsWritten) {
   run("quick", 4, false, quick);
   SlowDisk slow(directory_.file("slow") + "/checkpoint.safetensors");
   run("slow", 4, false, slow);
-  EXPECT_EQ(slow.bytes.get(), quick.bytes);
-  EXPECT_TRUE(slow.went_on);
-  EXPECT_EQ(contents_of(directory_.file("slow") + "/checkpoint.safetensors"),
-            contents_of(directory_.file("quick") + "/checkpoint.safetensors"));
+  EXPECT_TRUE(slow.bytes() == quick.bytes);
+  EXPECT_TRUE(slow.went_on());
+  EXPECT_TRUE(contents_of(directory_.file("slow") + "/checkpoint.safetensors") ==
+              contents_of(directory_.file("quick") + "/checkpoint.safetensors"));
+}
+
+TEST_F(PretrainTest, ACheckpointThatCannotBeWrittenEndsTheRun) {
+  config_.save_every = 2;
+  UnwritableCheckpoint recorder(directory_.file("run") + "/checkpoint.safetensors");
+  try {
+    run("run", 0, false, recorder);
+    ADD_FAILURE() << "no error";
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("checkpoint.safetensors: cannot be"),
+              std::string::npos)
+        << error.what();
+  }
+  EXPECT_EQ(recorder.saved_steps, std::vector<int64_t>{0});
+  EXPECT_LE(recorder.steps.size(), 4u);  // no further than the next checkpoint
 }
 
 TEST_F(PretrainTest, AResumedRunEndsWhereAWholeOneDoes) {

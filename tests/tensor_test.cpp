@@ -130,7 +130,7 @@ TEST(TensorTest, CopiesTheSameShapeAndType) {
 }
 
 void permutes_and_back(int64_t N, int64_t H, int64_t W, int64_t C) {
-  for (DType dtype : {DType::f32, DType::f64, DType::i64, DType::u8}) {
+  for (DType dtype : {DType::f32, DType::f64, DType::bf16, DType::i64, DType::u8}) {
     const Tensor nhwc = counting({N, H, W, C}, dtype), nchw = nhwc.permute({0, 3, 1, 2});
     EXPECT_EQ(nchw.shape(), (Shape{N, C, H, W}));
     const Values values = nchw.to_vector();
@@ -147,6 +147,7 @@ void permutes_and_back(int64_t N, int64_t H, int64_t W, int64_t C) {
 TEST(TensorTest, PermutesToPyTorchOrderAndBack) {
   permutes_and_back(2, 3, 5, 4);
   permutes_and_back(1, 2, 3, 37);  // blocks of 16, and what is left
+  EXPECT_EQ(counting({}).permute({}).to_vector(), Values{0});
   EXPECT_EQ(counting({2, 3}).permute({1, 0}).to_vector(), (Values{0, 3, 1, 4, 2, 5}));
   EXPECT_EQ(error_of([] {
               counting({2, 3}).permute({0});

@@ -6,7 +6,7 @@
 #   tools/gpu-check.sh sanitize     the kernels' tests under compute-sanitizer's four tools
 #   tools/gpu-check.sh bench        kernels and steps against the GPU's measured limits and against
 #                                   cuBLAS, cuDNN and PyTorch; where a step's time goes
-#   tools/gpu-check.sh train DATA   the authors' recipe on CIFAR-10, kNN at the end, PyTorch beside it;
+#   tools/gpu-check.sh train DATA   the authors' recipe on CIFAR-10, kNN along the way, PyTorch beside it;
 #                                   DATA: cifar10-jpeg.tar.xz (train/CLASS/*.jpg, test/CLASS/*.jpg) or a
 #                                   folder of CIFAR-10's binary files
 #   tools/gpu-check.sh deps DIR     on another machine, after install-deps.sh: copies the headers and

@@ -77,7 +77,7 @@ class Training:
         return self.step.step(torch.randperm(self.batch, device=images.device))[0]
 
     def rate(self):
-        """Images per second once it is compiled. Everything is then as it was."""
+        """Images per second once it is compiled. Everything but the random state is then as it was."""
         encoders = {"encoder_q": self.step.encoder_q, "encoder_k": self.step.encoder_k}
         before = {f"{name}.{key}": value.clone() for name, encoder in encoders.items()
                   for key, value in encoder.state_dict().items()}
@@ -97,7 +97,10 @@ class Training:
     def epochs_that_fit(self, rate):
         if not self.options.beside:
             return self.options.epochs
-        seconds = len(self.train[0]) * (1 / rate + 1 / self.options.beside)  # of both, an epoch
+        begin = time.monotonic()
+        self.knn()
+        seconds = 2 * (time.monotonic() - begin) / self.options.knn_every  # of both, an epoch
+        seconds += len(self.train[0]) * (1 / rate + 1 / self.options.beside)
         return min(self.options.epochs, max(1, int(0.95 * self.seconds_left() / seconds)))
 
     def knn(self):
@@ -117,10 +120,12 @@ class Training:
                     break
                 loss = self.train_on(index)
                 steps += 1
+            if steps == 0:
+                return "no time for a step"
             last_loss = loss.item()  # waits for the GPU
             seconds += time.monotonic() - begin
             if stopped or epoch % self.options.knn_every == 0 or epoch == epochs:
-                accuracies.append(f"{steps * self.batch / len(self.train[0]):.3g}: {self.knn():.2f}")
+                accuracies.append(f"{steps / (len(self.train[0]) // self.batch):.3g}: {self.knn():.2f}")
             if stopped:
                 break
         return (f"loss {last_loss:.3f}, {steps * self.batch / seconds:.1f} images/s on average; kNN top-1 in % "

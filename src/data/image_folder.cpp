@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <map>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -163,8 +164,11 @@ class Decoder {
     const int64_t wanted =
         options_.threads > 0 ? options_.threads : std::thread::hardware_concurrency();
     std::vector<std::jthread> helpers;  // which join when they go, in an error too
-    for (int64_t i = 1; i < std::min(wanted, count()); ++i)
-      helpers.emplace_back([this] { work(); });
+    try {
+      for (int64_t i = 1; i < std::min(wanted, count()); ++i)
+        helpers.emplace_back([this] { work(); });
+    } catch (const std::system_error&) {  // fewer do it, too
+    }
     work();
     helpers.clear();
     if (failure_) std::rethrow_exception(failure_);

@@ -1,6 +1,7 @@
 #include "data/loader.h"
 
 #include <algorithm>
+#include <system_error>
 #include <utility>
 
 #include "tensor/backend.h"
@@ -39,10 +40,20 @@ ViewLoader::ViewLoader(const DataSet& data, int64_t image_size, Augmentation aug
              images_.dim(0), " training images");
   MOCO_CHECK(workers >= 1 && first_step >= 0, "loader: ", workers, " workers from step ",
              first_step);
-  for (int i = 0; i < workers; ++i) workers_.emplace_back([this] { work(); });
+  try {
+    for (int i = 0; i < workers; ++i) workers_.emplace_back([this] { work(); });
+  } catch (const std::system_error& error) {
+    stop();
+    throw Error(detail::concatenate("loader: cannot start ", workers,
+                                    " threads: ", error.code().message()));
+  }
 }
 
 ViewLoader::~ViewLoader() {
+  stop();
+}
+
+void ViewLoader::stop() {
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     stopping_ = true;

@@ -55,6 +55,7 @@ class ViewLoader {
   };
 
   void work();
+  void stop();  // and waits for all workers
   // One, and another with every batch taken: the first steps, which the user waits for, do not share
   // the processors with batches that nobody needs yet.
   int64_t batches_ahead() const;

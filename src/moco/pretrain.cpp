@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <chrono>
+#include <exception>
 #include <future>
+#include <memory>
 #include <optional>
 #include <utility>
 
@@ -81,23 +83,28 @@ class PretrainRun {
   PretrainEnd run() {
     open();
     step_end_ = epoch_begin_ = Clock::now();
-    PretrainEnd end = PretrainEnd::finished;
+    try {
+      const PretrainEnd end = train();
+      save();
+      return end;
+    } catch (...) {
+      tell_of_save();
+      throw;
+    }
+  }
+
+ private:
+  PretrainEnd train() {
     for (;;) {
       if (knn_is_due()) monitor();
-      if (progress_.step >= last_step() && !knn_is_due()) break;
-      if (observer_.stop_requested()) {
-        end = PretrainEnd::stopped;
-        break;
-      }
+      if (progress_.step >= last_step() && !knn_is_due()) return PretrainEnd::finished;
+      if (observer_.stop_requested()) return PretrainEnd::stopped;
       run_step();
       if (config_.save_every > 0 && progress_.step % config_.save_every == 0) begin_save();
       if (is_saved()) end_save();
     }
-    save();
-    return end;
   }
 
- private:
   int64_t steps_per_epoch() const { return data_.pretraining_images().dim(0) / config_.batch; }
 
   int64_t last_step() const {
@@ -286,24 +293,28 @@ class PretrainRun {
     end_save();
   }
 
-  // The state is copied; a thread writes the copy while the run goes on. One at a time.
+  // The state is copied; a thread writes the copy while the run goes on, one at a time. Where no thread
+  // can be started, end_save() writes it.
   void begin_save() {
     if (saved_) return;
     end_save();
     finish_step();
-    CheckpointCopy copy = copy_for_checkpoint(config_, progress_, moco_, optimizer_, provenance_);
-    saving_ = std::async(std::launch::async, [this, copy = std::move(copy)]() mutable {
+    const auto copy = std::make_shared<CheckpointCopy>(
+        copy_for_checkpoint(config_, progress_, moco_, optimizer_, provenance_));
+    // A name, which async copies: of a temporary it would defer what it has moved from already.
+    const auto write = [this, copy] {
       if (metrics_) metrics_->sync();
-      write_safetensors(directory_.checkpoint(), make_checkpoint(std::move(copy)));
-    });
+      write_safetensors(directory_.checkpoint(), make_checkpoint(std::move(*copy)));
+    };
+    saving_ = std::async(std::launch::async | std::launch::deferred, write);
     saved_step_ = progress_.step;
     saved_ = true;
   }
 
-  // Whether what was begun has ended, well or not.
+  // Whether the thread has ended, well or not, or there is none.
   bool is_saved() const {
     return saving_.valid() &&
-           saving_.wait_for(std::chrono::seconds(0)) == std::future_status::ready;
+           saving_.wait_for(std::chrono::seconds(0)) != std::future_status::timeout;
   }
 
   // Waits for what was begun; throws its error.
@@ -311,6 +322,15 @@ class PretrainRun {
     if (!saving_.valid()) return;
     saving_.get();
     observer_.saved(directory_.checkpoint(), saved_step_);
+  }
+
+  // Where the run ends by another error.
+  void tell_of_save() {
+    try {
+      end_save();
+    } catch (const std::exception& error) {
+      observer_.warning(error.what());
+    }
   }
 
   RunDirectory& directory_;

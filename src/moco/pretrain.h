@@ -2,8 +2,8 @@
 //
 // A checkpoint holds everything that the rest of the run depends on, so a run that was killed,
 // stopped or cut short ends, resumed, bit for bit where it would have ended uninterrupted. It is
-// copied between two steps and written, by a thread of its own, while the run goes on. Its files:
-// moco/run_directory.h.
+// copied between two steps and written, by a thread of its own, while the run goes on: until then the
+// copy takes memory beside the step's. Its files: moco/run_directory.h.
 #pragma once
 
 #include <set>
@@ -72,6 +72,7 @@ class PretrainObserver {
   virtual void before_knn(Moco&) {}
   virtual void after_knn(Moco&) {}
   virtual void knn(int64_t /*epoch*/, double /*top1*/) {}
+  // The checkpoint of that step, some steps ago, is durable.
   virtual void saved(const std::string& /*path*/, int64_t /*step*/) {}
   // Asked after every step and all through a kNN evaluation. The state is then saved.
   virtual bool stop_requested() { return false; }

@@ -158,7 +158,7 @@ summarize_sanitizer() {
   tool=$1
   shift
   awk -v tool="$tool" '
-    FNR == 1                   { pieces++ }
+    BEGIN                      { pieces = ARGC - 1 }
     /^\[==========\] Running/  { all += $3 }
     /^\[       OK \]/          { passed++ }
     /^\[  SKIPPED \].*ms\)$/   { skipped++ }
@@ -293,11 +293,14 @@ average_rate() {
     awk '{ time += 1 / $1 } END { printf "%.1f\n", time ? NR / time : 0 }'
 }
 
-# What pretrain left: loss, rate and kNN.
+# What pretrain left: epoch, loss, rate and kNN.
 our_line() {
+  "$BUILD/moco" eval knn --checkpoint "$scratch/run/checkpoint.safetensors" --data "cifar10:$folder" \
+    --device "$DEVICE" >"$scratch/knn"
   metrics=$scratch/run/metrics.jsonl
-  printf -- '- mocograd: loss %.3f, %.1f images/s on average; kNN top-1 in %% by epoch: %s' \
-    "$(metric "$metrics" loss)" "$(average_rate "$metrics")" "$(knn_by_epoch "$metrics")"
+  printf -- '- mocograd: epoch %d, loss %.3f, %.1f images/s on average; kNN top-1 %.2f %%, by epoch: %s' \
+    "$(metric "$metrics" epoch)" "$(metric "$metrics" loss)" "$(average_rate "$metrics")" \
+    "$(metric "$scratch/knn" top1)" "$(knn_by_epoch "$metrics")"
 }
 
 # knn_by_epoch FILE: 'EPOCH: TOP1', comma-separated
@@ -318,7 +321,7 @@ train() {
     boxed "$(($(left) - 15))" python3 tools/gpu_pretrain.py --data "$folder" --device "$DEVICE" \
       --precision "$precision" --seconds "$(($(left) - 45))" \
       --epochs "${epochs:-200}" --beside "$([ -n "$epochs" ] && echo 0 || echo "$rate")" \
-      >"$scratch/torch" 2>"$scratch/errors"
+      >"$scratch/torch" 2>"$scratch/errors" || echo "PyTorch: exit code $?" >>"$scratch/torch"
     epochs=${epochs:-$(sed -n 's/^PyTorch trains \([0-9]*\) epochs$/\1/p' "$scratch/torch")}
     grep Error "$scratch/errors" | tail -n 1 >>"$scratch/torch"
   else
