@@ -295,8 +295,7 @@ __device__ void product_of_block(const A& a, const B& b, const Output& output,
     begin_copy(step + kStages - 1);
     product.end(a_tile(step), b_tile(step));
   }
-  async_copy_wait<0>();
-  __syncthreads();
+  __syncthreads();  // no piece is read any more, or on its way: the result takes their place
   using Element = typename Output::Element;
   const OutputTile<Element, Tile> tile{reinterpret_cast<Element*>(stages)};
   static_assert(tile.kBytesOfChunk <= kStages * Tile::kStageBytes);
