@@ -30,6 +30,9 @@ class ThreadPool {
       throw Error(
           detail::concatenate("cannot start ", threads, " threads: ", error.code().message()), "",
           "--threads asks for fewer");
+    } catch (...) {
+      stop();
+      throw;
     }
   }
 

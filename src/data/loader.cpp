@@ -46,6 +46,9 @@ ViewLoader::ViewLoader(const DataSet& data, int64_t image_size, Augmentation aug
     stop();
     throw Error(detail::concatenate("loader: cannot start ", workers,
                                     " threads: ", error.code().message()));
+  } catch (...) {
+    stop();
+    throw;
   }
 }
 
