@@ -13,6 +13,10 @@ constexpr size_t kRegion = size_t{4} << 30;
 
 }  // namespace
 
+BlockArena::~BlockArena() {
+  for (const Region& region : regions_) std::free(region.begin);
+}
+
 void* BlockArena::take(size_t size) {
   const std::lock_guard<std::mutex> lock(mutex_);
   const auto fits = [size](const auto& place) { return place.second >= size; };

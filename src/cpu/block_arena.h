@@ -17,6 +17,9 @@ class BlockArena {
  public:
   static constexpr size_t kUnit = size_t{2} << 20;  // a huge page
 
+  BlockArena() = default;
+  ~BlockArena();  // Requires: nobody uses a block any more.
+
   // nullptr where the system has no more. Requires: size is a positive multiple of kUnit.
   void* take(size_t size);
   void put(void* block, size_t size);  // Requires: take(size) returned it.
