@@ -84,6 +84,20 @@ class SlowDisk : public Recorder {
   std::future<std::string> pipe_;
 };
 
+// A slow disk, and an error of step 3's while step 2 is written.
+class FailsAtStep3 : public SlowDisk {
+ public:
+  using SlowDisk::SlowDisk;
+
+  void step(const StepEvent& event) override {
+    SlowDisk::step(event);
+    if (event.step == 3) throw Error("enough");
+  }
+  void saved(const std::string&, int64_t step) override { saved_steps.push_back(step); }
+
+  std::vector<int64_t> saved_steps;
+};
+
 // Makes the checkpoint of step 2 impossible to write; told of those that are.
 class UnwritableCheckpoint : public Recorder {
  public:
@@ -197,6 +211,14 @@ TEST_F(PretrainTest, GoesOnWhileACheckpointIsWritten) {
   EXPECT_TRUE(slow.went_on());
   EXPECT_TRUE(contents_of(directory_.file("slow") + "/checkpoint.safetensors") ==
               contents_of(directory_.file("quick") + "/checkpoint.safetensors"));
+}
+
+TEST_F(PretrainTest, AnErrorWhileACheckpointIsWrittenLosesNeither) {
+  config_.save_every = 2;
+  FailsAtStep3 recorder(directory_.file("run") + "/checkpoint.safetensors");
+  EXPECT_THROW(run("run", 0, false, recorder), Error);
+  EXPECT_EQ(recorder.saved_steps, (std::vector<int64_t>{0, 2}));
+  EXPECT_FALSE(recorder.bytes().empty());
 }
 
 TEST_F(PretrainTest, ACheckpointThatCannotBeWrittenEndsTheRun) {

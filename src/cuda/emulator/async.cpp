@@ -38,7 +38,7 @@ void async_copy_commit() {
 
 void async_copy_wait(int64_t groups_left) {
   block.current->copies.wait(groups_left);
-  block.current->unfenced = true;
+  block.current->hides_copies = true;
 }
 
 // ---- cp.async.bulk ---------------------------------------------------------------------------------

@@ -86,7 +86,7 @@ unsigned meet(Scope scope, const char* name, unsigned mask, const CallSite& site
   me.meeting = &*meeting;
   me.offer = offer;
   meeting->votes += vote;
-  meeting->unfenced |= me.unfenced && !of_warp;
+  meeting->hides_copies |= me.hides_copies && !of_warp;
   if (--meeting->missing > 0) {
     if (!wait())
       fail(site, concatenate(name,
@@ -99,7 +99,7 @@ unsigned meet(Scope scope, const char* name, unsigned mask, const CallSite& site
     if (thread.meeting != &*meeting) continue;
     thread.meeting = nullptr;
     thread.votes = meeting->votes;
-    thread.met_unfenced |= meeting->unfenced;
+    thread.copies_hidden |= meeting->hides_copies;
     offers[thread.number % kLanes] = thread.offer;
     if (&thread != &me) block.make_ready(thread);
   }

@@ -86,9 +86,9 @@ struct Thread {
   Group* groups[3];              // of each scope
   std::unique_ptr<Fiber> fiber;  // none before it begins and after it ends
   bool ended;
-  bool fenced = false;        // a wgmma_fence since the last wait
-  bool unfenced = false;      // a wait for copies since the last fence_before_wgmma
-  bool met_unfenced = false;  // at a barrier: wgmma may not see what that thread has copied
+  bool fenced = false;         // a wgmma_fence since the last wait
+  bool hides_copies = false;   // a wait for copies since the last fence_before_wgmma
+  bool copies_hidden = false;  // it has met, at a barrier, one who hid them: wgmma may not see them
 
   // Where it waits, if it does: in a meeting, or for the next copy at a barrier of copies in bulk.
   const Meeting* meeting = nullptr;
@@ -108,9 +108,9 @@ struct Meeting {
   CallSite site;
   bool of_warp;
   unsigned mask;
-  size_t missing;         // threads
-  unsigned votes = 0;     // the sum
-  bool unfenced = false;  // one of them is
+  size_t missing;             // threads
+  unsigned votes = 0;         // the sum
+  bool hides_copies = false;  // one of them does
 };
 
 struct Group {

@@ -99,7 +99,7 @@ void end_thread() {
   check_none_waits_for_me();
   thread.copies.check_done("cp.async: the thread has ended and never waited for this copy");
   thread.products.check_done("wgmma: the thread has ended and never waited for this product");
-  thread.fenced = thread.unfenced = thread.met_unfenced = false;
+  thread.fenced = thread.hides_copies = thread.copies_hidden = false;
   thread.ended = true;
   ++block.ended;
 }

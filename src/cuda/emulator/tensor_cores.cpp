@@ -158,13 +158,13 @@ void Product::carry_out() const {
 void wgmma(float* d, int n, WgmmaOperand a, WgmmaOperand b, const CallSite& site) {
   warp_meeting("wgmma", ~0u, site);
   if (!block.current->fenced) fail(site, "wgmma without a wgmma_fence since the last wait");
-  if (block.current->met_unfenced)
+  if (block.current->copies_hidden)
     fail(site, "wgmma of what was copied without a fence_before_wgmma between wait and barrier");
   block.current->products.begin({d, n, a, b, site}, site);
 }
 
 void fence_before_wgmma() {
-  block.current->unfenced = false;
+  block.current->hides_copies = false;
 }
 
 void wgmma_fence() {
