@@ -20,7 +20,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from peers.gpu_views import normalized, view
+from peers.gpu_views import normalized, views
 from peers.torch_step import LR, TorchStep
 
 NEIGHBOURS, KNN_TEMPERATURE = 200, 0.1
@@ -68,6 +68,7 @@ class Training:
             self.train, self.test = [x[:2000] for x in self.train], [x[:100] for x in self.test]
         self.step = TorchStep(arch, self.batch, 4096, 8, "NCHW", "folded", options.precision == "bf16",
                               compiled=not tiny, device=device)
+        self.view = views(compiled=not tiny)
 
     def seconds_left(self):
         return self.options.seconds - (time.monotonic() - self.start)
@@ -75,7 +76,7 @@ class Training:
     def train_on(self, index):
         """One step on these images; its loss, which may not be computed yet."""
         images = self.train[0][index]
-        self.step.set_views(view(images), view(images))
+        self.step.set_views(self.view(images), self.view(images))
         return self.step.step(torch.randperm(self.batch, device=images.device))[0]
 
     def rate(self):

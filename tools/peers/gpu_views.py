@@ -38,13 +38,13 @@ def sampled(begin, length, size):
 
 
 def crop_and_flip(images):
-    """images: [N, 3, S, S]"""
+    """In [0, 1]; images: u8 [N, 3, S, S]."""
     n, size, device = len(images), images.shape[-1], images.device
     width, height, left, top = boxes(n, size, device)
     x, y = sampled(left, width, size), sampled(top, height, size)
     x = torch.where((uniform(n, 0, 1, device) < 0.5)[:, None], x.flip(1), x)
     grid = torch.stack([x[:, None, :].expand(n, size, size), y[:, :, None].expand(n, size, size)], 3)
-    return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+    return F.grid_sample(images.float() / 255, grid, padding_mode="border", align_corners=False)
 
 
 def gray_of(images):
@@ -68,19 +68,24 @@ def turn_hue(images, turns):
     return torch.stack(channels, 1)
 
 
-def jitter(images):
-    """images in [0, 1]"""
-    n, device = len(images), images.device
-    factor = lambda: uniform(n, 0.6, 1.4, device).view(-1, 1, 1, 1)
-    mean = lambda y: gray_of(y).mean((1, 2, 3), keepdim=True)
-    parts = [lambda y: (y * factor()).clamp(0, 1),
-             lambda y: torch.lerp(mean(y), y, factor()).clamp(0, 1),
-             lambda y: torch.lerp(gray_of(y), y, factor()).clamp(0, 1),
-             lambda y: turn_hue(y, uniform(n, -0.1, 0.1, device))]
-    y = images
-    for part in torch.randperm(len(parts)).tolist():
-        y = parts[part](y)
-    return torch.where(uniform(n, 0, 1, device).view(-1, 1, 1, 1) < 0.8, y, images)
+def factor(images):
+    return uniform(len(images), 0.6, 1.4, images.device).view(-1, 1, 1, 1)
+
+
+def brightness(images):
+    return (images * factor(images)).clamp(0, 1)
+
+
+def contrast(images):
+    return torch.lerp(gray_of(images).mean((1, 2, 3), keepdim=True), images, factor(images)).clamp(0, 1)
+
+
+def saturation(images):
+    return torch.lerp(gray_of(images), images, factor(images)).clamp(0, 1)
+
+
+def hue(images):
+    return turn_hue(images, uniform(len(images), -0.1, 0.1, images.device))
 
 
 def normalized(images):
@@ -88,8 +93,23 @@ def normalized(images):
     return (images - mean) / std
 
 
-def view(images):
-    """One view of each image; images: u8 [N, 3, S, S]."""
-    x = jitter(crop_and_flip(images.float() / 255))
-    grayed = uniform(len(x), 0, 1, x.device).view(-1, 1, 1, 1) < 0.2
-    return normalized(torch.where(grayed, gray_of(x), x))
+def finished(images, jittered):
+    """Jittered with probability 0.8, gray with 0.2, normalised."""
+    drawn = lambda p: uniform(len(images), 0, 1, images.device).view(-1, 1, 1, 1) < p
+    x = torch.where(drawn(0.8), jittered, images)
+    return normalized(torch.where(drawn(0.2), gray_of(x), x))
+
+
+def views(compiled):
+    """A function that makes one view of each image; images: u8 [N, 3, S, S]."""
+    made = (lambda f: torch.compile(f, dynamic=False)) if compiled else lambda f: f
+    crop, finish = made(crop_and_flip), made(finished)
+    jitter = [made(part) for part in (brightness, contrast, saturation, hue)]
+
+    def view(images):
+        x = y = crop(images)
+        for part in torch.randperm(len(jitter)).tolist():
+            y = jitter[part](y)
+        return finish(x, y)
+
+    return view
