@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "autograd/observer.h"
+#include "cuda/emulator/scheduler.h"
 #include "kernel_cases.h"
 #include "moco/checkpoint.h"
 #include "tiny_step.h"
@@ -53,6 +54,34 @@ TEST_P(RecordingTest, ItsMemoryIsItsOwn) {
   replay();
   EXPECT_EQ(y.to_vector(), expected);
   for (int i = 0; i < 20; ++i) EXPECT_EQ(others[i].to_vector(), Values(777, i));
+}
+
+// What is freed is cut for smaller tensors, none of which lies upon another, and is whole again after them.
+TEST_P(RecordingTest, ItsMemoryIsCutAndJoined) {
+  constexpr int64_t n = 1 << 14;
+  const Tensor sum = poisoned({n});
+  size_t held = 0;
+  const std::function<void()> replay = kernels().record([&] {
+    const size_t before = emulator::memory_in_use();
+    for (int i = 0; i < 3; ++i) {
+      Tensor::full({4 * n}, 100, options());
+      Tensor parts[4];
+      for (int part = 0; part < 4; ++part) parts[part] = Tensor::full({n}, part + 1, options());
+      sum.fill(0);
+      for (const Tensor& part : parts) kernels().add(sum, part, sum);
+      for (int part : {0, 2, 1, 3})
+        parts[part] = Tensor();  // alone, alone, between the two, behind
+    }
+    Tensor large = Tensor::full({4 * n}, 5, options()), small = Tensor::full({n}, 5, options());
+    large = small = Tensor();
+    small = Tensor::full({n}, 6, options());  // where the small one was
+    large = Tensor::full({4 * n}, 6, options());
+    held = emulator::memory_in_use() - before;
+  });
+  replay();
+  EXPECT_EQ(sum.to_vector(), Values(n, 10));
+  if (device() == Device::cuda) return;  // nobody counts there
+  EXPECT_LT(held, 5.5 * static_cast<double>(n) * static_cast<double>(size_of(dtype())));
 }
 
 // A tensor from before that is let go of meanwhile is still there when the recording reads it.
