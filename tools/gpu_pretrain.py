@@ -5,9 +5,10 @@
 
 Prints a line when it knows how many epochs it trains, and one at the end. DIR holds CIFAR-10's binary files; all
 of it and the augmentation live on the GPU (peers/gpu_views.py). ResNet-18, batch 512, 8 groups of batch norm
-folded into the channels, as the authors write them, compiled on a GPU, as the views are; SGD with cosine over the epochs, shuffled
-keys; kNN as moco eval knn does it. Ends after so many seconds, whatever epoch it is in. --beside: trains fewer
-epochs where it, and whoever trains as many after it at RATE images per second, would not end within the seconds.
+folded into the channels, as the authors write them; network and views compiled on a GPU; SGD with cosine over the
+epochs, shuffled keys; kNN as moco eval knn does it. Ends after so many seconds, whatever epoch it is in. --beside:
+trains fewer epochs where it, and whoever trains as many after it at RATE images per second, would not end within
+the seconds.
 """
 
 import argparse
