@@ -180,6 +180,9 @@ gradcheck: $(BUILD)/moco  ## check every operation's gradient against central di
 mutants: all $(BUILD)/tests  ## plant bugs one by one; a test must notice each (SAMPLE=N: N of them)
 	BUILD=$(BUILD) tools/mutants.sh $(if $(SAMPLE),--sample $(SAMPLE))
 
+mutants-barriers: all $(BUILD)/tests  ## leave out each barrier, wait and fence of the CUDA kernels; a test must notice
+	BUILD=$(BUILD) tools/mutants.sh --barriers
+
 debug:  ## build-debug/moco, its tests and examples: -O0 -g3 with frame pointers, for gdb
 	$(MAKE) MODE=debug BUILD=build-debug all build-debug/tests $(EXAMPLES:%=build-debug/examples/%)
 
@@ -221,7 +224,7 @@ link-flags:  ## the flags of a program of yours, after build/libmocograd.a: head
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-.PHONY: all test test-old-cpu gradcheck mutants debug asan tsan bench bench-peers demo format lint size clean link-flags help
+.PHONY: all test test-old-cpu gradcheck mutants mutants-barriers debug asan tsan bench bench-peers demo format lint size clean link-flags help
 .SECONDARY:
 .DEFAULT_GOAL := all
 

@@ -1,6 +1,9 @@
 // Branches of recordings: what runs beside what, and the memory of both.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <random>
+
 #include "autograd/ops/conv2d.h"
 #include "autograd/ops/pointwise.h"
 #include "cuda/emulator/scheduler.h"
@@ -132,6 +135,54 @@ TEST_P(BranchTest, MemoryIsUsedAgain) {
   replay();
   if (device() == Device::cuda) return;  // nobody counts there
   EXPECT_LT(held, 2.5 * static_cast<double>(kMany) * static_cast<double>(size_of(dtype())));
+}
+
+// Tensors of many sizes come and go on both sides. Each is full of its number, and is looked at when it goes.
+TEST_P(BranchTest, WhatIsCutAndJoinedLiesApart) {
+  constexpr int64_t kMost = 3000;
+  constexpr size_t kTensors = 60;
+  struct Held {
+    size_t number;
+    Tensor tensor;
+  };
+  std::vector<Tensor> found;
+  for (size_t i = 0; i < kTensors; ++i) found.push_back(poisoned({kMost}));
+  std::vector<int64_t> sizes;
+  std::mt19937 random(5);
+  const auto look = [&](const Held& held) {
+    found[held.number].rows(0, held.tensor.numel()).copy_from(held.tensor);
+  };
+  const auto come_and_go = [&](std::vector<Held>& here) {
+    for (int i = 0; i < 10; ++i) {
+      const size_t number = sizes.size();
+      sizes.push_back(1 + static_cast<int64_t>(random() % kMost));
+      here.push_back(
+          {number, Tensor::full({sizes.back()}, static_cast<double>(number), options())});
+      if (here.size() <= 4) continue;
+      std::swap(here[random() % here.size()], here.back());
+      look(here.back());
+      here.pop_back();
+    }
+  };
+  const std::function<void()> replay = kernels().record([&] {
+    std::vector<Held> in_branch, beside;
+    while (sizes.size() < kTensors) {
+      kernels().beside([&] { come_and_go(in_branch); });
+      come_and_go(beside);
+    }
+    kernels().join();
+    std::ranges::for_each(in_branch, look);
+    std::ranges::for_each(beside, look);
+  });
+  for (uint64_t seed = 0; seed < 20; ++seed) {
+    emulator::set_seed(seed);
+    for (const Tensor& y : found) y.fill(kNaN);
+    replay();
+    for (size_t i = 0; i < kTensors; ++i)
+      EXPECT_EQ(found[i].rows(0, sizes[i]).to_vector(),
+                Values(static_cast<size_t>(sizes[i]), static_cast<double>(i)))
+          << "tensor " << i << ", seed " << seed;
+  }
 }
 
 // The next recording begins with one branch, and none is left open.

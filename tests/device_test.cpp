@@ -20,9 +20,24 @@
 namespace mocograd {
 namespace {
 
-constexpr Device kFar = Device::cuda_emulated;
+// What is above the kernels, on a device that is not the CPU.
+class DeviceTest : public testing::TestWithParam<Device> {
+ protected:
+  const Device far_ = GetParam();
+};
 
-// What the tests on a GPU leave out, and why.
+std::vector<Device> far_devices() {
+  std::vector<Device> devices = {Device::cuda_emulated};
+  if (device_problem(Device::cuda).empty()) devices.push_back(Device::cuda);
+  return devices;
+}
+
+INSTANTIATE_TEST_SUITE_P(Kernels, DeviceTest, testing::ValuesIn(far_devices()),
+                         [](const auto& info) {
+                           return info.param == Device::cuda ? "cuda" : "cuda_emulated";
+                         });
+
+// Whether the tests run on a GPU too, and why not.
 TEST(Device, TheGpuIsTestedToo) {
   const std::string problem = device_problem(Device::cuda);
   if (!problem.empty()) GTEST_SKIP() << "device cuda: " << problem;
@@ -40,12 +55,12 @@ TEST(Device, ARefusedGpuIsOneLine) {
   }
 }
 
-TEST(Device, TensorsMoveThereAndBack) {
+TEST_P(DeviceTest, TensorsMoveThereAndBack) {
   for (DType dtype : {DType::f32, DType::f64, DType::i64, DType::u8}) {
     const std::vector<double> numbers = {1, 2, 3, 4, 5, 6};
     const Tensor host = Tensor::from(numbers, {3, 2}, {dtype});
-    const Tensor far = host.to(kFar);
-    EXPECT_EQ(far.device(), kFar);
+    const Tensor far = host.to(far_);
+    EXPECT_EQ(far.device(), far_);
     EXPECT_NE(far.raw_bytes(), host.raw_bytes());
     EXPECT_EQ(far.to_vector(), numbers);
     EXPECT_EQ(far.rows(1, 3).to_vector(), (std::vector<double>{3, 4, 5, 6}));
@@ -53,25 +68,25 @@ TEST(Device, TensorsMoveThereAndBack) {
     far.rows(0, 1).copy_from(Tensor::from({8, 9}, {1, 2}, {dtype}));
     host.rows(2, 3).copy_from(far.rows(0, 1));
     EXPECT_EQ(host.to_vector(), (std::vector<double>{1, 2, 3, 4, 8, 9}));
-    EXPECT_EQ(Tensor::from(numbers, {6}, {dtype, kFar}).to_vector(), numbers);
-    EXPECT_EQ(Tensor::full({}, 7, {dtype, kFar}).item(), 7);
+    EXPECT_EQ(Tensor::from(numbers, {6}, {dtype, far_}).to_vector(), numbers);
+    EXPECT_EQ(Tensor::full({}, 7, {dtype, far_}).item(), 7);
   }
 }
 
-TEST(Device, EmptyTensorsAreNothingToCopyOrCompute) {
-  const Tensor none = Tensor::zeros({0, 3}, {.device = kFar});
+TEST_P(DeviceTest, EmptyTensorsAreNothingToCopyOrCompute) {
+  const Tensor none = Tensor::zeros({0, 3}, {.device = far_});
   EXPECT_EQ(none.to(Device::cpu).to_vector(), std::vector<double>());
   EXPECT_EQ(none.to(DType::f64).numel(), 0);
   none.backend().add(none, none, none);
 }
 
 TEST(Device, WithoutMemoryTheErrorSaysHowMuchThereIs) {
-  const Tensor used = Tensor::zeros({1000}, {.device = kFar});
+  const Tensor used = Tensor::zeros({1000}, {.device = Device::cuda_emulated});
   const size_t in_use = emulator::memory_in_use();
   emulator::set_memory_limit(in_use + 4096);
   EXPECT_EQ(used.backend().total_memory(), in_use + 4096);
   try {
-    Tensor::empty({1025}, {.device = kFar});
+    Tensor::empty({1025}, {.device = Device::cuda_emulated});
     ADD_FAILURE() << "no error";
   } catch (const Error& error) {
     EXPECT_EQ(std::string(error.what()),
@@ -79,29 +94,29 @@ TEST(Device, WithoutMemoryTheErrorSaysHowMuchThereIs) {
                   std::to_string(in_use + 4096) + " are free");
     EXPECT_FALSE(error.hint().empty());
   }
-  Tensor::empty({1000}, {.device = kFar});
-  Tensor::empty({1000}, {.device = kFar});  // the one before was given back
+  Tensor::empty({1000}, {.device = Device::cuda_emulated});
+  Tensor::empty({1000}, {.device = Device::cuda_emulated});  // the one before was given back
   emulator::set_memory_limit(SIZE_MAX);
 }
 
-TEST(Device, StatisticsReadAnyMemory) {
-  const Tensor x = Tensor::from({1, -3, 2}, {3}, {.device = kFar});
+TEST_P(DeviceTest, StatisticsReadAnyMemory) {
+  const Tensor x = Tensor::from({1, -3, 2}, {3}, {.device = far_});
   EXPECT_EQ(statistics_of(x).min, -3);
   EXPECT_TRUE(all_finite(x));
   constexpr double kInfinity = std::numeric_limits<double>::infinity();
   for (double damage : {std::nan(""), kInfinity, -kInfinity}) {
     for (int64_t at : {0, 700, 1999}) {
-      const Tensor y = Tensor::full({2, 1000}, 1e30, {.device = kFar});
+      const Tensor y = Tensor::full({2, 1000}, 1e30, {.device = far_});
       y.reshape({2000}).rows(at, at + 1).fill(damage);
       EXPECT_FALSE(all_finite(y)) << damage << " at " << at;
     }
   }
-  EXPECT_TRUE(all_finite(Tensor::full({3}, 1e30, {.device = kFar})));
+  EXPECT_TRUE(all_finite(Tensor::full({3}, 1e30, {.device = far_})));
 }
 
-TEST(Device, EveryGradientIsADerivativeThereToo) {
+TEST_P(DeviceTest, EveryGradientIsADerivativeThereToo) {
   for (const RegisteredCase& registered : gradcheck_cases()) {
-    const GradcheckResult result = check_case(registered, 2, 0, kFar);
+    const GradcheckResult result = check_case(registered, 2, 0, far_);
     EXPECT_TRUE(result.passed) << registered.op << ": " << result.failure;
   }
 }
@@ -137,27 +152,27 @@ StateDict two_steps(Device device, bool symmetric) {
   return dump.tensors;
 }
 
-TEST(Device, AStepIsTheCpusInEveryIntermediateResult) {
+TEST_P(DeviceTest, AStepIsTheCpusInEveryIntermediateResult) {
   for (bool symmetric : {false, true}) {
     const StateDict expected = two_steps(Device::cpu, symmetric);
     EXPECT_GT(expected.size(), 200u);
-    expect_equal_in_double(two_steps(kFar, symmetric), expected);
+    expect_equal_in_double(two_steps(far_, symmetric), expected);
   }
 }
 
-TEST(Device, AnUnfusedStepIsTheCpusInEveryIntermediateResult) {
+TEST_P(DeviceTest, AnUnfusedStepIsTheCpusInEveryIntermediateResult) {
   const Unfused unfused;
-  expect_equal_in_double(two_steps(kFar, false), two_steps(Device::cpu, false));
+  expect_equal_in_double(two_steps(far_, false), two_steps(Device::cpu, false));
 }
 
-TEST(Device, CheckpointsMoveFreely) {
-  TinyStep there(DType::f32, false, 0, kFar), here(DType::f32, false, 1);
+TEST_P(DeviceTest, CheckpointsMoveFreely) {
+  TinyStep there(DType::f32, false, 0, far_), here(DType::f32, false, 1);
   there.run();
   const StateDict state = checkpoint_state(there.moco, &there.optimizer);
   for (const auto& [name, tensor] : state) EXPECT_EQ(tensor.device(), Device::cpu) << name;
   restore_state(state, here.moco, &here.optimizer);
   const StateDict copy = checkpoint_state(here.moco, &here.optimizer);
-  TinyStep back(DType::f32, false, 1, kFar);
+  TinyStep back(DType::f32, false, 1, far_);
   restore_state(copy, back.moco, &back.optimizer);
   for (const auto& [name, tensor] : checkpoint_state(back.moco, &back.optimizer))
     EXPECT_EQ(tensor.to_vector(), state.at(name).to_vector()) << name;
@@ -165,18 +180,18 @@ TEST(Device, CheckpointsMoveFreely) {
   EXPECT_EQ(back.moco.train_step(there.views, back.optimizer, 0.1).loss, there.run().loss);
 }
 
-TEST(Device, WeightsBeginTheSame) {
-  TinyStep here, there(DType::f32, false, 0, kFar);
+TEST_P(DeviceTest, WeightsBeginTheSame) {
+  TinyStep here, there(DType::f32, false, 0, far_);
   const StateDict expected = checkpoint_state(here.moco, nullptr);
   for (const auto& [name, tensor] : checkpoint_state(there.moco, nullptr))
     EXPECT_EQ(tensor.to_vector(), expected.at(name).to_vector()) << name;
 }
 
-TEST(Device, EvaluationsReachTheSameAccuracy) {
+TEST_P(DeviceTest, EvaluationsReachTheSameAccuracy) {
   const DataSet data = tiny_data();
   const LinearEvalConfig config{.lr = 2, .batch = 20, .epochs = 3};
   std::vector<double> knn, linear;
-  for (Device device : {Device::cpu, kFar}) {
+  for (Device device : {Device::cpu, far_}) {
     ResNet encoder("encoder_q",
                    {.arch = "resnet20", .width = 4, .dim = 5, .options = {.device = device}},
                    RandomStream(3, Purpose::initial_weights));

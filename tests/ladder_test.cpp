@@ -87,6 +87,7 @@ TEST_P(LadderTest, Gemm) {
   check_gemm(3, 5, 1);
   check_gemm(97, 130, 61);
   check_gemm(130, 136, 72);
+  for (int64_t n : {63, 65, 127, 129}) check_gemm(n, n, 33);
 }
 
 TEST_P(LadderTest, Conv) {

@@ -2,6 +2,7 @@
 // that is recorded is the step that is not.
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <optional>
 
 #include "autograd/observer.h"
@@ -82,6 +83,23 @@ TEST_P(RecordingTest, ItsMemoryIsCutAndJoined) {
   EXPECT_EQ(sum.to_vector(), Values(n, 10));
   if (device() == Device::cuda) return;  // nobody counts there
   EXPECT_LT(held, 5.5 * static_cast<double>(n) * static_cast<double>(size_of(dtype())));
+}
+
+// Neither what was there before, nor what the recording left when it last ran.
+TEST_P(RecordingTest, WhatNobodyWroteIsNoNumber) {
+  if (device() == Device::cuda) GTEST_SKIP() << "a GPU leaves what was there";
+  const Tensor y = poisoned({100});
+  const std::function<void()> replay = kernels().record([&] {
+    Tensor::full({100}, 3, options());
+    const Tensor unwritten = Tensor::empty({100}, options());  // in its place
+    kernels().scale(unwritten, 2, y);
+    unwritten.fill(4);
+  });
+  for (int i = 0; i < 2; ++i) {
+    for (double value : y.to_vector()) EXPECT_TRUE(std::isnan(value));
+    y.fill(0);
+    replay();
+  }
 }
 
 // A tensor from before that is let go of meanwhile is still there when the recording reads it.

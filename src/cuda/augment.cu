@@ -11,7 +11,7 @@
 //                     1; mirrored at the edges
 //
 // clamp is to [0, 1]. The view stands in the block's own part of global memory, as planes of floats
-// that stay in the L2 cache; a thread works on every 256th pixel, and all wait for each other between
+// that stay in the L2 cache where images are as small as CIFAR's; a thread works on every 256th pixel, and all wait for each other between
 // two steps of which the second reads what others wrote.
 #include <algorithm>
 #include <cmath>

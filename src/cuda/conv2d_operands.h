@@ -170,17 +170,17 @@ class ClassTaps {
 };
 
 // The pixels of an image y: [N, H, W, C] that a product writes, numbered row by row: those of one
-// parity class, or with stride 1 all of them. Then there may be one such image for each split.
+// parity class, or with stride 1 all of them. Blocks that share K write parts instead (MatrixOutput): the
+// split is 0.
 template <class T>
 struct PixelOutput {
   using Element = T;
   T* y;
-  int64_t pixels;  // of y
   int H, W, C;
   int first_row, first_column, stride, rows, columns;
 
-  __host__ __device__ T* row(int split, int m) const {
-    if (stride == 1) return y + (split * pixels + m) * C;
+  __host__ __device__ T* row(int /*split*/, int m) const {
+    if (stride == 1) return y + int64_t{m} * C;
     const int n = m / columns / rows;
     const int h = first_row + m / columns % rows * stride;
     const int w = first_column + m % columns * stride;
@@ -214,7 +214,7 @@ Correlation<T> forward_correlation(const Tensor& x, int64_t KW, Conv2dConfig con
 template <class T>
 PixelOutput<T> all_pixels(const Tensor& y, T* raw) {
   const int H = narrow(y.dim(1)), W = narrow(y.dim(2));
-  return {raw, y.dim(0) * y.dim(1) * y.dim(2), H, W, narrow(y.dim(3)), 0, 0, 1, H, W};
+  return {raw, H, W, narrow(y.dim(3)), 0, 0, 1, H, W};
 }
 
 // One parity class of the data gradient: a product of dy's taps (a: of storage type T) and w's.

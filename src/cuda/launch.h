@@ -41,9 +41,11 @@ size_t device_total_memory();  // bytes, in use or not
 // device.
 void device_copy(void* to, const void* from, size_t bytes);
 void device_move(void* to, const void* from, size_t bytes);
+// On the emulator the memory holds then what nobody has written; on a GPU it is left as it is.
+void device_poison(void* p, size_t bytes);
 void device_synchronize();  // all kernels launched so far have ended; throws what they ended with
 
-// Between the two, launches and moves are written down instead of made: on a GPU in a CUDA graph.
+// Between the two, launches, moves and poison are written down instead of made: on a GPU in a CUDA graph.
 // stop_recording returns what makes them all; abandon_recording forgets them. device_allocate is not
 // recorded: its memory is there at once, and nothing may be freed.
 void start_recording();

@@ -5,6 +5,7 @@
 #include <compare>
 #include <cstddef>
 #include <cstdlib>
+#include <functional>
 #include <iterator>
 #include <map>
 #include <memory>
@@ -19,69 +20,73 @@
 namespace mocograd::MOCO_CUDA {
 namespace {
 
-// Gives it back; while a recording is made, which may read it, together with that one's memory.
-void free_or_keep(void* block);
+class RecordingMemory;
+RecordingMemory* recording_memory = nullptr;  // of the recording that is being made
 
-// Where memory lies within the blocks of a recording.
-struct Piece {
-  size_t block, offset;
-  auto operator<=>(const Piece&) const = default;
+// Memory that was allocated outside of a recording. One that is made meanwhile may read it: then it is
+// freed with that recording's memory.
+void free_or_keep(void* p);
+
+// Bytes of one of a recording's allocations.
+struct Range {
+  size_t allocation, begin;  // its number, and where in it
+  auto operator<=>(const Range&) const = default;
 };
 
-// Free memory of a recording.
-class FreePieces {
+// Free ranges of a recording's memory.
+class FreeRanges {
  public:
-  // So many bytes of the smallest piece that has them, if one has.
-  std::optional<Piece> take(size_t bytes) {
+  // So many bytes of the smallest range that has them, if one has.
+  std::optional<Range> take(size_t bytes) {
     auto smallest = sizes_.end();
     for (auto i = sizes_.begin(); i != sizes_.end(); ++i)
       if (i->second >= bytes && (smallest == sizes_.end() || i->second < smallest->second))
         smallest = i;
     if (smallest == sizes_.end()) return {};
-    const auto [piece, size] = *smallest;
+    const auto [range, size] = *smallest;
     sizes_.erase(smallest);
-    if (size > bytes) sizes_.emplace(Piece{piece.block, piece.offset + bytes}, size - bytes);
-    return piece;
+    if (size > bytes) sizes_.emplace(Range{range.allocation, range.begin + bytes}, size - bytes);
+    return range;
   }
 
-  // It becomes one with those that end where it begins and begin where it ends.
-  void add(const Piece& piece, size_t size) {
-    auto next = sizes_.upper_bound(piece);
-    if (next != sizes_.end() && next->first == Piece{piece.block, piece.offset + size}) {
+  // Makes it one with the free ranges before and behind it.
+  void add(const Range& range, size_t size) {
+    auto next = sizes_.upper_bound(range);
+    if (next != sizes_.end() && next->first == Range{range.allocation, range.begin + size}) {
       size += next->second;
       next = sizes_.erase(next);
     }
     if (next != sizes_.begin()) {
       auto& [before, size_before] = *std::prev(next);
-      if (Piece{before.block, before.offset + size_before} == piece) {
+      if (Range{before.allocation, before.begin + size_before} == range) {
         size_before += size;
         return;
       }
     }
-    sizes_.emplace_hint(next, piece, size);
+    sizes_.emplace_hint(next, range, size);
   }
 
   // `other` is empty then.
-  void add_all(FreePieces& other) {
-    for (const auto& [piece, size] : std::exchange(other.sizes_, {})) add(piece, size);
+  void add_all(FreeRanges& other) {
+    for (const auto& [range, size] : std::exchange(other.sizes_, {})) add(range, size);
   }
 
  private:
-  std::map<Piece, size_t> sizes_;
+  std::map<Range, size_t> sizes_;
 };
 
 // The memory of one recording. What is freed while it is made is used again by what is recorded
-// later, since that runs later, in part or together with what lies beside it; nothing goes back to
-// the device before the recording and all the tensors in this memory are gone.
+// later, since that runs later: cut for smaller tensors, joined with its neighbours for larger ones.
+// Nothing goes back to the device before the recording and all the tensors in this memory are gone.
 //
-// A branch takes what is free when it begins, and again what it frees itself. A block that is freed beside
-// it waits for the join if the branch has made it, or if it is older than the branch, which may then read it;
-// a younger one is free at once.
+// A branch takes what is free when it begins, and again what it frees itself. What the main line frees before
+// the join waits for it if the branch has made it, or if it is older than the branch, which may then read it;
+// what is younger is free at once.
 class RecordingMemory : public std::enable_shared_from_this<RecordingMemory> {
  public:
   RecordingMemory() = default;
   ~RecordingMemory() {
-    for (void* block : blocks_) free_or_keep(block);
+    for (void* allocation : allocations_) free_or_keep(allocation);
   }
   RecordingMemory(const RecordingMemory&) = delete;
   RecordingMemory& operator=(const RecordingMemory&) = delete;
@@ -89,18 +94,19 @@ class RecordingMemory : public std::enable_shared_from_this<RecordingMemory> {
   std::shared_ptr<void> allocate(size_t bytes) {
     constexpr size_t kUnit = 512;
     const size_t size = ceil_div(bytes, kUnit) * kUnit;
-    std::optional<Piece> taken;
+    std::optional<Range> taken;
     if (in_branch_) taken = free_of_branch_.take(size);
     if (!taken) taken = free_.take(size);
     if (!taken) {
       keep(device_allocate(size));
-      taken = {blocks_.size() - 1, 0};
+      taken = {allocations_.size() - 1, 0};
     }
+    void* const p = static_cast<std::byte*>(allocations_[taken->allocation]) + taken->begin;
+    device_poison(p, size);
     const int made_beside = in_branch_ ? 0 : branches_;
     return std::shared_ptr<void>(
-        static_cast<std::byte*>(blocks_[taken->block]) + taken->offset,
-        [memory = shared_from_this(), piece = *taken, size, made_beside](void*) {
-          memory->list_of_freed(made_beside).add(piece, size);
+        p, [memory = shared_from_this(), range = *taken, size, made_beside](void*) {
+          if (recording_memory == memory.get()) memory->list_of_freed(made_beside).add(range, size);
         });
   }
 
@@ -123,30 +129,28 @@ class RecordingMemory : public std::enable_shared_from_this<RecordingMemory> {
     free_.add_all(waiting_);
   }
 
-  // Of memory that was there before and is freed now: the recording may read it.
-  void keep(void* block) { blocks_.push_back(block); }
+  // Until the end, what device_allocate has given.
+  void keep(void* p) { allocations_.push_back(p); }
 
  private:
-  // made_beside: the branch beside which the block was made, counted from 1
-  FreePieces& list_of_freed(int made_beside) {
+  // made_beside: the branch beside which it was made, counted from 1, else 0
+  FreeRanges& list_of_freed(int made_beside) {
     if (in_branch_) return free_of_branch_;
     return is_open_ && made_beside != branches_ ? waiting_ : free_;
   }
 
-  std::vector<void*> blocks_;
-  FreePieces free_, free_of_branch_, waiting_;
+  std::vector<void*> allocations_;
+  FreeRanges free_, free_of_branch_, waiting_;
   int branches_ = 0;        // begun so far
   bool in_branch_ = false;  // `work` runs
   bool is_open_ = false;    // the last is not joined
 };
 
-RecordingMemory* recording_memory = nullptr;  // of the recording that is being made
-
-void free_or_keep(void* block) {
+void free_or_keep(void* p) {
   if (recording_memory) {
-    recording_memory->keep(block);
+    recording_memory->keep(p);
   } else {
-    device_free(block);
+    device_free(p);
   }
 }
 

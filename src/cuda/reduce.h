@@ -23,7 +23,7 @@ __device__ T block_sum(T x) {
   return combine_warps(warp_sum(x), [](T a, T b) { return a + b; });
 }
 
-// Of numbers that are not NaN.
+// A NaN among them may be the result or not.
 template <class T>
 __device__ T block_max(T x) {
   return combine_warps(warp_max(x), [](T a, T b) { return a < b ? b : a; });

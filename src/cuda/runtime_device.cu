@@ -184,6 +184,8 @@ void device_move(void* to, const void* from, size_t bytes) {
         detail::concatenate("a copy of ", bytes, " bytes on the GPU"));
 }
 
+void device_poison(void* /*p*/, size_t /*bytes*/) {}
+
 void device_synchronize() {
   check(cudaStreamSynchronize(stream()), "waiting for the GPU");
 }

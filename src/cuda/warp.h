@@ -14,7 +14,7 @@ __device__ inline T warp_sum(T x) {
   return x;
 }
 
-// Of numbers that are not NaN.
+// A NaN among them may be the result or not.
 template <class T>
 __device__ inline T warp_max(T x) {
   for (int lanes = 16; lanes > 0; lanes /= 2) {

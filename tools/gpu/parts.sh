@@ -102,7 +102,7 @@ summarize_suite() {
 # ---- sanitize --------------------------------------------------------------------------------------
 
 # The four tools side by side, each in pieces, racecheck, the slowest, in more. Left out are the longest
-# shapes, which they make a hundred times longer, f64, whose kernels are those of f32, and NVIDIA's own
+# shapes, which they make a hundred times longer, f64, whose kernels have the source of f32's, and NVIDIA's own
 # kernels. Calls that fail are not reported: the tests provoke some, and the program checks each.
 sanitize() {
   sanitizer=$(command -v compute-sanitizer || echo /usr/local/cuda/bin/compute-sanitizer)

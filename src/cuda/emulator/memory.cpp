@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cstdlib>
 #include <cstring>
+#include <functional>
 #include <memory>
 #include <utility>
 
@@ -74,14 +75,24 @@ void cuda_emulated::device_copy(void* to, const void* from, size_t bytes) {
   if (bytes > 0) std::memcpy(to, from, bytes);
 }
 
-void cuda_emulated::device_move(void* to, const void* from, size_t bytes) {
-  const auto move = [=] {
-    if (bytes > 0) std::memcpy(to, from, bytes);
-  };
+namespace {
+
+// At once, or by the recording that is being made.
+void run_or_record(const std::function<void()>& work) {
   if (emulator::recorded)
-    emulator::recorded->push_back(move);
+    emulator::recorded->push_back(work);
   else
-    move();
+    work();
+}
+
+}  // namespace
+
+void cuda_emulated::device_move(void* to, const void* from, size_t bytes) {
+  if (bytes > 0) run_or_record([=] { std::memcpy(to, from, bytes); });
+}
+
+void cuda_emulated::device_poison(void* p, size_t bytes) {
+  run_or_record([=] { std::memset(p, emulator::kPoison, bytes); });
 }
 
 void cuda_emulated::device_synchronize() {}

@@ -38,7 +38,7 @@ std::vector<Rung> conv_ladder() {
   return {{"conv_1_naive", "the definition", false, conv_1_naive},
           engine_conv("a product by tiles whose a is never in memory", Precision::fp32),
           engine_conv("by the pipeline, rounded when it is loaded", Precision::tf32),
-          engine_conv("by the pipeline, in half the bytes", Precision::bf16)};
+          engine_conv("in half the bytes; from windows where wgmma can", Precision::bf16)};
 }
 
 }  // namespace mocograd::MOCO_CUDA
