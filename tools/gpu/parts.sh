@@ -103,7 +103,8 @@ summarize_suite() {
 
 # The four tools side by side, each in pieces, racecheck, the slowest, in more. Left out are the longest
 # shapes, which they make a hundred times longer, f64, whose kernels have the source of f32's, and NVIDIA's own
-# kernels. Calls that fail are not reported: the tests provoke some, and the program checks each.
+# kernels. In a random order, so that another run, if time ends it, reaches other tests. Calls that fail are not
+# reported: the tests provoke some, and the program checks each.
 sanitize() {
   sanitizer=$(command -v compute-sanitizer || echo /usr/local/cuda/bin/compute-sanitizer)
   if [ ! -x "$sanitizer" ] || [ "$DEVICE" != cuda ]; then
@@ -122,7 +123,8 @@ sanitize() {
     while [ "$i" -lt "$pieces" ]; do
       # shellcheck disable=SC2086  # none or one
       GTEST_TOTAL_SHARDS=$pieces GTEST_SHARD_INDEX=$i timeout --signal=INT --kill-after=10 "$seconds" \
-        "$sanitizer" --tool "$tool" $flags "$BUILD/tests" --gtest_color=no --gtest_filter="$filter" >"$scratch/$tool.$i" 2>&1 &
+        "$sanitizer" --tool "$tool" $flags "$BUILD/tests" --gtest_color=no --gtest_shuffle --gtest_filter="$filter" \
+        >"$scratch/$tool.$i" 2>&1 &
       background="$background $!"
       i=$((i + 1))
     done
