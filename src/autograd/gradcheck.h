@@ -47,8 +47,8 @@ struct GradcheckResult {
   std::string failure;            // empty, or input, index, analytic, numeric, tolerance
 };
 
-// inputs: f64, all of them checked, within NoGrad too; f computes on their device. Requires: f is differentiable near them; keep
-// them off kinks by more than h, or skip_kinks.
+// inputs: f64, all of them checked, within NoGrad too; f computes on their device. Requires: f is
+// differentiable near them; keep them off kinks by more than h, or skip_kinks.
 GradcheckResult gradcheck(const DifferentiableFunction& f, const std::vector<Tensor>& inputs,
                           const GradcheckOptions& options = {});
 

@@ -6,8 +6,8 @@
 // Forward, the product goes where its logits belong, and one task then has a whole row of them: it
 // divides by T on the pass that looks for the maximum. Backward, a task has a few rows of q: it
 // makes their ∂L/∂logits in its scratch, where the product finds them in the cache (up to some 10⁴
-// keys), so that no such matrix is in memory. Each number is computed as by row_dot, gemm, scale and cross_entropy one by
-// one, rounded where they round: they come to the same bits.
+// keys), so that no such matrix is in memory. Each number is computed as by row_dot, gemm, scale and
+// cross_entropy one by one, rounded where they round: they come to the same bits.
 #include "cpu/cpu_backend.h"
 #include "cpu/matrix_product.h"
 #include "cpu/softmax.h"

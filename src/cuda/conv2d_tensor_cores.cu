@@ -20,8 +20,8 @@
 // forward pass and data gradient are one kernel; for wgmma by tiles, which one thread can copy
 // (window_weights.h for the windows).
 //
-// Where C has few tiles, blocks share K, as in conv2d.cu; the parts are f32 and are added in order. The classes of
-// a strided data gradient do not share it.
+// Where C has few tiles, blocks share K, as in conv2d.cu; the parts are f32 and are added in order. The
+// classes of a strided data gradient do not share it.
 //
 // With a stride the data gradient is several products (tensor/parity_class.h). One launch stages the weights
 // of all, one computes them.

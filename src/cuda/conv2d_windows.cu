@@ -4,8 +4,8 @@
 //
 // A warpgroup computes yᵀ: 64 channels of 256 or 128 pixels, so that each 16 numbers of k are one wgmma,
 // which reads 2 KiB of weights and 8 or 4 KiB of pixels from shared memory in 128 or 64 cycles; with 64
-// pixels of 64 channels shared memory would be what the tensor cores wait for. The block goes on from tile to tile, as
-// many blocks as fit into the GPU at a time.
+// pixels of 64 channels shared memory would be what the tensor cores wait for. The block goes on from
+// tile to tile, as many blocks as fit into the GPU at a time.
 //
 //   streamed    two warpgroups have the same window and 128 channels. A step is one tap of 64 channels of
 //               x; one thread has the weights of the steps after it copied, and all copy the next window,

@@ -1,5 +1,6 @@
 // Why a GPU cannot be used, or a kernel cannot run on it, and what computes where it can, in the words
-// that the user reads. Pure functions: what the driver said goes in, so that every text is tested on a machine without a GPU.
+// that the user reads. Pure functions: what the driver said goes in, so that every text is tested on a
+// machine without a GPU.
 #pragma once
 
 #include <cstddef>
