@@ -308,8 +308,8 @@ TEST_P(BatchNormKernelTest, OfNoPixelTheParametersGradientsAreZero) {
 }
 
 TEST_P(BatchNormKernelTest, LargeGroupsAreSharedBetweenThreads) {
-  // More than 2^18 elements a group, a chunk that is not full; and on a GPU more chunks than threads read
-  // at once.
+  // More than 2^18 elements a group, a chunk that is not full; and on a GPU more chunks than threads
+  // read at once.
   for (const Case& size : {Case{2, 5003, 64}, Case{1, 33001, 17}}) {
     const Shape shape = {size.S * size.n, size.C};
     const Tensor x = uniform(shape, 1), gamma = uniform({size.C}, 2), beta = uniform({size.C}, 3),

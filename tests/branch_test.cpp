@@ -137,7 +137,8 @@ TEST_P(BranchTest, MemoryIsUsedAgain) {
   EXPECT_LT(held, 2.5 * static_cast<double>(kMany) * static_cast<double>(size_of(dtype())));
 }
 
-// Tensors of many sizes come and go on both sides. Each is full of its number, and is looked at when it goes.
+// Tensors of many sizes come and go on both sides. Each is full of its number, and is looked at when
+// it goes.
 TEST_P(BranchTest, WhatIsCutAndJoinedLiesApart) {
   constexpr int64_t kMost = 3000;
   constexpr size_t kTensors = 60;

@@ -1,6 +1,6 @@
-// What the convolutions leave for a batch norm where their kernels can: the statistics of their result, and
-// of the gradient behind its ReLU the sums. Results are those of the plain entries, bit for bit; sums are
-// judged by the numbers that were stored.
+// What the convolutions leave for a batch norm where their kernels can: the statistics of their
+// result, and of the gradient behind its ReLU the sums. Results are those of the plain entries, bit
+// for bit; sums are judged by the numbers that were stored.
 //
 // Errors: a sum of n terms in any order is off by at most n·eps·Σ|terms|. Of deviations from a number
 // among the x, which no deviation exceeds the range of the x.
@@ -41,8 +41,8 @@ const Case kDirectCases[] = {{6, 5, 7, 3, 5, 3, 1, 1, 3},    {4, 3, 5, 64, 32, 3
                              {8, 8, 8, 3, 64, 3, 1, 1, 8},   {6, 4, 4, 32, 128, 1, 1, 0, 1}};
 // dz without a row, and without a column; y has some.
 const Case kEmptyCases[] = {{2, 0, 3, 5, 8, 3, 1, 2, 1}, {2, 3, 0, 5, 8, 3, 1, 2, 2}};
-// On the CPU: groups of several blocks, of which the last is smaller; blocks of several strips; and images
-// in bands, of which the last is smaller.
+// On the CPU: groups of several blocks, of which the last is smaller; blocks of several strips; and
+// images in bands, of which the last is smaller.
 const Case kBlockCases[] = {{24, 4, 4, 3, 16, 3, 1, 1, 3},
                             {17, 3, 3, 5, 8, 1, 1, 0, 1},
                             {24, 12, 11, 3, 8, 3, 1, 1, 2},
@@ -211,7 +211,8 @@ INSTANTIATE_TEST_SUITE_P(Cpu, Conv2dSumsInBlocksTest,
                                           testing::Values(DType::f32, DType::bf16)),
                          name_of_case);
 
-// In bf16 on a GPU: shapes of each kernel that takes the sums with it, as long as groups are whole tiles.
+// In bf16 on a GPU: shapes of each kernel that takes the sums with it, as long as groups are whole
+// tiles.
 class Conv2dSumsInKernelsTest : public Conv2dSumsTest {
  protected:
   // What a GPU takes may depend on how many multiprocessors it has.

@@ -161,8 +161,9 @@ TEST_P(Conv2dTest, TilesOfTheTensorCores) {
   check({5, 16, 15, 24, 136, 3, 3, 2, 1});
 }
 
-// One launch computes the classes into which dx falls with a stride: of several tiles each, not all of as
-// many, of terms that are no whole steps, and without taps where the kernel is smaller than the stride.
+// One launch computes the classes into which dx falls with a stride: of several tiles each, not all
+// of as many, of terms that are no whole steps, and without taps where the kernel is smaller than the
+// stride.
 TEST_P(Conv2dTest, ClassesOfTheDataGradient) {
   check({2, 23, 21, 136, 12, 3, 3, 2, 1});
   check({2, 19, 22, 40, 20, 5, 5, 3, 2});

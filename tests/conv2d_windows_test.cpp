@@ -1,7 +1,7 @@
-// The 3×3 convolutions from windows of the image (cuda/conv2d_windows.cu, conv2d_weight_windows.cu), and
-// which shapes do not go that way, against the CPU's in f64. All numbers are small integers, so that sums
-// in any order are the same and only the results y and dx are rounded, to bf16: each has to be that
-// number and no other.
+// The 3×3 convolutions from windows of the image (cuda/conv2d_windows.cu, conv2d_weight_windows.cu),
+// and which shapes do not go that way, against the CPU's in f64. All numbers are small integers, so
+// that sums in any order are the same and only the results y and dx are rounded, to bf16: each has to
+// be that number and no other.
 #include "cpu/conv_algorithm.h"
 #include "kernel_cases.h"
 

@@ -16,13 +16,13 @@ void mma_gemm(const uint16_t* a, const uint16_t* b, float* c, int M, int N, int 
 void tf32_product(const float* a, const float* b, float* c);
 
 // c = a · bᵀ with one warpgroup   a: [64, K], b: [n, K], bf16; c: [64, n], f32
-// Requires: n is 64, 128 or 256. row_bytes is 0 (no swizzle), 32, 64 or 128; K = row_bytes / 2, at least
-// 16.
+// Requires: n is 64, 128 or 256. row_bytes is 0 (no swizzle), 32, 64 or 128; K = row_bytes / 2, at
+// least 16.
 void wgmma_product(const uint16_t* a, const uint16_t* b, float* c, int n, int row_bytes);
 
 // The same of operands in images of 64 columns, swizzled by 128 bytes, in places that overlap or have
-// gaps. Along k, row r of the operand is row first + r / 8 · stride + r % 8 of its image. Across k, k is
-// row first + k / 8 · stride + k % 8, and of the rows from 64 on `panel` rows further.
+// gaps. Along k, row r of the operand is row first + r / 8 · stride + r % 8 of its image. Across k, k
+// is row first + k / 8 · stride + k % 8, and of the rows from 64 on `panel` rows further.
 struct WgmmaPlace {
   bool along_k;
   int first, stride, panel;

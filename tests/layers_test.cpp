@@ -13,10 +13,10 @@
 namespace mocograd {
 namespace {
 
-// In bf16 a relu is fused to the bit. A convolution after it sums the gradient in another order: there x's
-// may be rounded to the next number. A residual the fused form adds to z = batch_norm(x) before z is
-// rounded, the unfused after, and both round their sum y.  |y − y'| <= 2⁻⁸·(|z| + |y| + |y'|), and equal
-// gradients, where no rounding moves a sum past zero.
+// In bf16 a relu is fused to the bit. A convolution after it sums the gradient in another order:
+// there x's may be rounded to the next number. A residual the fused form adds to z = batch_norm(x)
+// before z is rounded, the unfused after, and both round their sum y.
+// |y − y'| <= 2⁻⁸·(|z| + |y| + |y'|), and equal gradients, where no rounding moves a sum past zero.
 class FusedInBf16 : public testing::Test {
  protected:
   using Operation = std::function<Variable(const Variable& x, const Variable& residual)>;
@@ -175,8 +175,8 @@ TEST(Conv2d, StatisticsThatDoNotFitAreAnError) {
   }
 }
 
-// What arrives last is added in the pass that masks it, to the bit as where each addition is an operation:
-// an observed backward.
+// What arrives last is added in the pass that masks it, to the bit as where each addition is an
+// operation: an observed backward.
 TEST(BatchNorm2d, GradientsOfSeveralUsersAreAdded) {
   struct Onlooker : OperationObserver {
     void operation(const Operation& operation) override {

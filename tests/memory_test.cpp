@@ -55,8 +55,8 @@ TEST(BlockArenaTest, ABlockMayBeLargerThanARegion) {
   EXPECT_NE(take(arena, 1), nullptr);
 }
 
-// Forward and backward, of what is as large as the logits: they fit where one such array was, which was made
-// the only such place, and nothing as large is taken beside it.
+// Forward and backward, of what is as large as the logits: they fit where one such array was, which
+// was made the only such place, and nothing as large is taken beside it.
 TEST(CpuMemoryTest, InfoNceTakesItsLogitsAndNoMoreOfTheirSize) {
 #if defined(__SANITIZE_ADDRESS__)
   GTEST_SKIP() << "under AddressSanitizer no block is kept";

@@ -80,8 +80,8 @@ std::map<std::string, std::vector<double>> buffers_of(const Module& module) {
   return buffers;
 }
 
-// They are left to the end of the forward pass, and are then what each batch norm would have made of its
-// own; of a pass that did not end none is left to a later one.
+// They are left to the end of the forward pass, and are then what each batch norm would have made of
+// its own; of a pass that did not end none is left to a later one.
 TEST(ResNet, RunningStatisticsAreUpdatedOnceAForwardPass) {
   const ResNetConfig config{.arch = "resnet20", .width = 2, .splits = 2, .options = kDouble};
   const Variable x(random_tensor({4, 8, 8, 3}));

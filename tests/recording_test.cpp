@@ -57,7 +57,8 @@ TEST_P(RecordingTest, ItsMemoryIsItsOwn) {
   for (int i = 0; i < 20; ++i) EXPECT_EQ(others[i].to_vector(), Values(777, i));
 }
 
-// What is freed is cut for smaller tensors, none of which lies upon another, and is whole again after them.
+// What is freed is cut for smaller tensors, none of which lies upon another, and is whole again after
+// them.
 TEST_P(RecordingTest, ItsMemoryIsCutAndJoined) {
   constexpr int64_t n = 1 << 14;
   const Tensor sum = poisoned({n});

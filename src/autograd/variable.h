@@ -30,10 +30,11 @@ class InputGradients {
 
   bool needed(int input) const;           // false: a constant, its gradient need not be computed
   void add(int input, const Tensor& dx);  // ∂L/∂input += dx; ignored for a constant
-  // The same of what make() computes, beside what comes after it where the input is a leaf (Backend::beside):
-  // nobody reads a leaf's gradient before backward returns.
+  // The same of what make() computes, beside what comes after it where the input is a leaf
+  // (Backend::beside): nobody reads a leaf's gradient before backward returns.
   void add_beside(int input, const Tensor& dx, const std::function<void()>& make);
-  // The second part of ∂L/∂result, dy being the first, or undefined. A node that adds_parts must take it.
+  // The second part of ∂L/∂result, dy being the first, or undefined. A node that adds_parts must take
+  // it.
   Tensor take_more_dy() { return std::exchange(more_dy_, Tensor()); }
 
  private:
@@ -56,8 +57,8 @@ struct Node {
   Shape shape;                                // of the result
   DType dtype = DType::f32;                   // of the result
   Tensor grad;                                // undefined until something arrived
-  // Whether backward takes ∂L/∂result in two parts. Then what arrives last waits in more_grad instead of
-  // being added to grad, unless somebody observes.
+  // Whether backward takes ∂L/∂result in two parts. Then what arrives last waits in more_grad instead
+  // of being added to grad, unless somebody observes.
   bool adds_parts = false;
   Tensor more_grad;
 

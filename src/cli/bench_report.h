@@ -32,8 +32,8 @@ struct Timing {
 };
 
 // Runs each of the works in turn, once to warm up, then at least `rounds` times and for some 50 ms, and
-// waits for the device each time. On a GPU a time is the mean of so many runs in a row that launching the
-// first and waiting for the last do not count.
+// waits for the device each time. On a GPU a time is the mean of so many runs in a row that launching
+// the first and waiting for the last do not count.
 std::vector<Timing> time_interleaved(Device device, int rounds,
                                      const std::vector<std::function<void()>>& works);
 Timing time_of(Device device, int rounds, const std::function<void()>& work);

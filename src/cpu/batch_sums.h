@@ -1,7 +1,7 @@
 // What batch norm needs to know of a group of pixels: its mean and variance (forward), Σdz and
 // Σdz·(x − mean) (backward). Chunks of the pixels leave sums of their own, wherever they are taken
-// (batch_norm.cpp in a pass, the convolutions beside their result); here they are put together, in order
-// and in double.
+// (batch_norm.cpp in a pass, the convolutions beside their result); here they are put together, in
+// order and in double.
 //
 // Variance without cancellation: of a chunk deviations are summed from a number m that lies among
 // its own, so that Σ(x − m)² is of the variance's size; chunks are combined by the formula of Chan,

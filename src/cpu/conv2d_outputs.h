@@ -1,6 +1,6 @@
 // What a direct convolution sums over its result, a strip of pixels and a panel of channels at a time,
-// from the numbers as they were stored a moment ago: the statistics of a forward pass, the gradient sums
-// of a data gradient (batch_sums.h). winograd_outputs.h has Winograd's.
+// from the numbers as they were stored a moment ago: the statistics of a forward pass, the gradient
+// sums of a data gradient (batch_sums.h). winograd_outputs.h has Winograd's.
 #pragma once
 
 #include "cpu/batch_sums.h"

@@ -73,11 +73,12 @@ struct Share {
 // Where the patches are: that of pixel j of row i begins at i·row_stride + j·step. It is `pieces` times
 // `piece` numbers, piece_stride apart.
 //
-// A share's rows are one piece, an odd number of vectors from the next pixel's, so that a tile's numbers of
-// all pixels spread over the sets of the cache.
+// A share's rows are one piece, an odd number of vectors from the next pixel's, so that a tile's
+// numbers of all pixels spread over the sets of the cache.
 //
-// Where x is images, whose channels are few, what lies there is the rows of x that a chunk needs, with their
-// border: a patch is KW·C numbers of each of KH rows, and patches overlap as their pixels do.
+// Where x is images, whose channels are few, what lies there is the rows of x that a chunk needs,
+// with their border: a patch is KW·C numbers of each of KH rows, and patches overlap as their pixels
+// do.
 template <class T>
 struct PatchLayout {
   int64_t row_stride, step, pieces, piece, piece_stride;
@@ -198,9 +199,9 @@ struct TilePixels {
   int64_t runs, run_length, run_stride, step, dy_stride, to_next_dy, piece_stride;
 };
 
-// dw[i][j] (+)= Σ_pixels x_pixel[i] · dy_pixel[j], i < P·MR in P pieces, j < NV vectors; ldw between rows
-// of dw. With all rows in one tile dy is read only once, so what the next chunk has of it is fetched into L2;
-// otherwise the loop waits for memory.
+// dw[i][j] (+)= Σ_pixels x_pixel[i] · dy_pixel[j], i < P·MR in P pieces, j < NV vectors; ldw between
+// rows of dw. With all rows in one tile dy is read only once, so what the next chunk has of it is
+// fetched into L2; otherwise the loop waits for memory.
 template <class T, int P, int MR, int NV, Store mode>
 [[gnu::noinline]] void outer_tile(const TilePixels<T>& of, T* dw, int64_t ldw) {
   Accumulators<T, P * MR, NV> sum;

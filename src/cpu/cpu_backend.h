@@ -1,11 +1,12 @@
 // CpuBackend: the catalogue (tensor/backend.h) on the CPU, compiled once per instruction set.
 //
 // The kernel files (gemm, conv2d, winograd, batch_norm, pointwise, rows, pool, loss, info_nce,
-// optimizer, augment) are built three times with other compiler flags, each time in a namespace of its own:
-// MOCO_ISA is avx512, avx2 or baseline. Everything in them has internal linkage or that namespace,
-// because an inline function built with wider instructions could otherwise be the one the linker
-// keeps, and kill an older processor. So they use only the always_inline parts of the tensor floor
-// and no containers of the standard library (tests/architecture_test.sh looks at the object files).
+// optimizer, augment) are built three times with other compiler flags, each time in a namespace of
+// its own: MOCO_ISA is avx512, avx2 or baseline. Everything in them has internal linkage or that
+// namespace, because an inline function built with wider instructions could otherwise be the one the
+// linker keeps, and kill an older processor. So they use only the always_inline parts of the tensor
+// floor and no containers of the standard library (tests/architecture_test.sh looks at the object
+// files).
 #pragma once
 
 #include "cpu/cpu_memory.h"

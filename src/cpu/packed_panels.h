@@ -47,8 +47,8 @@ MOCO_ALWAYS_INLINE void copy_numbers(const T* x, int64_t n, T* y) {
   __builtin_memcpy(y, x, static_cast<size_t>(n) * sizeof(T));
 }
 
-// target = the columns [left, left + columns) of an image's row, W pixels of C numbers; zeros where there
-// are none, and in place of a row that does not exist: nullptr.
+// target = the columns [left, left + columns) of an image's row, W pixels of C numbers; zeros where
+// there are none, and in place of a row that does not exist: nullptr.
 template <class Stored, class T>
 MOCO_ALWAYS_INLINE void copy_with_border(const Stored* row, int64_t W, int64_t C, int64_t left,
                                          int64_t columns, T* target) {

@@ -6,11 +6,11 @@
 //   y = Aᵀ M A    tile by tile
 //
 // Blocks of tiles outermost, where there are many tiles: U is made once; then for each block of
-// some 28 tiles, 14 with stride 2, V of all channels, which stays in the L2 cache, and for one panel of output
-// channels after the other M and y. Panels outermost, where there are more channels than tiles: V
-// of all tiles is made once, and for each panel U, in pieces of 128 channels that stay in the
-// cache, M and y. In both, one task writes only its own pixels or channels of y, and each number of
-// M is summed over c in order, so the result does not depend on the order chosen or the threads.
+// some 28 tiles, 14 with stride 2, V of all channels, which stays in the L2 cache, and for one panel
+// of output channels after the other M and y. Panels outermost, where there are more channels than
+// tiles: V of all tiles is made once, and for each panel U, in pieces of 128 channels that stay in
+// the cache, M and y. In both, one task writes only its own pixels or channels of y, and each number
+// of M is summed over c in order, so the result does not depend on the order chosen or the threads.
 #include "cpu/winograd.h"
 
 #include "cpu/packed_panels.h"

@@ -20,8 +20,8 @@ struct TileOutput {
   bool first;  // of the chunk
 };
 
-// An epilogue makes Sums of each TileOutput: store(offset, value, corner) is called once for each pixel,
-// offset from the tile's first, which is the corner and comes first; then leave().
+// An epilogue makes Sums of each TileOutput: store(offset, value, corner) is called once for each
+// pixel, offset from the tile's first, which is the corner and comes first; then leave().
 
 // Stores alone.
 template <class Stored>

@@ -13,8 +13,8 @@
 //
 // The rows of ±a, and those of ±b, differ only in the sign of their odd part.
 //
-// Stride2: the taps 0 and 2 meet the even pixels of a patch of 9, a filter of two taps, F(4, 2) with the
-// points 0, ±1, 2, ∞; tap 1 meets the odd ones, pixel by pixel:
+// Stride2: the taps 0 and 2 meet the even pixels of a patch of 9, a filter of two taps, F(4, 2) with
+// the points 0, ±1, 2, ∞; tap 1 meets the odd ones, pixel by pixel:
 //
 //        2  -1  -2   1   0                1/2    0                  1   1   1   1   0
 //        0  -2  -1   1   0               -1/2  -1/2                 0   1  -1   2   0
@@ -22,8 +22,8 @@
 //        0  -1   0   1   0                1/6   1/3                 0   1  -1   8   1
 //        0   2  -1  -2   1                 0     1
 //
-// Stride2Data, its data gradient: 8 pixels of dx from 5 of dy, the odd ones by F(4, 2), the even ones by
-// tap 1.
+// Stride2Data, its data gradient: 8 pixels of dx from 5 of dy, the odd ones by F(4, 2), the even ones
+// by tap 1.
 #pragma once
 
 #include "cpu/simd.h"

@@ -124,7 +124,8 @@ template <int MR, int NV>
 }
 
 // D of `rows` input channels and a panel of NV vectors: [weight][row][NV vectors], the sum over the
-// elements of each weight. v: [element][group][tile][channel] with v_stride between elements, z likewise.
+// elements of each weight. v: [element][group][tile][channel] with v_stride between elements, z
+// likewise.
 template <class F, int NV>
 void multiply(const float* v, int64_t v_stride, const float* z, int64_t z_stride, int64_t tiles,
               int64_t rows, float* d) {

@@ -39,8 +39,8 @@ __device__ inline void async_copy(void* to, const void* from, bool valid = true,
 #endif
 }
 
-// The same of 16 bytes, or nothing at all if not `wanted`; without a branch, in front of which the products
-// of wgmma.h would be waited for.
+// The same of 16 bytes, or nothing at all if not `wanted`; without a branch, in front of which the
+// products of wgmma.h would be waited for.
 __device__ inline void async_copy_if(bool wanted, void* to, const void* from, bool valid,
                                      [[maybe_unused]] CallSite site = CallSite::current()) {
 #if defined(__CUDACC__) && __CUDA_ARCH__ >= 800

@@ -10,9 +10,9 @@
 //   blur σ            Gaussian at the integers within 3σ (cut to the picture, and to 64), summing to
 //                     1; mirrored at the edges
 //
-// clamp is to [0, 1]. The view stands in the block's own part of global memory, as planes of floats, which
-// for images as small as CIFAR's stay in the L2 cache; a thread works on every 256th pixel, and all wait
-// for each other between two steps of which the second reads what others wrote.
+// clamp is to [0, 1]. The view stands in the block's own part of global memory, as planes of floats,
+// which for images as small as CIFAR's stay in the L2 cache; a thread works on every 256th pixel, and
+// all wait for each other between two steps of which the second reads what others wrote.
 #include <algorithm>
 #include <cmath>
 

@@ -6,10 +6,10 @@
 // stored as: float where T is bf16, else T.
 //
 // Each is a pass over chunks of rows (columns.h) that leaves partial sums, forward those of
-// batch_statistics.cu; a small kernel that combines them, in double; and a second pass, whose blocks work out
-// their channels' coefficients in double and map each element.
-// All take vectors of V channels. The first pass takes the chunks in reverse: what the kernel before wrote
-// last may still be in the cache, and so may what the second pass begins with.
+// batch_statistics.cu; a small kernel that combines them, in double; and a second pass, whose blocks
+// work out their channels' coefficients in double and map each element. All take vectors of V
+// channels. The first pass takes the chunks in reverse: what the kernel before wrote last may still
+// be in the cache, and so may what the second pass begins with.
 #include <algorithm>
 #include <cmath>
 #include <limits>

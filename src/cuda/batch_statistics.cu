@@ -2,10 +2,10 @@
 //
 // T is the type of x, A what is computed in and stored: float where T is bf16, else T.
 //
-// Variance without cancellation: x is read once, and of each chunk of rows (columns.h) deviations are summed
-// from an element m that lies among them, its first. Kernels that write x can leave the same of chunks of
-// their own (result_sums.h). Chunks are combined in double and read once, around the mean o of the group's
-// first: of a chunk of n_c rows, with d = m − o,
+// Variance without cancellation: x is read once, and of each chunk of rows (columns.h) deviations are
+// summed from an element m that lies among them, its first. Kernels that write x can leave the same
+// of chunks of their own (result_sums.h). Chunks are combined in double and read once, around the
+// mean o of the group's first: of a chunk of n_c rows, with d = m − o,
 //   Σ(x − o) = Σ(x − m) + n_c·d,   Σ(x − o)² = Σ(x − m)² + 2d·Σ(x − m) + n_c·d²,
 // and of the group  mean = o + Σ(x − o)/n,  var = Σ(x − o)²/n − (mean − o)². What cancels is bounded: as o is
 // the mean of n_c of the n numbers, (mean − o)² ≤ (n/n_c − 1)·var.

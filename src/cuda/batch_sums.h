@@ -1,5 +1,6 @@
-// What batch norm needs to know of the groups of a batch, taken in passes of their own (batch_statistics.cu,
-// batch_norm.cu), or from what the kernel that wrote the batch has left of each chunk (result_sums.h).
+// What batch norm needs to know of the groups of a batch, taken in passes of their own
+// (batch_statistics.cu, batch_norm.cu), or from what the kernel that wrote the batch has left of each
+// chunk (result_sums.h).
 #pragma once
 
 #include <variant>

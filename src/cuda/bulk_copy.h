@@ -8,8 +8,8 @@
 //   wait_for_bulk_copy(barriers[i], 0);                          the tile is there for who waited
 //
 // A barrier has one copy at a time: they have numbers 0, 1, …, and each is waited for before the next
-// begins. What was copied so is seen by wgmma without a fence, and may be overwritten by a copy when the
-// products that read it have ended.
+// begins. What was copied so is seen by wgmma without a fence, and may be overwritten by a copy when
+// the products that read it have ended.
 #pragma once
 
 #include "cuda/launch.h"

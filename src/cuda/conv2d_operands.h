@@ -170,8 +170,8 @@ class ClassTaps {
 };
 
 // The pixels of an image y: [N, H, W, C] that a product writes, numbered row by row: those of one
-// parity class, or with stride 1 all of them. Blocks that share K write parts instead (MatrixOutput): the
-// split is 0.
+// parity class, or with stride 1 all of them. Blocks that share K write parts instead (MatrixOutput):
+// the split is 0.
 template <class T>
 struct PixelOutput {
   using Element = T;

@@ -10,21 +10,21 @@
 //
 // Eight channels of a pixel in bf16 are one piece of 16 bytes, which an asynchronous copy brings from
 // where it lies in the image to where the tensor cores want it; the padding is a copy of no bytes. With
-// 64 channels one step of K is one tap. Channels that are no whole pieces, the stem's three, are first made
-// so by zeros (whole_pieces.h).
+// 64 channels one step of K is one tap. Channels that are no whole pieces, the stem's three, are
+// first made so by zeros (whole_pieces.h).
 //
 // 3×3 with stride 1, of images whose shape allows it, has kernels that read each pixel once
 // (conv2d_windows.cu, conv2d_weight_windows.cu).
 //
-// The weights, f32 and few, are first rounded to x's type and written along k (staged_operand.h), so that
-// forward pass and data gradient are one kernel; for wgmma by tiles, which one thread can copy
+// The weights, f32 and few, are first rounded to x's type and written along k (staged_operand.h), so
+// that forward pass and data gradient are one kernel; for wgmma by tiles, which one thread can copy
 // (window_weights.h for the windows).
 //
 // Where C has few tiles, blocks share K, as in conv2d.cu; the parts are f32 and are added in order. The
 // classes of a strided data gradient do not share it.
 //
-// With a stride the data gradient is several products (tensor/parity_class.h). One launch stages the weights
-// of all, one computes them.
+// With a stride the data gradient is several products (tensor/parity_class.h). One launch stages the
+// weights of all, one computes them.
 #include "cuda/conv2d_tensor_cores.h"
 
 #include <algorithm>
@@ -42,8 +42,8 @@
 namespace mocograd::MOCO_CUDA {
 namespace {
 
-// output = a·b, with a second pass where blocks share K. Returns whether what is wanted of it was taken:
-// not where K is shared, nor of f32.
+// output = a·b, with a second pass where blocks share K. Returns whether what is wanted of it was
+// taken: not where K is shared, nor of f32.
 template <class T, class Tile, class A, class B, class Output>
 bool product(const A& a, const B& b, const Output& output, int64_t M, int64_t N, int64_t K,
              const WantedSums& wanted = {}) {
@@ -136,10 +136,12 @@ void correlate_at_once(std::span<const DataGradientClass<T, float>> classes) {
   });
 }
 
-// The data gradient of a strided convolution. Alone, each class would leave the GPU half empty at its end.
+// The data gradient of a strided convolution. Alone, each class would leave the GPU half empty at its
+// end.
 template <class T>
 void correlate_classes(std::vector<DataGradientClass<T, float>> classes) {
-  // Those whose blocks take longest begin first: then the last blocks of all end at about the same time.
+  // Those whose blocks take longest begin first: then the last blocks of all end at about the same
+  // time.
   std::stable_sort(classes.begin(), classes.end(),
                    [](const auto& a, const auto& b) { return a.K > b.K; });
   for (size_t first = 0; first < classes.size(); first += kMostClasses) {

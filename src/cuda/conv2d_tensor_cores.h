@@ -6,10 +6,12 @@
 
 namespace mocograd::MOCO_CUDA {
 
-// Whether convolutions of this image (x or dy) go this way: bf16 always, f32 where the precision is tf32.
+// Whether convolutions of this image (x or dy) go this way: bf16 always, f32 where the precision is
+// tf32.
 bool pipelined_conv2d(const Tensor& image);
 
-// y, or dx, and what is wanted of it. Returns whether that was taken; if not, the result is the plain one.
+// y, or dx, and what is wanted of it. Returns whether that was taken; if not, the result is the plain
+// one.
 bool tensor_core_conv2d_forward(const Tensor& x, const Tensor& w, Conv2dConfig config,
                                 const Tensor& y, const WantedSums& wanted = {});
 bool tensor_core_conv2d_backward_data(const Tensor& dy, const Tensor& w, Conv2dConfig config,

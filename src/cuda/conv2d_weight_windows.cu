@@ -3,8 +3,9 @@
 //   dw[kh][kw][c][o] = Σ_p dy[p][o] x[p + (kh - 1, kw - 1)][c]
 //
 // A block computes 64 channels of x by 64 of dy by all nine taps, over a share of the pixels, so that
-// each pixel of x is read once instead of nine times. 128 pixels are a stage: in shared memory a pixel's
-// 64 channels are a row of 128 bytes, and wgmma reads both operands across k, which are the pixels.
+// each pixel of x is read once instead of nine times. 128 pixels are a stage: in shared memory a
+// pixel's 64 channels are a row of 128 bytes, and wgmma reads both operands across k, which are the
+// pixels.
 //
 // A wgmma takes 16 pixels, two runs of 8 whose rows follow each other. For another tap the run of x
 // begins some rows later, and that is all. So the three taps of a kernel's row are three panels of the
@@ -15,9 +16,9 @@
 //             both squares, and the neighbouring pixel is two rows away
 //
 // Two later stages are copied while one is multiplied, and a stage's products begin before those of the
-// stage before have ended. A warp that begins a product waits until one of some four before it has ended,
-// and copies begin slowly: so portions of them come between the products, while some wait in line.
-// The blocks' parts of a sum are f32 and are added in order.
+// stage before have ended. A warp that begins a product waits until one of some four before it has
+// ended, and copies begin slowly: so portions of them come between the products, while some wait in
+// line. The blocks' parts of a sum are f32 and are added in order.
 #include "cuda/conv2d_weight_windows.h"
 
 #include "cuda/staged_tile.h"
@@ -52,8 +53,8 @@ struct Window {
 
 // ---- how pixels come into shared memory ------------------------------------------------------------
 
-// A thread's part of a stage of x or dy: one piece of one column of a square, of which each portion is a
-// row. With `border` pixels around the square.
+// A thread's part of a stage of x or dy: one piece of one column of a square, of which each portion
+// is a row. With `border` pixels around the square.
 template <int side, int border>
 class SquareLoader {
   using Shape = Window<side>;
@@ -131,8 +132,8 @@ class KernelRowSums {
  public:
   static constexpr int kProducts = kStagePixels / (2 * kRun), kGaps = kProducts - 1;
 
-  // A stage's products, between which between(0), … are called. wgmma_fence before and wgmma_commit after
-  // the last.
+  // A stage's products, between which between(0), … are called. wgmma_fence before and wgmma_commit
+  // after the last.
   template <class Between>
   __device__ void begin(const unsigned char* stage, int kh, const Between& between) {
     const unsigned char* const dy = stage + Shape::kPixelBytes;

@@ -2,10 +2,10 @@
 // in shared memory (image_window.h):
 //   y[p][o] = Σ_tap Σ_c w[tap][c][o] x[p + tap][c]               w: staged (window_weights.h)
 //
-// A warpgroup computes yᵀ: 64 channels of 256 or 128 pixels, so that each 16 numbers of k are one wgmma,
-// which reads 2 KiB of weights and 8 or 4 KiB of pixels from shared memory in 128 or 64 cycles; with 64
-// pixels of 64 channels shared memory would be what the tensor cores wait for. The block goes on from
-// tile to tile, as many blocks as fit into the GPU at a time.
+// A warpgroup computes yᵀ: 64 channels of 256 or 128 pixels, so that each 16 numbers of k are one
+// wgmma, which reads 2 KiB of weights and 8 or 4 KiB of pixels from shared memory in 128 or 64
+// cycles; with 64 pixels of 64 channels shared memory would be what the tensor cores wait for. The
+// block goes on from tile to tile, as many blocks as fit into the GPU at a time.
 //
 //   streamed    two warpgroups have the same window and 128 channels. A step is one tap of 64 channels of
 //               x; one thread has the weights of the steps after it copied, and all copy the next window,
@@ -214,8 +214,8 @@ bool convolve(const Tensor& image, const Tensor& w, bool flipped, const Tensor& 
 
 }  // namespace
 
-// Squares of 4×4 only for images of that size: then a window is whole images, one after the other in the batch,
-// as a chunk of a batch norm's sums must be.
+// Squares of 4×4 only for images of that size: then a window is whole images, one after the other in
+// the batch, as a chunk of a batch norm's sums must be.
 bool takes_windows(const Tensor& image, const Tensor& w, Conv2dConfig config,
                    const Tensor& result) {
   const int64_t H = image.dim(1), W = image.dim(2), C = image.dim(3), OC = result.dim(3);

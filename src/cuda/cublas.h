@@ -1,12 +1,12 @@
-// NVIDIA's matrix products: a library that is looked for when the program runs, so that nothing of it is
-// needed to build, and the engine's own kernel (gemm.cu) takes its place where it is not there.
+// NVIDIA's matrix products: a library that is looked for when the program runs, so that nothing of it
+// is needed to build, and the engine's own kernel (gemm.cu) takes its place where it is not there.
 //
 //   MOCO_CUBLAS=0       in the environment: it is not looked for
 //   MOCO_CUBLAS=FILE    that library, and an error where it cannot be used
 //   neither             the first of libcublas.so.13, .12, .11 that works
 //
-// The results are the same from run to run: all work is on one stream, on which NVIDIA promises that, and
-// atomic additions are off. On that stream it may also be recorded (memory.cu).
+// The results are the same from run to run: all work is on one stream, on which NVIDIA promises that,
+// and atomic additions are off. On that stream it may also be recorded (memory.cu).
 #pragma once
 
 #include <memory>
@@ -22,8 +22,8 @@ class Cublas {
   explicit Cublas(const std::string& file);
   ~Cublas();
 
-  // From now on it computes on this stream of the runtime's, with these bytes of the device's memory for
-  // itself: it then asks for none, which a recording would not survive.
+  // From now on it computes on this stream of the runtime's, with these bytes of the device's memory
+  // for itself: it then asks for none, which a recording would not survive.
   void run_on(void* stream, void* workspace, size_t bytes) const;
 
   // c = op(a) · op(b), as the catalogue's gemm, f32 or f64; f32 by tf32 where the precision says so.
@@ -48,8 +48,8 @@ class Cublas {
 
 // The library by the value of MOCO_CUBLAS, nullptr where it is not set; nullptr where there is none.
 std::unique_ptr<const Cublas> find_cublas(const char* wanted);
-// The one that multiplies this device's matrices; nullptr: the engine's own kernel does. It is looked for
-// on first use, for Device::cuda alone.
+// The one that multiplies this device's matrices; nullptr: the engine's own kernel does. It is looked
+// for on first use, for Device::cuda alone.
 const Cublas* cublas_of(Device device);
 // From now on the device takes this one. Requires: no kernel running. For tests.
 void set_cublas(Device device, const Cublas* library);

@@ -2,22 +2,22 @@
 // convolution of stride 1 and padding 1, in bf16: each pixel comes once from global memory, not nine
 // times, and no tap has addresses to work out.
 //
-// A window is S squares, one after the other in the batch, with the pixels around them (zeros beyond the
-// image) and 64 channels: 128 bytes, a row of shared memory. wgmma takes runs of 8 rows that follow each
-// other, of which a square's rows consist:
+// A window is S squares, one after the other in the batch, with the pixels around them (zeros beyond
+// the image) and 64 channels: 128 bytes, a row of shared memory. wgmma takes runs of 8 rows that
+// follow each other, of which a square's rows consist:
 //
 //   side 8    8×8 pixels of one image: a run is a row of it
 //   side 4    4×4 of two images, which alternate: a b a b a b a b is a row of both, and the neighbouring
 //             pixel is two places away
 //
-// With a border of a pixel a square has side + 2 rows of P = (side + 2)·8/side places. Its row i lies beside
-// row i of the others:
+// With a border of a pixel a square has side + 2 rows of P = (side + 2)·8/side places. Its row i lies
+// beside row i of the others:
 //
 //   place j of row i of square s is row (S·i + s)·P + j of the window
 //
-// so that an operand is S·side runs, one every P rows of the window: run S·i + s is row i of square s. For tap
-// (kh, kw) it begins at row S·P·kh + kw·8/side. wgmma's swizzle depends on where a byte is in shared memory
-// alone, so an operand may begin at any row.
+// so that an operand is S·side runs, one every P rows of the window: run S·i + s is row i of square
+// s. For tap (kh, kw) it begins at row S·P·kh + kw·8/side. wgmma's swizzle depends on where a byte is
+// in shared memory alone, so an operand may begin at any row.
 //
 // Requires: height and width are multiples of the side, the channels of 64; fewer than 2^31 pixels.
 #pragma once
@@ -55,7 +55,8 @@ struct Squares {
     return {number / across / down * kImages, number / across % down * side,
             number % across * side};
   }
-  // At place j of row i of a square with its border, in which place kImages of row 1 is the square's first.
+  // At place j of row i of a square with its border, in which place kImages of row 1 is the square's
+  // first.
   __device__ static Pixel at(const Pixel& square, int i, int j) {
     return {square.image + j % kImages, square.row + i - 1, square.column + j / kImages - 1};
   }

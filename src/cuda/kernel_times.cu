@@ -1,10 +1,10 @@
-// MOCO_KERNEL_TIMES=1: how long the GPU takes for each kernel, where there is no profiler. Events around
-// each launch are read a thousand at a time; when the program ends, stderr gets a line of each kernel,
+// MOCO_KERNEL_TIMES=1: how long the GPU takes for each kernel, where there is no profiler. Events
+// around each launch are read a thousand at a time; when the program ends, stderr gets of each kernel
 //
 //   kernel LAUNCHES MILLISECONDS NAME
 //
-// Of the engine's own kernels alone: cuBLAS's and copies are not timed. Steps are not recorded meanwhile
-// (memory.cu), so that each launch is seen.
+// Of the engine's own kernels alone: cuBLAS's and copies are not timed. Steps are not recorded
+// meanwhile (memory.cu), so that each launch is seen.
 #include <cxxabi.h>
 
 #include <cstdio>

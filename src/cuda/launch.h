@@ -45,16 +45,16 @@ void device_move(void* to, const void* from, size_t bytes);
 void device_poison(void* p, size_t bytes);
 void device_synchronize();  // all kernels launched so far have ended; throws what they ended with
 
-// Between the two, launches, moves and poison are written down instead of made: on a GPU in a CUDA graph.
-// stop_recording returns what makes them all; abandon_recording forgets them. device_allocate is not
-// recorded: its memory is there at once, and nothing may be freed.
+// Between the two, launches, moves and poison are written down instead of made: on a GPU in a CUDA
+// graph. stop_recording returns what makes them all; abandon_recording forgets them. device_allocate
+// is not recorded: its memory is there at once, and nothing may be freed.
 void start_recording();
 std::function<void()> stop_recording();
 void abandon_recording();
 
 // Of a recording. What comes between begin_branch and end_branch is a branch: it runs after what was
-// recorded before it and before what is recorded after join_branch, and perhaps at the same time as what
-// lies between end_branch and join_branch. One at a time; joined before stop_recording.
+// recorded before it and before what is recorded after join_branch, and perhaps at the same time as
+// what lies between end_branch and join_branch. One at a time; joined before stop_recording.
 void begin_branch();
 void end_branch();
 void join_branch();

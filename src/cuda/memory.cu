@@ -79,9 +79,9 @@ class FreeRanges {
 // later, since that runs later: cut for smaller tensors, joined with its neighbours for larger ones.
 // Nothing goes back to the device before the recording and all the tensors in this memory are gone.
 //
-// A branch takes what is free when it begins, and again what it frees itself. What the main line frees before
-// the join waits for it if the branch has made it, or if it is older than the branch, which may then read it;
-// what is younger is free at once.
+// A branch takes what is free when it begins, and again what it frees itself. What the main line
+// frees before the join waits for it if the branch has made it, or if it is older than the branch,
+// which may then read it; what is younger is free at once.
 class RecordingMemory : public std::enable_shared_from_this<RecordingMemory> {
  public:
   RecordingMemory() = default;

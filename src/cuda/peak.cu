@@ -83,8 +83,8 @@ __global__ void triad_kernel(int64_t n, float s, const Four* b, const Four* c, F
   a[i] = {p.x + s * q.x, p.y + s * q.y, p.z + s * q.z, p.w + s * q.w};
 }
 
-// Different numbers from 1 to 2, of either sign, as f32 or as two bf16: equal ones would cost less power,
-// and let the clock rise beyond what it is at work.
+// Different numbers from 1 to 2, of either sign, as f32 or as two bf16: equal ones would cost less
+// power, and let the clock rise beyond what it is at work.
 __global__ void scatter_kernel(int64_t n, bool bf16, uint32_t* y) {
   const int64_t i = grid_index();
   if (i >= n) return;

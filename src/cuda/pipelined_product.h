@@ -14,10 +14,11 @@
 // or of one tf32. Across K it transposes, which it can do for 16 bits only: tf32 is loaded number by
 // number.
 //
-// Where B lies in memory as its tiles do (staged_operand.h), one thread has a step's tile copied in bulk.
+// Where B lies in memory as its tiles do (staged_operand.h), one thread has a step's tile copied in
+// bulk.
 //
-// The sums leave by way of shared memory, so that whole pieces of C's rows are written, and where a batch
-// norm follows, what it needs to know of a tile's rows (result_sums.h).
+// The sums leave by way of shared memory, so that whole pieces of C's rows are written, and where a
+// batch norm follows, what it needs to know of a tile's rows (result_sums.h).
 #pragma once
 
 #include "cuda/bulk_copy.h"
@@ -141,8 +142,8 @@ class WarpProduct {
   float sum_[kRowTiles][kColumnTiles][4] = {};
 };
 
-// How C is cut into tiles of a block, and of a warp. kStages: steps in shared memory at a time; kBlocks:
-// how many blocks then fit into a multiprocessor of an H100.
+// How C is cut into tiles of a block, and of a warp. kStages: steps in shared memory at a time;
+// kBlocks: how many blocks then fit into a multiprocessor of an H100.
 template <int tile_rows, int tile_columns, int warp_rows, int warp_columns>
 struct WarpTile {
   static constexpr int kRows = tile_rows, kColumns = tile_columns;
@@ -256,8 +257,8 @@ class BulkLoader {
 };
 
 // One block's part of c = a·b.
-// output.row(split, m): where C_m0 is written, or its part, as Output::Element. Where sums are wanted, the
-// rows are all the pixels of an image, in order.
+// output.row(split, m): where C_m0 is written, or its part, as Output::Element. Where sums are
+// wanted, the rows are all the pixels of an image, in order.
 template <class T, class Tile, class A, class B, class Output, class Wanted>
 __device__ void product_of_block(const A& a, const B& b, const Output& output,
                                  const ProductShape& shape, const ProductPlace& at,

@@ -5,9 +5,9 @@
 //   MaskedSums       dz = dh·[h > 0] for dh  [Σdz, Σdz·(x − mean)]
 //
 // of each channel of a chunk of pixels, a block's tile or window. A chunk lies within one group and is
-// whole (with_sums sees to it), so chunk k of the batch is k mod chunks of group k / chunks. Numbers are
-// summed as they are stored, in bf16; the sums are f32. batch_sums.h combines the chunks, in the order of
-// their pixels: no sum depends on which block came first.
+// whole (with_sums sees to it), so chunk k of the batch is k mod chunks of group k / chunks. Numbers
+// are summed as they are stored, in bf16; the sums are f32. batch_sums.h combines the chunks, in the
+// order of their pixels: no sum depends on which block came first.
 #pragma once
 
 #include "cuda/batch_sums.h"
@@ -142,8 +142,8 @@ class ThreadSums<MaskedSums, N> : public TwoSums<N> {
   float* const partial_;
 };
 
-// Writes a chunk of so many pixels, each of so many pieces of 8 channels from at.channel on, and leaves its
-// sums; `threads` threads.
+// Writes a chunk of so many pixels, each of so many pieces of 8 channels from at.channel on, and
+// leaves its sums; `threads` threads.
 //   piece_of(pixel, i)   its piece i, in shared memory
 //   place_of(pixel)      where the pixel's channel at.channel is in y; -1: nowhere
 //   scratch              shared: of each warp two sums of all these channels
@@ -200,9 +200,9 @@ __device__ void write_chunk(const Sums& wanted, const ChunkPlace& at, const Piec
 
 // ---- launching -------------------------------------------------------------------------------------
 
-// y: [rows, C]. Calls launch(sums) with one of the three above, of chunks of chunk_rows rows, and combines
-// what the chunks leave. Returns whether that was what is wanted: where a chunk would reach into two
-// groups, or something is not in whole vectors, launch is given NoSums.
+// y: [rows, C]. Calls launch(sums) with one of the three above, of chunks of chunk_rows rows, and
+// combines what the chunks leave. Returns whether that was what is wanted: where a chunk would reach
+// into two groups, or something is not in whole vectors, launch is given NoSums.
 template <class Launch>
 bool with_sums(const WantedSums& wanted, const BFloat16* y, int64_t rows, int64_t C, int chunk_rows,
                const Launch& launch) {

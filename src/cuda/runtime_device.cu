@@ -1,6 +1,6 @@
 // The GPU: found once, on first use; memory; copies; recordings; errors. Everything runs on one stream,
-// in order, so that memory may be given back while the kernels that use it are still to run; but for the
-// branches of recordings, which have a stream beside it.
+// in order, so that memory may be given back while the kernels that use it are still to run; but for
+// the branches of recordings, which have a stream beside it.
 //
 // The CUDA runtime is linked statically and finds the driver itself: without one, or without a GPU,
 // the program runs and only Device::cuda is refused.

@@ -1,6 +1,6 @@
 // An operand (tile_loader.h) written down along k as the tensor cores want it, rounded to the type they
-// multiply: weights, which are f32 and lie along the columns of C. Either as rows, or as tiles, of which
-// one thread copies each at once to where wgmma reads it (bulk_copy.h).
+// multiply: weights, which are f32 and lie along the columns of C. Either as rows, or as tiles, of
+// which one thread copies each at once to where wgmma reads it (bulk_copy.h).
 #pragma once
 
 #include "cuda/staged_tile.h"

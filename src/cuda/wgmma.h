@@ -28,7 +28,8 @@ namespace mocograd::MOCO_CUDA {
 //   bytes32 …    8 rows of 32, 64 or 128 bytes one after the other, that is 16, 32 or 64 columns;
 //                `leading_bytes` is not looked at; of every byte's address, counted from a multiple of
 //                1024, the place of its 16 bytes is swizzled(): no bank of shared memory is asked twice
-// The brick of the next 8 rows is `stride_bytes` away. To begin at column 16 i, add 32 i to the address.
+// The brick of the next 8 rows is `stride_bytes` away. To begin at column 16 i, add 32 i to the
+// address.
 //
 // Across k, of which we use bytes128 alone, a brick is 8 k of 64 rows (128 bytes) each. The next 8 k
 // are `stride_bytes` away, the next 64 rows `leading_bytes`. To begin at k, add 128 k to the address.

@@ -1,5 +1,5 @@
-// What a warpgroup of a convolution by windows computes and how it leaves: yᵀ, 64 channels of a window, in
-// registers (conv2d_windows.cu).
+// What a warpgroup of a convolution by windows computes and how it leaves: yᵀ, 64 channels of a
+// window, in registers (conv2d_windows.cu).
 #pragma once
 
 #include "cuda/image_window.h"
@@ -30,9 +30,9 @@ class TransposedSums {
   using Convolution = WindowConvolution<side>;
 
  public:
-  // A tap's products with one panel, after each of which between(0), … is called: as long as the tensor cores
-  // have products waiting, what else a warp does costs no time. wgmma_fence before and wgmma_commit after
-  // the last.
+  // A tap's products with one panel, after each of which between(0), … is called: as long as the
+  // tensor cores have products waiting, what else a warp does costs no time. wgmma_fence before and
+  // wgmma_commit after the last.
   template <class Between>
   __device__ void begin(const unsigned char* weights, const unsigned char* window, int tap,
                         const Between& between) {

@@ -1,5 +1,5 @@
-// The weights of a 3×3 convolution in bf16 as its kernels (conv2d_windows.cu) have them in shared memory:
-// what a step multiplies with lies there as it lies here, and one copy brings it.
+// The weights of a 3×3 convolution in bf16 as its kernels (conv2d_windows.cu) have them in shared
+// memory: what a step multiplies with lies there as it lies here, and one copy brings it.
 //
 //   [OC / rows][C / 64][tap] tiles of `rows` channels of y (64 or 128) along k, 64 channels of x
 //
@@ -14,8 +14,8 @@ constexpr int kPanel = kStep<BFloat16>;  // channels of x in a tile
 constexpr int kGroup = 64, kTaps = 9;    // channels of y of a warpgroup
 constexpr int kGroupBytes = tile_bytes(kGroup);
 
-// Which channel of y is row m of a warpgroup's 64. A thread has the sums of rows m and m + 8, the one 4 lanes
-// away those of m ^ 1: together four neighbouring channels (TransposedSums::four_channels).
+// Which channel of y is row m of a warpgroup's 64. A thread has the sums of rows m and m + 8, the one
+// 4 lanes away those of m ^ 1: together four neighbouring channels (TransposedSums::four_channels).
 __host__ __device__ constexpr int channel_of_row(int m) {
   return (m & ~15) | (m & 6) << 1 | (m & 8) >> 2 | (m & 1);
 }

@@ -5,7 +5,8 @@
 // number of workers changes nothing, and a run can begin at any step.
 //
 // For the CPU the workers draw the views and make them. For another device the images lie in its
-// memory; the workers draw ahead, and the views are made there, all by one kernel, when a batch is taken.
+// memory; the workers draw ahead, and the views are made there, all by one kernel, when a batch is
+// taken.
 #pragma once
 
 #include <condition_variable>
@@ -81,9 +82,10 @@ class ViewLoader {
   std::vector<std::thread> workers_;
 };
 
-// The images in the device's memory where they take at most a quarter of it, since the network needs the
-// most; else as they are. What else is there does not count: the views' last digits depend on where they
-// are made, and a run that is resumed makes them where it did before.   images: u8 [M, 3, H, W]
+// The images in the device's memory where they take at most a quarter of it, since the network needs
+// the most; else as they are. What else is there does not count: the views' last digits depend on
+// where they are made, and a run that is resumed makes them where it did before.
+// images: u8 [M, 3, H, W]
 Tensor resident_images(const Tensor& images, Device device);
 
 // View `view` of the images `samples` in epoch `epoch`: f32 [samples.size(), S, S, 3]. Made on the

@@ -2,8 +2,8 @@
 //
 // Moco::train_step stops before the optimizer and the queue are touched. Its forward and backward
 // are then computed again on the same state under a tracer: with unfused operations first, which
-// tell more exactly, and fused where it does not come back so. The loss is done by its operations one by one
-// both times; on the CPU that is the same to the bit. Training itself pays for none of it.
+// tell more exactly, and fused where it does not come back so. The loss is done by its operations one
+// by one both times; on the CPU that is the same to the bit. Training itself pays for none of it.
 #pragma once
 
 #include <optional>

@@ -319,8 +319,8 @@ Contrast Moco::contrast(const Tensor& im_q, const Tensor& im_k, const KeyOrder& 
     result.loss = info_nce(result.q, result.k, queue, config_.temperature, &result.logits);
     return result;
   }
-  // An observer sees the operations that info_nce is made of, one by one. They are its reference: on the
-  // CPU the numbers are the same to the last bit.
+  // An observer sees the operations that info_nce is made of, one by one. They are its reference: on
+  // the CPU the numbers are the same to the last bit.
   const Variable logits = info_nce_logits(result.q, result.k, queue, config_.temperature);
   result.loss = cross_entropy(logits, zero_labels(logits.data()));
   result.logits = logits.data();

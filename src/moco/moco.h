@@ -34,13 +34,14 @@ struct ViewPair {
   ViewPair to(TensorOptions options) const;
 };
 
-// An order of the key encoder's batch and the way back. i64 [N], each the other's inverse; undefined for
-// the order as it is.
+// An order of the key encoder's batch and the way back. i64 [N], each the other's inverse; undefined
+// for the order as it is.
 struct KeyOrder {
   Tensor shuffle, unshuffle;
 
   KeyOrder() = default;
-  // Throws where `shuffle` is defined and no permutation. It is read, so let it be in the host's memory.
+  // Throws where `shuffle` is defined and no permutation. It is read, so let it be in the host's
+  // memory.
   KeyOrder(const Tensor& shuffle);  // NOLINT(google-explicit-constructor)
   KeyOrder to(Device device) const;
 };
@@ -84,11 +85,12 @@ class Moco {
   // MOCO_CUDA_GRAPH=0 in the environment none is recorded.
   StepResult train_step(const ViewPair& views, Sgd& optimizer, double learning_rate);
 
-  // The same, bit for bit, in a loop: begin_step leaves its optimizer's step to the next begin_step, which
-  // makes it in one pass over the parameters with its own moving average, or to finish_step, which must be
-  // called before anything else reads θq or the optimizer's buffers. Nothing is left where a step is
-  // observed, nor where it throws; what the step before had left is made all the same.
-  // Requires: as long as its step is left, the optimizer lives and nobody changes θq's gradients.
+  // The same, bit for bit, in a loop: begin_step leaves its optimizer's step to the next begin_step,
+  // which makes it in one pass over the parameters with its own moving average, or to finish_step,
+  // which must be called before anything else reads θq or the optimizer's buffers. Nothing is left
+  // where a step is observed, nor where it throws; what the step before had left is made all the
+  // same. Requires: as long as its step is left, the optimizer lives and nobody changes θq's
+  // gradients.
   StepResult begin_step(const ViewPair& views, Sgd& optimizer, double learning_rate);
   void finish_step();
 

@@ -51,10 +51,10 @@ PretrainConfig config_from_strings(const std::map<std::string, std::string>& str
 // A recipe that gives this configuration: TOML under [pretrain], as --recipe reads it.
 std::string to_recipe(const PretrainConfig& config);
 
-// The configuration of a run that `flag` resumes: the checkpoint's, but for the flags `given` now. Those must
-// equal the checkpoint's, or the run would not end where it would have ended uninterrupted; free to
-// change are what only decides when it is watched, saved and left: knn-every, save-every,
-// max-steps; and data, which is told by its fingerprint. Throws UsageError that lists the
+// The configuration of a run that `flag` resumes: the checkpoint's, but for the flags `given` now.
+// Those must equal the checkpoint's, or the run would not end where it would have ended
+// uninterrupted; free to change are what only decides when it is watched, saved and left: knn-every,
+// save-every, max-steps; and data, which is told by its fingerprint. Throws UsageError that lists the
 // differences.
 PretrainConfig resumed_config(const PretrainConfig& saved, const PretrainConfig& asked,
                               const std::set<std::string>& given,

@@ -52,8 +52,8 @@ class Linear : public Module {
 };
 
 // While one exists, the batch norms of this thread leave the update of their running statistics to it,
-// each at most once; make() makes all of them in one call of the backend, on a GPU one kernel. If it ends
-// without, as by an exception, they are dropped.
+// each at most once; make() makes all of them in one call of the backend, on a GPU one kernel. If it
+// ends without, as by an exception, they are dropped.
 class DeferredRunningUpdates {
  public:
   DeferredRunningUpdates();

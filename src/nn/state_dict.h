@@ -22,7 +22,8 @@ struct HostCopy {
 using HostCopies = std::map<std::string, HostCopy>;
 
 HostCopy host_copy(const Tensor& tensor, Layout layout);
-// Converts them, which takes longer than copying did, on any thread; gives each up once it is converted.
+// Converts them, which takes longer than copying did, on any thread; gives each up once it is
+// converted.
 StateDict to_pytorch(HostCopies copies);
 
 // Adds prefix + name for every parameter and buffer.

@@ -74,10 +74,10 @@ class Backend {
   // Requires: nobody else uses the device meanwhile; what `work` makes on first use and keeps, beside
   // tensors, is there, as when it was done before.
   virtual std::function<void()> record(const std::function<void()>& work);
-  // Does `work`, part of what is recorded, whose kernels may run at the same time as those that are asked for
-  // from now on, until join() or the next beside(): neither may write what the other reads or writes.
-  // Memory that one frees while the other may use it is used again only after that. Where nothing is
-  // recorded, or within another `work`, it is done like anything else.
+  // Does `work`, part of what is recorded, whose kernels may run at the same time as those that are
+  // asked for from now on, until join() or the next beside(): neither may write what the other reads
+  // or writes. Memory that one frees while the other may use it is used again only after that. Where
+  // nothing is recorded, or within another `work`, it is done like anything else.
   virtual void beside(const std::function<void()>& work);
   virtual void join();
 
@@ -129,9 +129,9 @@ class Backend {
   virtual void conv2d_backward_weight(const Tensor& x, const Tensor& dy, Conv2dConfig config,
                                       const Tensor& dw) = 0;
 
-  // The same beside a batch norm, whose first pass over memory they save where the kernel can sum what it
-  // writes. They return whether it did: if not, what they leave is the plain result alone. Sums are of
-  // numbers as they are stored.
+  // The same beside a batch norm, whose first pass over memory they save where the kernel can sum
+  // what it writes. They return whether it did: if not, what they leave is the plain result alone.
+  // Sums are of numbers as they are stored.
 
   // y, and its mean and var in S groups, as batch_norm_forward takes them.   mean, var: [S, OC]
   virtual bool conv2d_forward_statistics(const Tensor& x, const Tensor& w, Conv2dConfig config,

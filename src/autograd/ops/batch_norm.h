@@ -17,8 +17,8 @@
 //   dh, dw = conv2d's gradients;  dx, dgamma, dbeta = batch_norm's of dz = dh·[h > 0]
 // saved: x, gamma, beta, w, mean, var.
 //
-// statistics: x's, [S, C]; written by the forward in training, unless a convolution has taken them; read
-// in evaluation (S = 1). next: those of batch_norm_relu_conv2d's result, as conv2d's.
+// statistics: x's, [S, C]; written by the forward in training, unless a convolution has taken them;
+// read in evaluation (S = 1). next: those of batch_norm_relu_conv2d's result, as conv2d's.
 #pragma once
 
 #include "autograd/variable.h"

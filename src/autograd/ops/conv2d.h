@@ -4,8 +4,8 @@
 //   dx[n,h,w,c]      = Σ over the (oh, ow, kh, kw, oc) that read x[n,h,w,c] of dy · w
 //   dw[kh,kw,c,oc]   = Σ_{n,oh,ow} x[n, oh·s − p + kh, ow·s − p + kw, c] · dy[n,oh,ow,oc]
 // saved: x, w.  Requires: the kernel fits the padded image.
-// statistics: of y, for the batch norm that follows; taken, and said to be, where they are there and the
-// kernel can (Backend::conv2d_forward_statistics); S divides N.
+// statistics: of y, for the batch norm that follows; taken, and said to be, where they are there and
+// the kernel can (Backend::conv2d_forward_statistics); S divides N.
 #pragma once
 
 #include "autograd/ops/batch_norm.h"

@@ -40,8 +40,8 @@ struct Product {
   void carry_out() const;
 };
 
-// Work that is begun and waited for later. It is carried out at the wait, as late as a GPU may, and until
-// then its target holds kPoison: a wait left out shows as NaN. commit() closes a group of it.
+// Work that is begun and waited for later. It is carried out at the wait, as late as a GPU may, and
+// until then its target holds kPoison: a wait left out shows as NaN. commit() closes a group of it.
 template <class Work>
 class AsyncWork {
  public:
@@ -144,8 +144,8 @@ struct Block {
 };
 inline Block block;
 
-// The running thread waits where its `meeting` or `barrier` says, until somebody clears that and makes it
-// ready. False if nobody is left who could.
+// The running thread waits where its `meeting` or `barrier` says, until somebody clears that and
+// makes it ready. False if nobody is left who could.
 bool wait();
 void check_none_waits_for_me();  // before the running thread ends
 void check_copies_of_block();    // when it has ended: was each copy in bulk waited for?

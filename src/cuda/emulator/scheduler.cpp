@@ -56,9 +56,9 @@ void begin_block(uint64_t number) {
   }
 }
 
-// When no thread can run: one to blame for it, nullptr if all have ended. Either nobody begins a copy that
-// is waited for, or lanes wait in a circle: 0 for 1 with one mask, 1 for 2 with another, 2 for 0. Two that
-// wait for each other have been told so when they came (barriers.cpp).
+// When no thread can run: one to blame for it, nullptr if all have ended. Either nobody begins a copy
+// that is waited for, or lanes wait in a circle: 0 for 1 with one mask, 1 for 2 with another, 2 for
+// 0. Two that wait for each other have been told so when they came (barriers.cpp).
 Thread* find_stuck() {
   for (Thread& thread : block.threads)
     if (thread.barrier != nullptr) return &thread;

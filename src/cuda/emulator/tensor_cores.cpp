@@ -27,8 +27,8 @@ const MmaOffer& mma_offer(void* const offers[kLanes], int lane) {
   return *static_cast<const MmaOffer*>(offers[lane]);
 }
 
-// d += a · b. a: [16, K], b: [K, 8], d: [16, 8]; cuda/mma.h says which lane has what of them. A register
-// holds kPack elements of a and b: two of bf16, or one of tf32.
+// d += a · b. a: [16, K], b: [K, 8], d: [16, 8]; cuda/mma.h says which lane has what of them. A
+// register holds kPack elements of a and b: two of bf16, or one of tf32.
 template <int kPack, float element(uint32_t bits)>
 void perform_mma(void* const offers[kLanes]) {
   constexpr int K = 8 * kPack;
