@@ -217,7 +217,7 @@ TEST_F(EmulatorTest, AccessesOutOfBoundsAreFound) {
 #else
 
 TEST_F(EmulatorTest, AccessesOutOfBoundsAreFound) {
-  GTEST_SKIP() << "only under AddressSanitizer: make asan";
+  GTEST_SKIP() << "only under AddressSanitizer: tests/emulator_asan_test.sh";
 }
 
 #endif

@@ -9,6 +9,7 @@
 #include "autograd/gradcheck.h"
 #include "cuda/emulator/scheduler.h"
 #include "debug/dump.h"
+#include "devices.h"
 #include "moco/checkpoint.h"
 #include "moco/knn.h"
 #include "moco/linear_eval.h"
@@ -25,12 +26,6 @@ class DeviceTest : public testing::TestWithParam<Device> {
  protected:
   const Device far_ = GetParam();
 };
-
-std::vector<Device> far_devices() {
-  std::vector<Device> devices = {Device::cuda_emulated};
-  if (device_problem(Device::cuda).empty()) devices.push_back(Device::cuda);
-  return devices;
-}
 
 INSTANTIATE_TEST_SUITE_P(Kernels, DeviceTest, testing::ValuesIn(far_devices()),
                          [](const auto& info) {

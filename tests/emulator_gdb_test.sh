@@ -5,19 +5,14 @@
 #   BUILD=build tests/emulator_gdb_test.sh
 set -u
 cd "$(dirname "$0")/.." || exit 1
+. tests/check.sh
+. tests/emulated_program.sh
 if ! command -v gdb >/dev/null; then
   echo 'skipped: the emulator in gdb: gdb is not installed'
-  echo '0 passed, 0 failed'
-  exit 0
+  finish
+  exit
 fi
-if [ "$(basename "${BUILD:-build}")" != build ]; then
-  echo 'skipped: the emulator in gdb: once is enough, with the optimised build'
-  echo '0 passed, 0 failed'
-  exit 0
-fi
-passed=0 failed=0
-scratch=$(mktemp -d) || exit 1
-trap 'rm -rf "$scratch"' EXIT
+needs_the_optimised_build 'the emulator in gdb'
 
 # shows TEXT: passed if a line of gdb's output contains it, below the line that the last call found
 line=0
@@ -33,15 +28,7 @@ shows() {
   fi
 }
 
-for source in src/cuda/emulator/*.cpp src/tensor/error.cpp tests/gdb/emulated_kernel.cu; do
-  object=$scratch/$(basename "$source").o
-  echo "$object: $source; g++ -std=c++20 -O0 -g3 -Isrc -c -o \$@ -x c++ \$<"
-  objects="${objects:-} $object"
-done >"$scratch/rules"
-# shellcheck disable=SC2086  # objects are words
-make -s -j2 -f "$scratch/rules" $objects || exit 1
-# shellcheck disable=SC2086
-g++ -o "$scratch/program" $objects -Wl,-T,src/cuda/emulator/shared_memory.ld || exit 1
+emulated_program '-O0 -g3' tests/gdb/emulated_kernel.cu || exit 1
 
 cat >"$scratch/commands" <<'END'
 break emulated_kernel.cu:18 if blockIdx.x == 2 && threadIdx.x == 5
@@ -83,5 +70,4 @@ shows 'main () at tests/gdb/emulated_kernel.cu'
 shows '= 4'
 shows 'main () at tests/gdb/emulated_kernel.cu'
 
-echo "$passed passed, $failed failed"
-[ "$failed" -eq 0 ]
+finish

@@ -11,6 +11,7 @@
 #include <map>
 #include <tuple>
 
+#include "devices.h"
 #include "io/safetensors.h"
 #include "tensor/backend.h"
 
@@ -106,12 +107,6 @@ TEST_P(Parity, IsNearPyTorchInSingle) {
   expect_near_in_single(prefix_, flags_);
 }
 
-std::vector<Device> present_devices() {
-  std::vector<Device> devices = {Device::cpu, Device::cuda_emulated};
-  if (device_problem(Device::cuda).empty()) devices.push_back(Device::cuda);
-  return devices;
-}
-
 std::string test_name(const testing::TestParamInfo<std::tuple<const char*, Device>>& info) {
   std::string name =
       std::string(std::get<0>(info.param)) + "_on_" + name_of(std::get<1>(info.param));
@@ -123,7 +118,7 @@ INSTANTIATE_TEST_SUITE_P(, Parity,
                          testing::Combine(testing::Values("mlp-head", "bn-splits", "shuffle",
                                                           "symmetric", "queue-wrap", "bottleneck",
                                                           "imagenet-stem"),
-                                          testing::ValuesIn(present_devices())),
+                                          testing::ValuesIn(all_devices())),
                          test_name);
 
 TEST(ParityWithGivenData, TinyResNet18) {
@@ -133,7 +128,7 @@ TEST(ParityWithGivenData, TinyResNet18) {
   const std::string flags =
       "--arch resnet18 --stem cifar --width 4 --dim 16 --head linear --queue 64 --momentum 0.99 "
       "--temperature 0.1 --lr 0.06 --weight-decay 0.0005 --sgd-momentum 0.9 --bn-splits 1";
-  for (Device device : present_devices()) {
+  for (Device device : all_devices()) {
     const std::string device_flag = std::string(" --device ") + name_of(device);
     expect_equal_in_double(prefix, flags + device_flag);
     expect_near_in_single(prefix, flags + device_flag);

@@ -23,8 +23,8 @@ namespace {
 class RecordingMemory;
 RecordingMemory* recording_memory = nullptr;  // of the recording that is being made
 
-// Memory that was allocated outside of a recording. One that is made meanwhile may read it: then it is
-// freed with that recording's memory.
+// Frees what device_allocate has given. A recording that is being made may read it: then it goes with
+// that one's memory.
 void free_or_keep(void* p);
 
 // Bytes of one of a recording's allocations.

@@ -89,8 +89,8 @@ class Moco {
   // which makes it in one pass over the parameters with its own moving average, or to finish_step,
   // which must be called before anything else reads θq or the optimizer's buffers. Nothing is left
   // where a step is observed, nor where it throws; what the step before had left is made all the
-  // same. Requires: as long as its step is left, the optimizer lives and nobody changes θq's
-  // gradients.
+  // same.
+  // Requires: as long as its step is left, the optimizer lives and nobody changes θq's gradients.
   StepResult begin_step(const ViewPair& views, Sgd& optimizer, double learning_rate);
   void finish_step();
 
