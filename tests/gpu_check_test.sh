@@ -124,6 +124,21 @@ printf '========= COMPUTE-SANITIZER\n========= Error: Device not supported\n' >"
 check 'a sanitizer that refuses the device' reads \
   'initcheck: 0 of 0 tests passed, 0 failed, 0 skipped; 0 of 1 pieces came to their end, 0 findings; Error: Device not supported' \
   summarize_sanitizer initcheck "$scratch/refused"
+cat >"$scratch/copies" <<'TEXT'
+[==========] Running 2 tests from 1 test suite.
+[ RUN      ] Kernels/BranchTest.A/cuda_f32
+[       OK ] Kernels/BranchTest.A/cuda_f32 (300 ms)
+[ RUN      ] Kernels/BranchTest.B/cuda_f32
+========= Host API memory access error at host access to 0x48ea0ce800 of size 64 bytes
+=========     Uninitialized access to 0x48ea0ce800 on access by cudaMemcpy source
+[       OK ] Kernels/BranchTest.B/cuda_f32 (300 ms)
+========= ERROR SUMMARY: 140 errors
+========= ERROR SUMMARY: 40 errors were not printed. Use --print-limit option to adjust the number of printed errors
+TEXT
+check 'a sanitizer that finds more than it prints' reads \
+  'initcheck: 2 of 2 tests passed, 0 failed, 0 skipped; 1 of 1 pieces came to their end, 140 findings' \
+  summarize_sanitizer initcheck "$scratch/copies"
+check 'where a sanitizer finds something' reads Kernels/BranchTest.B/cuda_f32 tests_with_findings "$scratch/copies"
 check 'pieces on 16 processors' reads 4 sanitizer_pieces racecheck 16
 check 'pieces on 1 processor' reads 1 sanitizer_pieces memcheck 1
 not() { ! "$@"; }

@@ -73,6 +73,13 @@ inline std::vector<Kernels> bf16_kernels() {
   return kernels;
 }
 
+// Those of them that are a GPU's.
+inline std::vector<Kernels> bf16_gpu_kernels() {
+  std::vector<Kernels> kernels = bf16_kernels();
+  std::erase_if(kernels, [](const Kernels& k) { return k.device == Device::cpu; });
+  return kernels;
+}
+
 inline std::vector<Kernels> tensor_core_kernels() {
   std::vector<Kernels> kernels = {{.device = Device::cuda_emulated, .precision = Precision::tf32}};
   if (device_problem(Device::cuda).empty())

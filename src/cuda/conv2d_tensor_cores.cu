@@ -10,11 +10,11 @@
 //
 // Eight channels of a pixel in bf16 are one piece of 16 bytes, which an asynchronous copy brings from
 // where it lies in the image to where the tensor cores want it; the padding is a copy of no bytes. With
-// 64 channels one step of K is one tap. Channels that are no whole pieces, the stem's three, are
-// first made so by zeros (whole_pieces.h).
+// 64 channels one step of K is one tap. Channels that are no whole pieces are first made so by zeros
+// (whole_pieces.h).
 //
-// 3×3 with stride 1, of images whose shape allows it, has kernels that read each pixel once
-// (conv2d_windows.cu, conv2d_weight_windows.cu).
+// In bf16 3×3 with stride 1, of images whose shape allows it, has kernels that read each pixel once
+// (conv2d_windows.cu, conv2d_weight_windows.cu), and so has the stem (conv2d_stem.cu).
 //
 // The weights, f32 and few, are first rounded to x's type and written along k (staged_operand.h), so
 // that forward pass and data gradient are one kernel; for wgmma by tiles, which one thread can copy
@@ -32,6 +32,7 @@
 #include <vector>
 
 #include "cuda/conv2d_operands.h"
+#include "cuda/conv2d_stem.h"
 #include "cuda/conv2d_weight_windows.h"
 #include "cuda/conv2d_windows.h"
 #include "cuda/staged_operand.h"
@@ -190,6 +191,7 @@ bool tensor_core_conv2d_forward(const Tensor& x, const Tensor& w, Conv2dConfig c
   require_tensor_cores_for(x.dtype());
   if (w.numel() == 0) return cuda_backend().fill(y, 0), false;
   if (use_wgmma() && takes_windows(x, w, config, y)) return window_conv2d(x, w, false, y, wanted);
+  if (takes_stem(x, w)) return stem_conv2d(x, w, config, y, wanted);
   bool taken = false;
   with_stored_type(x.dtype(), [&](auto zero) {
     using T = decltype(zero);
@@ -237,6 +239,7 @@ void tensor_core_conv2d_backward_weight(const Tensor& x, const Tensor& dy, Conv2
   if (dw.numel() == 0) return;
   if (use_wgmma() && weight_gradient_takes_windows(x, dy, config, dw))
     return window_weight_gradient(x, dy, dw);
+  if (weight_gradient_takes_stem(x, dy, dw)) return stem_weight_gradient(x, dy, config, dw);
   with_stored_type(x.dtype(), [&](auto zero) {
     using T = decltype(zero);
     const int64_t C = x.dim(3), OC = dy.dim(3), taps = dw.dim(0) * dw.dim(1);

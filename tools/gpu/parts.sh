@@ -134,13 +134,22 @@ sanitize() {
   code=0
   for tool in memcheck racecheck initcheck synccheck; do
     for piece in "$scratch/$tool".*; do sanitizer_is_content "$piece" || code=1; done
-    if cat "$scratch/$tool".* | grep '^========= ' | grep -qE 'Error|Invalid|Race|Uninitialized|Barrier'; then
-      say '' && say "$tool's first reports:"
+    if cat "$scratch/$tool".* | grep '^========= ' | grep -qE "$findings"; then
+      say '' && say "$tool reports something in $(tests_with_findings "$scratch/$tool".*); the first lines:"
       cat "$scratch/$tool".* | grep '^========= ' | head -n 40 | verbatim
       code=1
     fi
   done
   return "$code"
+}
+
+findings='Error|Invalid|Race|Uninitialized|Barrier'
+# tests_with_findings FILE...: the tests during which something was reported, comma-separated
+tests_with_findings() {
+  awk -v findings="$findings" '
+    /^\[ RUN      \]/                   { test = $4 }
+    /^========= / && $0 ~ findings      { if (!seen[test]++) printf "%s%s", (n++ ? ", " : ""), test }
+    END                                 { print "" }' "$@"
 }
 
 # sanitizer_pieces TOOL PROCESSORS: how many processes run its tests; they share the GPU, too
@@ -165,7 +174,7 @@ summarize_sanitizer() {
     /^\[       OK \]/          { passed++ }
     /^\[  SKIPPED \].*ms\)$/   { skipped++ }
     /^\[  FAILED  \].*ms\)$/   { failed++ }
-    /^========= .*SUMMARY: /   { ended++; sub(/.*SUMMARY: /, ""); findings += $1 }
+    /^========= .*SUMMARY: / && !/not printed/ { ended++; sub(/.*SUMMARY: /, ""); findings += $1 }
     /^========= Error: /       { if (!error) error = $0 }
     END {
       sub(/^========= /, "; ", error)
