@@ -160,7 +160,7 @@ class StemStep {
   static constexpr int kChannelsAtOnce = 8;
 
   // From pixel p on; zeros from `end` on.
-  __device__ void load(const Image& in, const Term (&term)[kLaneTerms], const BFloat16* dy, int OC,
+  __device__ void read(const Image& in, const Term (&term)[kLaneTerms], const BFloat16* dy, int OC,
                        int p, int end) {
     const int lane = threadIdx.x % 32, first = p + lane % 4 * kPixels;
     const int channel = lane / 4 * kChannelsAtOnce;
@@ -171,10 +171,9 @@ class StemStep {
       Image::Pixel pixel = in.pixel(at);
       if (!exists) pixel.row = in.H;
       for (int q = 0; q < kLaneTerms; ++q) x_[q][i] = number_at(in, pixel, term[q]);
-      dy_[i] =
-          exists && channel < OC
-              ? mocograd::MOCO_CUDA::load<kChannelsAtOnce>(dy + int64_t{first + i} * OC + channel)
-              : Channels{};
+      dy_[i] = exists && channel < OC
+                   ? load<kChannelsAtOnce>(dy + int64_t{first + i} * OC + channel)
+                   : Channels{};
       in.advance(at, 1);
     }
   }
@@ -210,16 +209,16 @@ __global__ void __launch_bounds__(kThreads, 1)
   Term term[StemStep::kLaneTerms];
   for (int q = 0; q < StemStep::kLaneTerms; ++q) term[q] = term_of(in, 8 * q + lane / 4, shape.M);
   float sum[kStemTerms / 16][kPanels][4] = {};
-  const auto load = [&](int p) {
+  const auto step_from = [&](int p) {
     StemStep step;
-    step.load(in, term, dy, shape.N, p, at.k_end);
+    step.read(in, term, dy, shape.N, p, at.k_end);
     return step;
   };
   int p = at.k_begin + warp * kStepPixels;
-  StemStep next = load(p);
+  StemStep next = step_from(p);
   for (; p < at.k_end; p += kWarps * kStepPixels) {
     const StemStep now = next;
-    next = load(p + kWarps * kStepPixels);
+    next = step_from(p + kWarps * kStepPixels);
     now.multiply(sum);
   }
   // Each warp's, [term][channel].

@@ -1,5 +1,5 @@
 // Rows of numbers, made of whole pieces of 16 bytes (staged_tile.h) by zeros at their ends: an image's
-// pixels with the stem's three channels, or a matrix's rows.
+// pixels of, say, three channels in tf32, or a matrix's rows.
 #pragma once
 
 #include "cuda/staged_tile.h"
