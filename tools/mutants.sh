@@ -47,6 +47,7 @@ leave_out_barriers() {
   awk '
     function tests_of(file) {
       if (file ~ /augment/) return "*AugmentKernel*cuda_emulated*"
+      if (file ~ /stem/) return "*Conv2dStem*cuda_emulated*:*Conv2dSums*cuda_emulated*"
       if (file ~ /windows/) return "*Conv2dWindows*cuda_emulated*:*Conv2dSums*cuda_emulated*"
       if (file ~ /pipelined|warpgroup|staged|result_sums/) return "*Conv2d*cuda_emulated*"
       if (file ~ /ladder/) return "*Ladder*"
