@@ -139,7 +139,7 @@ check 'a sanitizer that finds more than it prints' reads \
   'initcheck: 2 of 2 tests passed, 0 failed, 0 skipped; 1 of 1 pieces came to their end, 140 findings' \
   summarize_sanitizer initcheck "$scratch/copies"
 check 'where a sanitizer finds something' reads Kernels/BranchTest.B/cuda_f32 tests_with_findings "$scratch/copies"
-check 'pieces on 16 processors' reads 4 sanitizer_pieces racecheck 16
+check 'pieces on 16 processors' reads 8 sanitizer_pieces racecheck 16
 check 'pieces on 1 processor' reads 1 sanitizer_pieces memcheck 1
 not() { ! "$@"; }
 check 'content: it ended' sanitizer_is_content "$scratch/memcheck"

@@ -154,7 +154,7 @@ tests_with_findings() {
 
 # sanitizer_pieces TOOL PROCESSORS: how many processes run its tests; they share the GPU, too
 sanitizer_pieces() {
-  case $1 in racecheck) pieces=$(($2 / 4)) ;; *) pieces=$(($2 / 8)) ;; esac
+  case $1 in racecheck) pieces=$(($2 / 2)) ;; *) pieces=$(($2 / 8)) ;; esac
   [ "$pieces" -gt 0 ] && echo "$pieces" || echo 1
 }
 
