@@ -11,12 +11,15 @@ namespace mocograd {
 struct ExactConv2dCase {
   int64_t N, H, W, C, OC;
   int64_t kernel = 3, stride = 1, padding = 1;
+  int64_t width = kernel;  // the kernel's
 
   Conv2dConfig config() const { return {.stride = stride, .padding = padding}; }
-  int64_t output(int64_t size) const { return (size + 2 * padding - kernel) / stride + 1; }
+  int64_t output(int64_t size, int64_t taps) const {
+    return (size + 2 * padding - taps) / stride + 1;
+  }
   Shape x() const { return {N, H, W, C}; }
-  Shape w() const { return {kernel, kernel, C, OC}; }
-  Shape y() const { return {N, output(H), output(W), OC}; }
+  Shape w() const { return {kernel, width, C, OC}; }
+  Shape y() const { return {N, output(H, kernel), output(W, width), OC}; }
   std::string to_string() const { return " of x " + x().to_string() + ", w " + w().to_string(); }
 };
 

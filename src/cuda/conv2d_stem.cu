@@ -5,7 +5,8 @@
 //
 // The image is a twentieth of y, and a term of it two bytes: too little for asynchronous copies, and no
 // matter for the caches. So each lane loads just those numbers of x that mma wants of it (mma.h), into
-// registers, and 32 terms are two steps of 16. What decides is how fast y is written, or dy read.
+// registers, and 32 terms are two steps of 16. The addresses and the loads of these numbers take most of
+// the time; y is written at some 40 % of what memory can.
 //
 //   forward           A: pixels × terms of x    B: w, which a lane holds in registers from tile to tile
 //   weight gradient   A: terms of x × pixels    B: dy
@@ -20,6 +21,7 @@
 #include "cuda/conv2d_stem.h"
 
 #include <algorithm>
+#include <type_traits>
 
 #include "cuda/capability.h"
 #include "cuda/conv2d_operands.h"
@@ -200,7 +202,7 @@ class StemStep {
   Channels dy_[kPixels];
 };
 
-// shape: of one tile, the blocks share K, the pixels.          dw: [K, N], or such a matrix for each block
+// shape: of one tile, the blocks share K, the pixels.          dw: [M, N], or such a matrix for each block
 __global__ void __launch_bounds__(kThreads, 1)
     stem_weight_gradient_kernel(Image in, const BFloat16* dy, MatrixOutput<float> dw,
                                 ProductShape shape) {
@@ -251,8 +253,8 @@ bool takes_stem(const Tensor& x, const Tensor& w) {
 }
 
 bool weight_gradient_takes_stem(const Tensor& x, const Tensor& dy, const Tensor& dw) {
-  return takes_stem(x, dw) && dw.dim(3) % StemStep::kChannelsAtOnce == 0 &&
-         begins_a_piece(dy.raw<BFloat16>());
+  return takes_stem(x, dw) && dy.numel() / dw.dim(3) < int64_t{1} << 30 &&
+         dw.dim(3) % StemStep::kChannelsAtOnce == 0 && begins_a_piece(dy.raw<BFloat16>());
 }
 
 bool stem_conv2d(const Tensor& x, const Tensor& w, Conv2dConfig config, const Tensor& y,

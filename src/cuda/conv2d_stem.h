@@ -5,8 +5,11 @@
 
 namespace mocograd::MOCO_CUDA {
 
-// Whether y = conv(x, w), or dw of x and dy, can go this way, on a GPU with tensor cores for bf16.
-//   x: [N, H, W, C]; w: [KH, KW, C, OC]; y: [N, OH, OW, OC]
+// Whether y = conv(x, w), or dw of x and dy, can go this way, on a GPU with tensor cores for bf16: where C is
+// no multiple of 8, KH·KW·C at most 32, OC at most 64 and x has fewer than 2^31 numbers; for dw OC is also a
+// multiple of 8, dy begins at a multiple of 16 bytes and has fewer than 2^30 pixels.
+//   x: [N, H, W, C]; w, dw: [KH, KW, C, OC]; y, dy: [N, OH, OW, OC]
+// Requires: w, or dw, is not empty.
 bool takes_stem(const Tensor& x, const Tensor& w);
 bool weight_gradient_takes_stem(const Tensor& x, const Tensor& dy, const Tensor& dw);
 

@@ -14,7 +14,8 @@
 // (whole_pieces.h).
 //
 // In bf16 3×3 with stride 1, of images whose shape allows it, has kernels that read each pixel once
-// (conv2d_windows.cu, conv2d_weight_windows.cu), and so has the stem (conv2d_stem.cu).
+// (conv2d_windows.cu, conv2d_weight_windows.cu); the stem has some that want neither whole pieces nor weights
+// written beforehand (conv2d_stem.cu).
 //
 // The weights, f32 and few, are first rounded to x's type and written along k (staged_operand.h), so
 // that forward pass and data gradient are one kernel; for wgmma by tiles, which one thread can copy
