@@ -5,8 +5,7 @@
 //
 // The image is a twentieth of y, and a term of it two bytes: too little for asynchronous copies, and no
 // matter for the caches. So each lane loads just those numbers of x that mma wants of it (mma.h), into
-// registers, and 32 terms are two steps of 16. The addresses and the loads of these numbers take most of
-// the time; y is written at some 40 % of what memory can.
+// registers, and 32 terms are two steps of 16. An H200 then writes y at 40 % of what its memory can.
 //
 //   forward           A: pixels × terms of x    B: w, which a lane holds in registers from tile to tile
 //   weight gradient   A: terms of x × pixels    B: dy
@@ -281,14 +280,9 @@ void stem_weight_gradient(const Tensor& x, const Tensor& dy, Conv2dConfig config
   shape.share_k_on(kMultiprocessors, 1);
   Grid grid = blocks_of(kThreads, shape.blocks());
   grid.dynamic_shared_bytes = kWarps * kStemTerms * kStemChannels * sizeof(float);
-  const auto write_to = [&](float* to) {
-    launch(stem_weight_gradient_kernel, grid, in, dy.raw<BFloat16>(),
-           MatrixOutput<float>{to, terms, OC}, shape);
-  };
-  if (shape.splits == 1) return write_to(dw.raw<float>());
-  const Scratch<float> parts(dw.numel() * shape.splits);
-  write_to(parts.data());
-  add_parts(dw.numel(), shape.splits, parts.data(), dw.raw<float>());
+  write_or_add_parts(shape, dw.raw<float>(), [&](const MatrixOutput<float>& output) {
+    launch(stem_weight_gradient_kernel, grid, in, dy.raw<BFloat16>(), output, shape);
+  });
 }
 
 }  // namespace mocograd::MOCO_CUDA

@@ -218,13 +218,9 @@ void gradient_by_squares_of(const WindowGradient& of, const MatrixOutput<float>&
   shape.share_k_on(kMultiprocessors, 1);
   Grid grid = blocks_of(kWindowThreads, shape.blocks());
   grid.dynamic_shared_bytes = kStages * Window<side>::kBytes;
-  const auto write_to = [&](const MatrixOutput<float>& output) {
+  write_or_add_parts(shape, dw.c, [&](const MatrixOutput<float>& output) {
     launch(window_weight_gradient_kernel<side>, grid, of, output, shape);
-  };
-  if (shape.splits == 1) return write_to(dw);
-  const Scratch<float> parts(dw.M * dw.N * shape.splits);
-  write_to({parts.data(), dw.M, dw.N});
-  add_parts(dw.M * dw.N, shape.splits, parts.data(), dw.c);
+  });
 }
 
 bool consists_of_squares(const Tensor& x, int64_t side) {

@@ -89,15 +89,23 @@ struct MatrixOutput {
   __host__ __device__ T* row(int split, int m) const { return c + (split * M + m) * N; }
 };
 
+// Calls write(output) for c, a dense matrix [M, N]; where blocks share K for the parts, which it adds.
+template <class T, class Write>
+void write_or_add_parts(const ProductShape& shape, T* c, const Write& write) {
+  const int64_t M = shape.M, N = shape.N;
+  if (shape.splits == 1) return write(MatrixOutput<T>{c, M, N});
+  const Scratch<T> parts(M * N * shape.splits);
+  write(MatrixOutput<T>{parts.data(), M, N});
+  add_parts(M * N, shape.splits, parts.data(), c);
+}
+
 // c = a·b, written as a dense matrix [M, N]
 template <class T, class A, class B>
 void tile_product(const A& a, const B& b, int64_t M, int64_t N, int64_t K, T* c) {
   ProductShape shape = product_shape<T>(M, N, K);
   shape.share_k();
-  if (shape.splits == 1) return tile_product_to<T>(a, b, MatrixOutput<T>{c, M, N}, shape);
-  const Scratch<T> parts(M * N * shape.splits);
-  tile_product_to<T>(a, b, MatrixOutput<T>{parts.data(), M, N}, shape);
-  add_parts(M * N, shape.splits, parts.data(), c);
+  write_or_add_parts(
+      shape, c, [&](const MatrixOutput<T>& output) { tile_product_to<T>(a, b, output, shape); });
 }
 
 // A matrix in memory: element (i, k) is at i·outer_stride + k·inner_stride, one of which is 1.

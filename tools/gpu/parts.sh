@@ -147,6 +147,7 @@ findings='Error|Invalid|Race|Uninitialized|Barrier'
 # tests_with_findings FILE...: the tests during which something was reported, comma-separated
 tests_with_findings() {
   awk -v findings="$findings" '
+    FNR == 1                            { test = "no test" }
     /^\[ RUN      \]/                   { test = $4 }
     /^========= / && $0 ~ findings      { if (!seen[test]++) printf "%s%s", (n++ ? ", " : ""), test }
     END                                 { print "" }' "$@"
