@@ -139,6 +139,9 @@ $(BUILD)/obj/%.emulated.o: %.cu
 	@mkdir -p $(@D)
 	$(CXX) $(COMMON) -Wno-unknown-pragmas -Wa,--no-warn -DMOCO_CUDA=cuda_emulated -c -o $@ -x c++ $<
 
+# Some tests call functions of the kernels' headers.
+$(BUILD)/obj/tests/%.o: override CXXFLAGS += -Wno-unknown-pragmas
+
 # A page for the browser becomes a string of the program.
 $(BUILD)/embedded/%.inc: src/%
 	@mkdir -p $(@D)

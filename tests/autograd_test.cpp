@@ -205,6 +205,15 @@ TEST(Autograd, OperationsRefuseTheDtypesThatTheyLackKernelsFor) {
   }
 }
 
+TEST(Autograd, BatchNormRefusesNoChannels) {
+  const Tensor none = Tensor::zeros({0}), statistics = Tensor::zeros({1, 0});
+  EXPECT_NE(error_of([&] {
+              batch_norm(Variable(Tensor::zeros({2, 4, 0})), Variable(none), Variable(none), {},
+                         {statistics, statistics});
+            }).find("batch_norm: x f32 [2, 4, 0] has no channels"),
+            std::string::npos);
+}
+
 TEST(Autograd, BatchNormRefusesParametersAndStatisticsOfAnotherDtype) {
   const auto of = [](const Shape& shape, DType dtype) {
     return Tensor::full(shape, 1, {.dtype = dtype});

@@ -103,6 +103,15 @@ TEST_P(Conv2dTest, ShapesOfOne) {
   check({3, 1, 1, 2, 1, 1, 1, 2, 0});
 }
 
+TEST_P(Conv2dTest, NothingToMultiply) {
+  for (int64_t stride : {1, 2}) {
+    check({0, 4, 5, 3, 8, 3, 3, stride, 1});
+    check({2, 4, 5, 0, 8, 3, 3, stride, 1});
+    check({2, 4, 5, 3, 0, 3, 3, stride, 1});
+    check({2, 0, 5, 3, 8, 3, 3, stride, 2});
+  }
+}
+
 TEST_P(Conv2dTest, EveryKernelStrideAndPadding) {
   for (int64_t kernel : {1, 2, 3, 5, 7})
     for (int64_t stride : {1, 2, 3})

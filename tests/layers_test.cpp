@@ -139,6 +139,11 @@ TEST(BatchNorm2d, OneValueAGroupIsAnError) {
   EXPECT_THROW(bn(Variable(random_tensor({2, 1, 1, 2}))), Error);
 }
 
+TEST(BatchNorm2d, NoChannelsOrGroupsAreAnError) {
+  EXPECT_THROW(BatchNorm2d(0, 1, kDouble), Error);
+  EXPECT_THROW(BatchNorm2d(2, 0, kDouble), Error);
+}
+
 TEST(BatchNorm2d, ReadsWhatAConvolutionTook) {
   RandomStream random = stream();
   Conv2d conv(16, 16, 3, {.stride = 1, .padding = 1}, random);

@@ -23,6 +23,7 @@ void CpuBackend::add_bias(const Tensor& x, const Tensor& b, const Tensor& y) {
 
 // y_j = Σ_i x_ij: partial sums over chunks of rows, then the partial sums in order.
 void CpuBackend::sum_rows(const Tensor& x, const Tensor& y) {
+  if (y.numel() == 0) return;
   with_float_type(x.dtype(), [&](auto zero) {
     using T = decltype(zero);
     const int64_t N = x.dim(0), C = x.dim(1), fold = fold_of<T>(C), period = fold * C;

@@ -7,8 +7,8 @@
 //   contrast f        clamp(f·rgb + (1 − f)·mean of gray over the picture)
 //   saturation f      clamp(f·rgb + (1 − f)·gray)
 //   hue d             h ← h + d in HSV, h in turns
-//   blur σ            Gaussian at the integers within 3σ (cut to the picture, and to 64), summing to
-//                     1; mirrored at the edges
+//   blur σ            Gaussian at the integers up to ⌈3σ⌉ away (cut to the picture, and to 64),
+//                     summing to 1; mirrored at the edges
 //
 // clamp is to [0, 1]. The view stands in the block's own part of global memory, as planes of floats,
 // which for images as small as CIFAR's stay in the L2 cache; a thread works on every 256th pixel, and

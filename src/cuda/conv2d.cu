@@ -17,6 +17,7 @@ namespace mocograd::MOCO_CUDA {
 
 void CudaBackend::conv2d_forward(const Tensor& x, const Tensor& w, Conv2dConfig config,
                                  const Tensor& y) {
+  if (y.numel() == 0) return;
   if (pipelined_conv2d(x)) return void(tensor_core_conv2d_forward(x, w, config, y));
   const int64_t K = w.dim(0) * w.dim(1) * w.dim(2), OC = w.dim(3);
   with_float_type(x.dtype(), [&](auto zero) {
@@ -40,6 +41,7 @@ void CudaBackend::conv2d_backward_data(const Tensor& dy, const Tensor& w, Conv2d
 
 void CudaBackend::conv2d_backward_weight(const Tensor& x, const Tensor& dy, Conv2dConfig config,
                                          const Tensor& dw) {
+  if (dw.numel() == 0) return;
   if (pipelined_conv2d(x)) return tensor_core_conv2d_backward_weight(x, dy, config, dw);
   const int64_t taps = dw.dim(0) * dw.dim(1) * dw.dim(2), OC = dw.dim(3);
   with_float_type(x.dtype(), [&](auto zero) {

@@ -5,8 +5,8 @@
 //   MOCO_CUBLAS=FILE    that library, and an error where it cannot be used
 //   neither             the first of libcublas.so.13, .12, .11 that works
 //
-// The results are the same from run to run: all work is on one stream, on which NVIDIA promises that,
-// and atomic additions are off. On that stream it may also be recorded (memory.cu).
+// The results are the same from run to run: each stream has a workspace of its own, where NVIDIA
+// promises that, and atomic additions are off. A product may also be recorded (memory.cu).
 #pragma once
 
 #include <memory>

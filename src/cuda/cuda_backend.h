@@ -1,8 +1,8 @@
 // CudaBackend: the catalogue (tensor/backend.h) in CUDA, one file per kernel family with the names of
 // src/cpu.
 //
-// Each .cu file is compiled twice, into a namespace of its own: by nvcc for the GPU (MOCO_CUDA is
-// cuda_device), and by the C++ compiler against cuda/emulator (cuda_emulated). Results do not depend
+// Each .cu file of kernels is compiled twice, into a namespace of its own: by nvcc for the GPU (MOCO_CUDA
+// is cuda_device), and by the C++ compiler against cuda/emulator (cuda_emulated). Results do not depend
 // on the order in which blocks and threads run: floating-point numbers are never added atomically,
 // and a sum that several blocks share is written down in parts which a second kernel adds in order.
 #pragma once

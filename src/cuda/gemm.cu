@@ -35,6 +35,7 @@ const Cublas* ready_cublas(Device device) {
   if (cublas && (cublas != ready || stream() != ready_stream)) {
     void*& workspace = workspaces[stream()];
     if (workspace == nullptr) workspace = device_allocate(kWorkspace);
+    ready = nullptr;  // until it is
     cublas->run_on(stream(), workspace, kWorkspace);
     ready = cublas;
     ready_stream = stream();
@@ -45,6 +46,7 @@ const Cublas* ready_cublas(Device device) {
 
 void CudaBackend::gemm(const Tensor& a, bool transpose_a, const Tensor& b, bool transpose_b,
                        const Tensor& c) {
+  if (c.dtype() == DType::f32 && on_tensor_cores<float>()) require_tensor_cores(Precision::tf32);
   if (const Cublas* cublas = ready_cublas(c.device()))
     return cublas->gemm(a, transpose_a, b, transpose_b, c);
   const int64_t M = c.dim(0), N = c.dim(1), K = a.dim(transpose_a ? 0 : 1);

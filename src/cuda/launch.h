@@ -1,7 +1,8 @@
 // What every kernel file includes: CUDA itself, or the emulator in its place, and how a kernel is
 // launched.
 //
-// A .cu file compiles twice, into two namespaces that implement the same functions:
+// A .cu file compiles twice, into two namespaces that implement the same functions (but for the
+// Makefile's GPU_ONLY, which the emulator replaces):
 //   nvcc  MOCO_CUDA=cuda_device    runs on a GPU
 //   g++   MOCO_CUDA=cuda_emulated  runs on the CPU, thread by thread (docs/EMULATOR.md)
 // It holds no inline assembler: an instruction that CUDA C++ has no name for is a function of

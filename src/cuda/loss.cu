@@ -1,7 +1,7 @@
 // Kernels of the loss and of its metrics: normalised rows, softmax with cross entropy, the target's
-// rank, the k largest of a row. A warp normalises a row; in the other kernels a block of 128 threads
-// has one, and its threads take every 128th element. The losses of the rows are added in a fixed
-// order by a kernel of one block: each thread its own, then the lanes of a warp, then the warps.
+// rank, the k largest of a row. A warp normalises a row; softmax, rank and the k largest have a block of
+// 128 threads for one, whose threads take every 128th element. The losses of the rows are added in a
+// fixed order by a kernel of one block: each thread its own, then the lanes of a warp, then the warps.
 #include <cmath>
 #include <limits>
 

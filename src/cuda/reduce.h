@@ -6,7 +6,7 @@
 
 namespace mocograd::MOCO_CUDA {
 
-// x: what the thread's warp has come to. combine must not depend on the order of its two arguments.
+// x: what the thread's warp has come to, of which its first lane's counts.
 template <class T, class Combine>
 __device__ T combine_warps(T x, const Combine& combine) {
   __shared__ T of_warp[32];
@@ -23,7 +23,7 @@ __device__ T block_sum(T x) {
   return combine_warps(warp_sum(x), [](T a, T b) { return a + b; });
 }
 
-// A NaN among them may be the result or not.
+// A NaN among them, and of zeros their sign, may be the result or not.
 template <class T>
 __device__ T block_max(T x) {
   return combine_warps(warp_max(x), [](T a, T b) { return a < b ? b : a; });

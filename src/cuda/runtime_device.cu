@@ -153,6 +153,7 @@ void* device_allocate(size_t bytes) {
     if (recording) check(cudaStreamSynchronize(memory_stream()), "memory for a recording");
     return memory;
   }
+  if (status != cudaErrorMemoryAllocation) check(status, "asking for memory");
   cudaGetLastError();
   size_t free = 0, total = 0;
   cudaMemGetInfo(&free, &total);
@@ -171,8 +172,9 @@ size_t device_total_memory() {
   return total;
 }
 
-// From the host's memory CUDA reads before it returns, whether or not the GPU is busy; in the other
-// direction it has to wait.
+// The host's memory is pageable: from there the driver takes the bytes to a place of its own before the
+// call returns, whether or not the GPU is busy; in the other direction it waits for the copy (CUDA's
+// "API synchronization behavior").
 void device_copy(void* to, const void* from, size_t bytes) {
   MOCO_CHECK(!recording, "cuda: a copy from or to the host cannot be recorded");
   check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, stream()),

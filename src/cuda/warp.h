@@ -1,5 +1,4 @@
-// Sums and maxima over the 32 lanes of a warp; every lane gets the result, combined in the same order
-// in each. All lanes must call them.
+// Sums and maxima over the 32 lanes of a warp; every lane gets the result. All lanes must call them.
 #pragma once
 
 #include "cuda/launch.h"
@@ -14,7 +13,7 @@ __device__ inline T warp_sum(T x) {
   return x;
 }
 
-// A NaN among them may be the result or not.
+// A NaN among them, and of zeros their sign, may be the result or not, in each lane differently.
 template <class T>
 __device__ inline T warp_max(T x) {
   for (int lanes = 16; lanes > 0; lanes /= 2) {

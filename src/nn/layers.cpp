@@ -60,6 +60,8 @@ BatchNorm2d::BatchNorm2d(int64_t channels, int64_t splits, TensorOptions options
       running_mean_(Tensor::zeros({channels}, options)),
       running_var_(Tensor::full({channels}, 1, options)),
       num_batches_tracked_(Tensor::zeros({}, {.dtype = DType::i64})) {
+  MOCO_CHECK(channels >= 1 && splits >= 1, "batch_norm: ", channels, " channels, ", splits,
+             " groups, expected one of each at least");
   register_parameter("weight", weight_);
   register_parameter("bias", bias_);
   register_buffer("running_mean", running_mean_);

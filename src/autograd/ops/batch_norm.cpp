@@ -15,6 +15,7 @@ void check_arguments(const char* op, const Tensor& x, const Tensor& gamma, const
   MOCO_CHECK(x.defined() && x.ndim() >= 2, op, ": needs x [N, …, C], got ", x.describe());
   check_activation(op, x);
   const int64_t channels = x.dim(x.ndim() - 1);
+  MOCO_CHECK(channels >= 1, op, ": x ", x.describe(), " has no channels");
   const Tensor &mean = statistics.mean, &var = statistics.var;
   MOCO_CHECK(gamma.defined() && beta.defined() && gamma.shape() == Shape({channels}) &&
                  beta.shape() == Shape({channels}),
