@@ -66,6 +66,18 @@ TEST_F(EmulatorTest, TheSeedDecidesTheOrder) {
   EXPECT_EQ(first_blocks.size(), 3u);
 }
 
+TEST_F(EmulatorTest, BlocksAreInNoOrder) {
+  for (uint64_t seed = 0; seed < 20; ++seed) {
+    emulator::set_seed(seed);
+    DeviceArray<unsigned> order(16), next(std::vector<unsigned>{0});
+    launch(record_order, Grid{16, 1}, order.data(), next.data());
+    const std::vector<unsigned> blocks = order.values();
+    std::set<unsigned> strides;
+    for (size_t i = 1; i < blocks.size(); ++i) strides.insert((blocks[i] - blocks[i - 1]) % 16);
+    EXPECT_GT(strides.size(), 3u) << "seed " << seed;
+  }
+}
+
 __global__ void note_stack(uintptr_t* stacks) {
   stacks[threadIdx.x] = reinterpret_cast<uintptr_t>(__builtin_frame_address(0));
 }

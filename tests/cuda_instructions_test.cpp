@@ -20,7 +20,15 @@ namespace {
 
 // ---- asynchronous copies ---------------------------------------------------------------------------
 
-enum class CopyMistake { none, no_wait, one_group_short, never_waits, misaligned, not_shared };
+enum class CopyMistake {
+  none,
+  never_commits,
+  no_wait,
+  one_group_short,
+  never_waits,
+  misaligned,
+  not_shared
+};
 
 __global__ void reverse_by_copy(const float* x, float* y, CopyMistake mistake) {
   __shared__ __align__(16) float tile[2][32 * 4];
@@ -29,7 +37,7 @@ __global__ void reverse_by_copy(const float* x, float* y, CopyMistake mistake) {
   async_copy<16>(mistake == CopyMistake::not_shared ? y : &tile[0][i], x + i + shift);
   async_copy_commit();
   async_copy<16>(&tile[1][i], x + i, threadIdx.x % 2 == 0);
-  async_copy_commit();
+  if (mistake != CopyMistake::never_commits) async_copy_commit();
   if (mistake == CopyMistake::none) async_copy_wait<0>();
   if (mistake == CopyMistake::one_group_short) async_copy_wait<1>();
   __syncthreads();
@@ -64,9 +72,11 @@ TEST(AsyncCopyTest, WrongCopiesAreNamed) {
   const auto run = [&](CopyMistake mistake) {
     launch(reverse_by_copy, Grid{1, 32}, x.data(), y.data(), mistake);
   };
-  EXPECT_DEATH(
-      run(CopyMistake::never_waits),
-      "cuda_instructions_test.cpp:[0-9]+: cp.async: the thread has ended and never waited");
+  EXPECT_DEATH(run(CopyMistake::never_waits),
+               "cuda_instructions_test.cpp:[0-9]+: cp.async: the thread has ended and never waited "
+               "for this");
+  EXPECT_DEATH(run(CopyMistake::never_commits),
+               "cp.async: the thread has ended and never committed this copy");
   EXPECT_DEATH(run(CopyMistake::misaligned), "cp.async of 16 bytes needs both addresses");
   EXPECT_DEATH(run(CopyMistake::not_shared), "cp.async of 16 bytes to what is not shared memory");
 }
@@ -317,10 +327,12 @@ TEST(WgmmaTest, ADivergentWarpgroupIsNamed) {
 
 enum class Mistake {
   none,
+  none_with_another_barrier,
   early_read,
   no_fence,
   no_fence_of_copies,
   never_waits,
+  never_commits,
   beyond,
   unswizzled,
   not_shared,
@@ -333,6 +345,7 @@ __global__ void wrong_instruction(float* y, Mistake mistake) {
   async_copy<16>(operands + threadIdx.x * 16, y, false);
   async_copy_commit();
   async_copy_wait<0>();
+  if (mistake == Mistake::none_with_another_barrier) __syncthreads();
   if (mistake != Mistake::no_fence_of_copies) fence_before_wgmma();
   __syncthreads();
   float d[32];
@@ -344,7 +357,7 @@ __global__ void wrong_instruction(float* y, Mistake mistake) {
     wgmma_m64n64k16_bf16<true, false>(d, operand, operand);
   else
     wgmma_m64n64k16_bf16<true, true>(d, operand, operand);
-  wgmma_commit();
+  if (mistake != Mistake::never_commits) wgmma_commit();
   if (mistake == Mistake::early_read) y[threadIdx.x] = d[0];
   if (mistake != Mistake::never_waits) wgmma_wait<0>();
   if (mistake != Mistake::early_read) y[threadIdx.x] = d[0];
@@ -358,13 +371,16 @@ TEST(WgmmaTest, MistakesAreFound) {
   const auto run = [&](Mistake mistake) {
     launch(wrong_instruction, Grid{1, 128, 64 * 16 * 2}, y.data(), mistake);
   };
-  run(Mistake::none);
-  EXPECT_EQ(y, std::vector<float>(128, 1.0f));
+  for (const Mistake none : {Mistake::none, Mistake::none_with_another_barrier}) {
+    run(none);
+    EXPECT_EQ(y, std::vector<float>(128, 1.0f));
+  }
   run(Mistake::early_read);
   for (float value : y) EXPECT_TRUE(std::isnan(value));
   EXPECT_DEATH(run(Mistake::no_fence), "wgmma without a wgmma_fence since the last wait");
   EXPECT_DEATH(run(Mistake::no_fence_of_copies), "wgmma of what was copied without a fence_before");
-  EXPECT_DEATH(run(Mistake::never_waits), "wgmma: the thread has ended and never waited");
+  EXPECT_DEATH(run(Mistake::never_waits), "wgmma: the thread has ended and never waited for this");
+  EXPECT_DEATH(run(Mistake::never_commits), "wgmma: the thread has ended and never committed this");
   EXPECT_DEATH(run(Mistake::beyond), "wgmma: an operand reaches beyond dynamic shared memory");
   EXPECT_DEATH(run(Mistake::unswizzled), "wgmma across k without the swizzle of 128 bytes");
   EXPECT_DEATH(run(Mistake::not_shared), "ldmatrix of a row that is not in shared memory");

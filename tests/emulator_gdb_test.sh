@@ -70,4 +70,8 @@ shows 'main () at tests/gdb/emulated_kernel.cu'
 shows '= 4'
 shows 'main () at tests/gdb/emulated_kernel.cu'
 
+# places FILE: the frames of its first backtrace, and where each is
+places() { sed -n '/^#0 /,/^#11 /p' "$1" | sed -nE 's/^(#[0-9]+ ).* at ([a-z_/.]+:[0-9]+)$/\1\2/p' | head -n 11; }
+check 'the backtrace in docs/EMULATOR.md is this one' test "$(places docs/EMULATOR.md)" = "$(places "$scratch/session")"
+
 finish

@@ -127,6 +127,11 @@ in_kernel() {
 in_kernel conv2d_forward conv2d.cpp conv2d
 in_kernel conv2d_backward_weight conv2d_weight.cpp 'backward of conv2d'
 
+in_gdb emulated -ex 'break CudaBackend::conv2d_backward_weight' -ex 'run emulated' -ex mocowhere "$scratch/program"
+shows emulated 'module     encoder.conv1'
+shows emulated 'operation  backward of conv2d  src/autograd/ops/conv2d.cpp:'
+shows emulated 'kernel     conv2d_backward_weight  src/cuda/conv2d.cu:'
+
 # Where the path itself is not known to the debugger, here because the library's error.o has no types.
 # shellcheck disable=SC2046,SC2086
 g++ -o "$scratch/program" $(echo "$objects" | sed "s|$scratch/error.o||") "$BUILD/libmocograd.a" \

@@ -73,7 +73,8 @@ void bench_ladder(BenchReport& report, int rounds) {
   }
   const int64_t images = size_on(device, 16, 256, 1);
   const int64_t side = size_on(device, 32, 32, 8);
-  report.title(detail::concatenate("convolution 3x3, ", images, " images of ", side, "x", side,
+  report.title(detail::concatenate("convolution 3x3, ", images,
+                                   images == 1 ? " image of " : " images of ", side, "x", side,
                                    ", 64 channels, in the definition's operations"));
   const Tensor x = numbers({images, side, side, 64}, 0, device);
   const Tensor w = numbers({3, 3, 64, 64}, 1, device);

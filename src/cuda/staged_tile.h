@@ -56,7 +56,7 @@ __device__ inline uint32_t place_in_tile(int outer, int k) {
 }
 
 // Copies elements [first, first + size) × [k, k + kStep), step by step, each thread its pieces. From
-// `end` of k on there are zeros; rows beyond the operand's last are that one again: whatever comes of
+// `end` of k on there are zeros; rows past the operand's end repeat its last one, and what comes of
 // them is never written.
 template <class T, class Operand, int size, int threads, bool along_k = Operand::kInnerIsContiguous>
 class PieceLoader;

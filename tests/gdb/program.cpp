@@ -1,4 +1,5 @@
-// What tests/gdb_test.sh looks at: a small network forward and backward, then abort.
+// What tests/gdb_test.sh looks at: a small network forward and backward, on the emulator with any
+// argument, then abort.
 #include <cstdlib>
 #include <limits>
 
@@ -11,8 +12,8 @@ namespace {
 
 class Block : public Module {
  public:
-  explicit Block(RandomStream random)
-      : Module("encoder"), conv1_(3, 4, 3, {.stride = 1, .padding = 1}, random) {
+  Block(RandomStream random, TensorOptions options)
+      : Module("encoder"), conv1_(3, 4, 3, {.stride = 1, .padding = 1}, random, options) {
     register_module("conv1", conv1_);
   }
 
@@ -30,11 +31,12 @@ void look(const Tensor& numbers, const Variable& result) {
 
 }  // namespace
 
-int main() {
-  Block block{RandomStream(0, Purpose::test)};
-  const Variable image(Tensor::full({2, 5, 4, 3}, 0.5));
+int main(int argc, char** /*argv*/) {
+  const TensorOptions options{.device = argc > 1 ? Device::cuda_emulated : Device::cpu};
+  Block block(RandomStream(0, Purpose::test), options);
+  const Variable image(Tensor::full({2, 5, 4, 3}, 0.5, options));
   const Variable y = block(image);
-  y.backward(Tensor::full(y.shape(), 1));
+  y.backward(Tensor::full(y.shape(), 1, options));
 
   const Shape shape{128, 32, 32, 3}, scalar;
   const Tensor undefined;

@@ -343,7 +343,7 @@ class MocoWhere(gdb.Command):
         backward = ""
         for frame in frames():
             name = frame.name() or ""
-            if "::CpuBackend::" in name:
+            if re.search(r"::C(pu|uda)Backend::(?!record|beside)", name):
                 kernel = frame
             if name == "mocograd::Variable::backward":
                 try:

@@ -93,7 +93,7 @@ void wait_for_bulk_copy(void* barrier, int number, const CallSite& site) {
 
 void check_copies_of_block() {
   for (const auto& [barrier, copies] : block.barriers)
-    copies.check_done("bulk_copy: the block has ended and never waited for this copy");
+    copies.check_done("bulk_copy: the block", "copy");
   block.barriers.clear();
 }
 

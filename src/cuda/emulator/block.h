@@ -56,8 +56,12 @@ class AsyncWork {
     for (; next != pending_.end() && next->group < groups; ++next) next->work.carry_out();
     pending_.erase(pending_.begin(), next);
   }
-  void check_done(const char* otherwise) const {  // fails by this text where work is pending
-    if (pending()) fail(pending_.front().site, otherwise);
+  // Fails where work is pending: "WHO has ended and never waited for this WHAT".
+  void check_done(const char* who, const char* what) const {
+    if (!pending()) return;
+    const bool committed = pending_.front().group < groups_;
+    fail(pending_.front().site, std::string(who) + " has ended and never " +
+                                    (committed ? "waited for" : "committed") + " this " + what);
   }
 
   int64_t groups() const { return groups_; }  // closed so far

@@ -97,8 +97,8 @@ Fiber& fiber_of(Thread& thread) {
 void end_thread() {
   Thread& thread = *block.current;
   check_none_waits_for_me();
-  thread.copies.check_done("cp.async: the thread has ended and never waited for this copy");
-  thread.products.check_done("wgmma: the thread has ended and never waited for this product");
+  thread.copies.check_done("cp.async: the thread", "copy");
+  thread.products.check_done("wgmma: the thread", "product");
   thread.fenced = thread.hides_copies = thread.copies_hidden = false;
   thread.ended = true;
   ++block.ended;
@@ -180,15 +180,12 @@ void run(const Launch& launch) {
   const size_t bytes = launch.dynamic_shared_bytes;
   block.dynamic_shared = {static_cast<unsigned char*>(operator new(bytes, kAlignment)), bytes};
 
-  // Blocks follow each other in a walk whose stride shares no factor with their number.
   random_state = seed();
-  const uint64_t blocks = uint64_t{gridDim.x} * gridDim.y * gridDim.z;
-  uint64_t number = random_below(blocks), stride;
-  do stride = 1 + random_below(blocks);
-  while (std::gcd(stride, blocks) != 1);
-  for (uint64_t i = 0; i < blocks; ++i) {
-    number = (number + stride) % blocks;
-    begin_block(number);
+  std::vector<uint64_t> numbers(uint64_t{gridDim.x} * gridDim.y * gridDim.z);
+  std::iota(numbers.begin(), numbers.end(), 0);
+  for (; !numbers.empty(); numbers.pop_back()) {
+    std::swap(numbers[random_below(numbers.size())], numbers.back());
+    begin_block(numbers.back());
     Fiber::enter(fiber_of(*draw_next()));
     check_copies_of_block();
   }

@@ -1,4 +1,4 @@
-// Runs the threads of a launch: block after block, the threads of a block in random order.
+// Runs the threads of a launch: block after block, blocks and the threads of each in random order.
 //
 // A thread runs until it has to wait, at a barrier of its block or of its warp, or ends. Whoever
 // arrives last does not wait, and makes the others ready; the next one to run is drawn from those
@@ -78,8 +78,8 @@ unsigned lane_number();  // of the running thread, within its warp
 
 // ---- memory ----------------------------------------------------------------------------------------
 
-// How much memory the device has, also by MOCO_EMULATOR_MEMORY=bytes in the environment. As much as
-// the host from the start.
+// How much memory the device has, also by MOCO_EMULATOR_MEMORY=bytes in the environment. SIZE_MAX from
+// the start: as much as the host gives.
 void set_memory_limit(size_t bytes);
 size_t memory_in_use();  // bytes that are allocated now
 

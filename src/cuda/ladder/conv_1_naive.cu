@@ -3,7 +3,8 @@
 //   y[n,h,w,oc] = Σ_{kh,kw,c} x[n, h − 1 + kh, w − 1 + kw, c] · w[kh,kw,c,oc]
 //
 // As gemm_1: two loads for each multiply-add. The next rung is the engine: the same sum is a matrix
-// product whose a is never written down (conv2d.cu), by the tiles of gemm_3, gemm_4 and gemm_5.
+// product whose a is never written down (conv2d.cu), by the tiles of gemm_3 in fp32, of gemm_5
+// in tf32, of gemm_5 or gemm_6 in bf16.
 #include "cuda/blocks.h"
 #include "cuda/ladder/rungs.h"
 

@@ -1,6 +1,8 @@
 // Rung 6, the engine's kernel for convolutions in bf16 on compute capability 9.0 (warpgroup_product.h):
 // four warps multiply tiles of 64×16 by 16×128 where they lie in shared memory, and nobody loads
 // fragments.
+//
+// What remains: the same warps make the copies, and work out an address for each 16 bytes.
 #include "cuda/ladder/rungs.h"
 #include "cuda/tile_product.h"
 #include "cuda/warpgroup_product.h"
