@@ -112,6 +112,8 @@ sanitize() {
     return
   fi
   build "$BUILD/tests"
+  say "compute-sanitizer $("$sanitizer" --version | sed -n 's/^Version \([0-9.]*\).*/\1/p')"
+  say ''
   seconds=$(($(left) - 15))
   [ "$seconds" -gt 0 ] || { say 'No time is left after the build.'; return 1; }
   filter='*/cuda_*-*/cuda_emulated*:*f64*:*cublas*:*LargerThanOneTask*:*LargeGroups*:*EveryKernelStride*:*ManyRows*'
