@@ -27,6 +27,8 @@ check 'text' bench "$scratch/text" --part "$small"
 check 'text begins with the limits' grep -qE '^2 threads, .* fp32 [0-9.]+ GFLOP/s \(one thread [0-9.]+\), .*memory [0-9.]+ GB/s$' "$scratch/text"
 check 'text has every recipe' test "$(grep -cE '^(demo|v1|v2|none), 32 px .* us a view' "$scratch/text")" -eq 4
 check 'json' bench "$scratch/json" --part "$small" --json
+check 'a disk that is full' sh -c '"$1" bench --steps 1 --part loss >/dev/full 2>"$2"; test $? -eq 1 && grep -q "^error: standard output" "$2"' \
+  - "$moco" "$scratch/full"
 check 'json is one document' document "$scratch/json" augmentation loss optimizer
 check 'a given step' bench "$scratch/step" --arch resnet20 --width 1 --batch 8 --image-size 8 --json
 check 'a given step alone' document "$scratch/step" steps

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <random>
+#include <set>
 
 #include "autograd/ops/conv2d.h"
 #include "autograd/ops/pointwise.h"
@@ -184,6 +185,22 @@ TEST_P(BranchTest, WhatIsCutAndJoinedLiesApart) {
                 Values(static_cast<size_t>(sizes[i]), static_cast<double>(i)))
           << "tensor " << i << ", seed " << seed;
   }
+}
+
+// What may happen in either order does, on the emulator.
+TEST_P(BranchTest, ARaceShowsInSomeOrders) {
+  if (device() == Device::cuda) GTEST_SKIP() << "a GPU need not show it";
+  const std::function<void()> replay = kernels().record([&] {
+    kernels().beside([&] { y.fill(1); });
+    y.fill(2);
+  });
+  std::set<double> last;
+  for (uint64_t seed = 0; seed < 20; ++seed) {
+    emulator::set_seed(seed);
+    replay();
+    last.insert(y.to_vector()[0]);
+  }
+  EXPECT_EQ(last, (std::set<double>{1, 2}));
 }
 
 // The next recording begins with one branch, and none is left open.

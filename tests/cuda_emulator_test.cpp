@@ -64,6 +64,28 @@ TEST_F(EmulatorTest, TheSeedDecidesTheOrder) {
   std::set<unsigned> first_blocks;
   for (uint64_t seed = 0; seed < 20; ++seed) first_blocks.insert(order_of_threads(seed)[0] / 40);
   EXPECT_EQ(first_blocks.size(), 3u);
+  std::set<unsigned> first_threads;  // of a block
+  for (uint64_t seed = 0; seed < 20; ++seed) first_threads.insert(order_of_threads(seed)[0] % 40);
+  EXPECT_GT(first_threads.size(), 6u);
+}
+
+__global__ void record_warps(unsigned* order, unsigned* next) {
+  for (int i = 0; i < 3; ++i) __syncwarp();
+  order[atomicAdd(next, 1)] = threadIdx.x / 32;
+}
+
+TEST_F(EmulatorTest, WithAnOddSeedOneWarpRunsAhead) {
+  int ahead[2] = {};  // of ten even seeds, and of ten odd ones
+  for (uint64_t seed = 0; seed < 20; ++seed) {
+    emulator::set_seed(seed);
+    DeviceArray<unsigned> order(4 * 32), next(std::vector<unsigned>{0});
+    launch(record_warps, Grid{1, 4 * 32}, order.data(), next.data());
+    const std::vector<unsigned> warps = order.values();
+    const std::set<unsigned> first(warps.begin(), warps.begin() + 32);
+    ahead[seed % 2] += first.size() == 1;
+  }
+  EXPECT_LT(ahead[0], 5);
+  EXPECT_EQ(ahead[1], 10);
 }
 
 TEST_F(EmulatorTest, BlocksAreInNoOrder) {

@@ -99,6 +99,7 @@ TEST(BulkCopyTest, AheadThroughTwoBarriers) {
 
 enum class BulkMistake {
   none,
+  none_with_a_late_copy,
   late_wait,
   never_waits,
   no_barrier,
@@ -123,7 +124,7 @@ __global__ void copy_in_bulk(const float* x, float* y, BulkMistake mistake) {
       begin_barriers(reinterpret_cast<BulkCopyBarrier*>(y), 1);
     if (!is(BulkMistake::no_barrier)) begin_barriers(&arrival, 1);
     if (is(BulkMistake::barrier_twice)) begin_barriers(&arrival, 1);
-    if (!is(BulkMistake::no_copy))
+    if (!is(BulkMistake::no_copy) && !is(BulkMistake::none_with_a_late_copy))
       bulk_copy(is(BulkMistake::not_shared) ? y : tile, x + is(BulkMistake::misaligned), bytes,
                 arrival);
     if (is(BulkMistake::two_at_once)) bulk_copy(tile, x, bytes, arrival);
@@ -131,6 +132,7 @@ __global__ void copy_in_bulk(const float* x, float* y, BulkMistake mistake) {
   __syncthreads();
   if (is(BulkMistake::late_wait)) y[threadIdx.x] = tile[threadIdx.x];
   __syncthreads();
+  if (is(BulkMistake::none_with_a_late_copy) && threadIdx.x == 0) bulk_copy(tile, x, 256, arrival);
   if (!is(BulkMistake::never_waits)) wait_for_bulk_copy(arrival, is(BulkMistake::wrong_number));
   if (!is(BulkMistake::late_wait)) y[threadIdx.x] = tile[threadIdx.x];
 }
@@ -143,6 +145,13 @@ TEST(BulkCopyTest, MistakesAreFound) {
   };
   run(BulkMistake::none);
   EXPECT_EQ(y, std::vector<float>(x.begin(), x.begin() + 64));
+  for (uint64_t seed = 0; seed < 10; ++seed) {  // in some, others wait for it before it begins
+    emulator::set_seed(seed);
+    y.assign(64, NAN);
+    run(BulkMistake::none_with_a_late_copy);
+    EXPECT_EQ(y, std::vector<float>(x.begin(), x.begin() + 64)) << "seed " << seed;
+  }
+  emulator::set_seed(0);
   run(BulkMistake::late_wait);
   for (float value : y) EXPECT_TRUE(std::isnan(value));
   EXPECT_DEATH(
@@ -214,6 +223,19 @@ TEST(MmaTest, Tf32) {
   EXPECT_EQ(c, plain_product(
                    16, 8, 8, [&](int m, int k) { return rounded(a[m * 8 + k]); },
                    [&](int k, int n) { return rounded(b[k * 8 + n]); }));
+}
+
+__global__ void product_of_ones(float* d, uint32_t bits) {
+  const uint32_t a[4] = {bits, bits, bits, bits}, b[2] = {bits, bits};
+  float sums[4] = {};
+  mma_m16n8k8_tf32(sums, a, b);
+  d[threadIdx.x] = sums[0];
+}
+
+TEST(MmaTest, Tf32IgnoresTheLowestBits) {
+  std::vector<float> d(32);
+  launch(product_of_ones, Grid{1, 32}, d.data(), std::bit_cast<uint32_t>(1.0f) | 0x1fffu);
+  EXPECT_EQ(d, std::vector<float>(32, 8.0f));
 }
 
 TEST(MmaTest, Rounding) {
@@ -328,11 +350,13 @@ TEST(WgmmaTest, ADivergentWarpgroupIsNamed) {
 enum class Mistake {
   none,
   none_with_another_barrier,
+  none_with_a_later_copy,
   early_read,
   no_fence,
   no_fence_of_copies,
   never_waits,
   never_commits,
+  no_second_fence,
   beyond,
   unswizzled,
   not_shared,
@@ -348,6 +372,11 @@ __global__ void wrong_instruction(float* y, Mistake mistake) {
   if (mistake == Mistake::none_with_another_barrier) __syncthreads();
   if (mistake != Mistake::no_fence_of_copies) fence_before_wgmma();
   __syncthreads();
+  if (mistake == Mistake::none_with_a_later_copy) {  // which nobody multiplies
+    async_copy<16>(rows + threadIdx.x % 32 * 16, y, false);
+    async_copy_commit();
+    async_copy_wait<0>();
+  }
   float d[32];
   for (float& value : d) value = 1;
   if (mistake != Mistake::no_fence) wgmma_fence();
@@ -360,6 +389,7 @@ __global__ void wrong_instruction(float* y, Mistake mistake) {
   if (mistake != Mistake::never_commits) wgmma_commit();
   if (mistake == Mistake::early_read) y[threadIdx.x] = d[0];
   if (mistake != Mistake::never_waits) wgmma_wait<0>();
+  if (mistake == Mistake::no_second_fence) wgmma_m64n64k16_bf16<true, true>(d, operand, operand);
   if (mistake != Mistake::early_read) y[threadIdx.x] = d[0];
   uint32_t fragments[4];
   const void* row = rows + threadIdx.x % 32 * 16 + (mistake == Mistake::misaligned ? 2 : 0);
@@ -371,13 +401,15 @@ TEST(WgmmaTest, MistakesAreFound) {
   const auto run = [&](Mistake mistake) {
     launch(wrong_instruction, Grid{1, 128, 64 * 16 * 2}, y.data(), mistake);
   };
-  for (const Mistake none : {Mistake::none, Mistake::none_with_another_barrier}) {
+  for (const Mistake none :
+       {Mistake::none, Mistake::none_with_another_barrier, Mistake::none_with_a_later_copy}) {
     run(none);
     EXPECT_EQ(y, std::vector<float>(128, 1.0f));
   }
   run(Mistake::early_read);
   for (float value : y) EXPECT_TRUE(std::isnan(value));
-  EXPECT_DEATH(run(Mistake::no_fence), "wgmma without a wgmma_fence since the last wait");
+  for (const Mistake no_fence : {Mistake::no_fence, Mistake::no_second_fence})
+    EXPECT_DEATH(run(no_fence), "wgmma without a wgmma_fence since the last wait");
   EXPECT_DEATH(run(Mistake::no_fence_of_copies), "wgmma of what was copied without a fence_before");
   EXPECT_DEATH(run(Mistake::never_waits), "wgmma: the thread has ended and never waited for this");
   EXPECT_DEATH(run(Mistake::never_commits), "wgmma: the thread has ended and never committed this");

@@ -92,6 +92,13 @@ TEST(Device, WithoutMemoryTheErrorSaysHowMuchThereIs) {
   Tensor::empty({1000}, {.device = Device::cuda_emulated});
   Tensor::empty({1000}, {.device = Device::cuda_emulated});  // the one before was given back
   emulator::set_memory_limit(SIZE_MAX);
+  try {
+    Tensor::empty({int64_t{1} << 60}, {.device = Device::cuda_emulated});
+    ADD_FAILURE() << "no error";
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("bytes: the host gives no more than "),
+              std::string::npos);
+  }
 }
 
 TEST_P(DeviceTest, StatisticsReadAnyMemory) {

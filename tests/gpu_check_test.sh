@@ -27,6 +27,8 @@ refused() {
 
 check 'no part' refused 2 'gpu-check.sh suite'
 check 'an unknown part' refused 2 'gpu-check.sh suite' polish
+DEVICE=gpu check 'an unknown device' refused 2 'error: DEVICE=gpu is neither' suite
+LIMIT=9m check 'a limit that is no number' refused 2 'error: LIMIT=9m is no number' suite
 check 'train without data' refused 2 'error: train: there is no' train
 nothing_built() {
   OUT=$scratch/out BUILT=1 BUILD=$scratch/none DEVICE=cuda-emulated tools/gpu-check.sh bench >"$scratch/stdout" 2>&1

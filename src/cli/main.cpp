@@ -104,7 +104,7 @@ int run(int argc, char** argv) {
 // Nothing that was printed may be lost in silence.
 void check_standard_output() {
   errno = 0;
-  const bool flushed = std::fflush(stdout) == 0;
+  const bool flushed = std::fflush(stdout) == 0 && std::ferror(stdout) == 0;
   if (!std::cout.flush() || !flushed)
     throw mocograd::Error(std::string("standard output cannot be written") + (errno ? ": " : "") +
                           (errno ? std::strerror(errno) : ""));

@@ -1,4 +1,5 @@
 // moco pretrain: the main job.
+#include <filesystem>
 #include <iostream>
 #include <optional>
 #include <tuple>
@@ -8,6 +9,7 @@
 #include "cli/progress.h"
 #include "cli/stop_signal.h"
 #include "cli/trace_file.h"
+#include "cpu/instruction_set.h"
 #include "cpu/parallel.h"
 #include "debug/invariants.h"
 #include "debug/nan_guard.h"
@@ -100,6 +102,7 @@ int run(const PretrainFlags& flags, const std::string& program) {
   PretrainOptions options = flags.options;
   options.device = device_of(flags.compute);
   options.kernels = kernels_on(options.device);
+  options.view_kernels = name_of(instruction_set());
   std::cout << "mocograd: " << num_threads() << " threads, " << options.kernels << std::endl;
   const std::string resume = shell_quoted(program) + " pretrain --resume --out " +
                              shell_quoted(flags.options.out) + not_in_a_checkpoint(flags.compute);
@@ -109,7 +112,8 @@ int run(const PretrainFlags& flags, const std::string& program) {
   } catch (const UsageError&) {
     throw;
   } catch (const Error& error) {
-    if (!progress.has_started() || !error.hint().empty()) throw;
+    const bool can_go_on = std::filesystem::exists(flags.options.out + "/checkpoint.safetensors");
+    if (!progress.has_started() || !error.hint().empty() || !can_go_on) throw;
     throw Error(error.what(), error.context(), "to go on from the last checkpoint: " + resume);
   }
   progress.line("stopped; to go on: " + resume);
@@ -127,9 +131,11 @@ void add_pretrain_command(CLI::App& app, int& exit_code) {
       ->required()
       ->check(not_empty("--out"));
   command
-      ->add_flag("--resume", flags->options.resume,
-                 "go on from the checkpoint in --out; flags left out are taken from it, but for a "
-                 "--max-steps that was reached, which may be given anew")
+      ->add_flag(
+          "--resume", flags->options.resume,
+          "go on from the checkpoint in --out; flags left out are taken from it, but for those "
+          "that say what computes (--device, --precision, --conv, --threads) and a --max-steps "
+          "that was reached, which may be given anew")
       ->configurable(false)
       ->check(true_or_false());
   command->add_option("--init", flags->config.init,

@@ -32,6 +32,7 @@ std::string tensor_core_problem_of(Precision precision, int architecture);
 std::string kernels_of_gpu(int architecture, bool has_wgmma, Precision precision);
 // "cuda: cannot allocate 2048 MiB: 1000 of the GPU's 81000 MiB are free"
 std::string no_memory_text(size_t bytes, size_t free, size_t total);
+inline constexpr char kNoMemoryHint[] = "a smaller batch, queue or network needs less";
 
 namespace cuda_device {  // of the first GPU. Requires: there is one.
 int gpu_architecture();

@@ -157,7 +157,7 @@ void* device_allocate(size_t bytes) {
   cudaGetLastError();
   size_t free = 0, total = 0;
   cudaMemGetInfo(&free, &total);
-  throw Error(no_memory_text(bytes, free, total), "", "a smaller --batch or --queue needs less");
+  throw Error(no_memory_text(bytes, free, total), "", kNoMemoryHint);
 }
 
 void device_free(void* memory) {

@@ -137,9 +137,13 @@ void ViewLoader::make_views(Drawn& drawn) const {
   drawn.batch.im_k = views.rows(batch_, 2 * batch_);
 }
 
-Tensor resident_images(const Tensor& images, Device device) {
+Device home_of_images(const Tensor& images, Device device) {
   const bool fits = images.bytes() <= backend_of(device).total_memory() / 4;
-  return fits ? images.to(device) : images;
+  return fits ? device : images.device();
+}
+
+Tensor resident_images(const Tensor& images, Device device) {
+  return images.to(home_of_images(images, device));
 }
 
 Tensor training_batch(const Tensor& images, const ViewSettings& settings, int64_t epoch,

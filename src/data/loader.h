@@ -87,6 +87,8 @@ class ViewLoader {
 // where they are made, and a run that is resumed makes them where it did before.
 // images: u8 [M, 3, H, W]
 Tensor resident_images(const Tensor& images, Device device);
+// Where that puts them: the device, or where they are.
+Device home_of_images(const Tensor& images, Device device);
 
 // View `view` of the images `samples` in epoch `epoch`: f32 [samples.size(), S, S, 3]. Made on the
 // calling thread, or on the images' device.   images: u8 [M, 3, H, W], H and W those of the settings

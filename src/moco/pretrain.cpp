@@ -35,6 +35,11 @@ Tensor key_shuffle(const PretrainConfig& config, int64_t step, uint16_t directio
   return Tensor::from({order.begin(), order.end()}, {config.batch}, {.dtype = DType::i64});
 }
 
+std::string kernels_of(const PretrainOptions& options, const DataSet& data) {
+  const bool fits = home_of_images(data.pretraining_images(), options.device) == options.device;
+  return fits ? options.kernels : options.kernels + ", views by " + options.view_kernels;
+}
+
 struct StopRequested {};  // thrown out of a kNN evaluation
 
 class PretrainRun {
@@ -51,7 +56,7 @@ class PretrainRun {
         moco_((check_configuration(config, data_), config.moco({.device = options.device})),
               static_cast<uint64_t>(config.seed)),
         optimizer_(moco_.encoder_q(), config.sgd()),
-        provenance_{fingerprint(data_), options.kernels, kVersion} {
+        provenance_{fingerprint(data_), kernels_of(options, data_), kVersion} {
     if (!config.init.empty() && !options.resume) init_notice_ = init_encoders(config.init, moco_);
   }
 
@@ -356,21 +361,6 @@ class PretrainRun {
 };
 
 }  // namespace
-
-void check_configuration(const PretrainConfig& config, const DataSet& data) {
-  if (config.batch % config.bn_splits != 0)
-    throw UsageError(detail::concatenate("--bn-splits ", config.bn_splits,
-                                         " does not divide --batch ", config.batch));
-  const int64_t pixels = final_size(config.encoder(), config.image_size);
-  if (config.batch / config.bn_splits * pixels * pixels < 2)
-    throw UsageError(detail::concatenate(
-        "--batch ", config.batch, " with --bn-splits ", config.bn_splits, " and --image-size ",
-        config.image_size, ": one number in a group has no variance where the network ends"));
-  const int64_t images = data.pretraining_images().dim(0);
-  if (config.batch > images)
-    throw UsageError(detail::concatenate("--batch ", config.batch, ": ", data.name, " has only ",
-                                         images, " training images"));
-}
 
 ViewPair step_views(const PretrainConfig& config, const ViewBatch& batch, int64_t step) {
   ViewPair views{batch.im_q, batch.im_k, key_shuffle(config, step, 0), {}};

@@ -86,11 +86,9 @@ struct PretrainOptions {
   std::set<std::string> given;  // flags that were given, by name, and so must be the checkpoint's
   Device device = Device::cpu;
   int loader_threads = 2;
-  std::string kernels;  // what computes, for the checkpoint
+  std::string kernels;       // what computes, for the checkpoint
+  std::string view_kernels;  // and what makes the views of images that the device does not hold
 };
-
-// Throws UsageError where the batch and the splits or the data do not go together.
-void check_configuration(const PretrainConfig& config, const DataSet& data);
 
 // What step `step` (from 0) trains on: the batch's views, with the orders of the key encoder.
 ViewPair step_views(const PretrainConfig& config, const ViewBatch& batch, int64_t step);

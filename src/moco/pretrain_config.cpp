@@ -138,4 +138,19 @@ PretrainConfig resumed_config(const PretrainConfig& saved, const PretrainConfig&
   return config_from_strings(merged);
 }
 
+void check_configuration(const PretrainConfig& config, const DataSet& data) {
+  if (config.batch % config.bn_splits != 0)
+    throw UsageError(detail::concatenate("--bn-splits ", config.bn_splits,
+                                         " does not divide --batch ", config.batch));
+  const int64_t pixels = final_size(config.encoder(), config.image_size);
+  if (config.batch / config.bn_splits * pixels * pixels < 2)
+    throw UsageError(detail::concatenate(
+        "--batch ", config.batch, " with --bn-splits ", config.bn_splits, " and --image-size ",
+        config.image_size, ": one number in a group has no variance where the network ends"));
+  const int64_t images = data.pretraining_images().dim(0);
+  if (config.batch > images)
+    throw UsageError(detail::concatenate("--batch ", config.batch, ": ", data.name, " has only ",
+                                         images, " training images"));
+}
+
 }  // namespace mocograd

@@ -6,6 +6,7 @@
 #include <set>
 #include <string>
 
+#include "data/dataset.h"
 #include "moco/moco.h"
 
 namespace mocograd {
@@ -59,5 +60,8 @@ std::string to_recipe(const PretrainConfig& config);
 PretrainConfig resumed_config(const PretrainConfig& saved, const PretrainConfig& asked,
                               const std::set<std::string>& given,
                               const std::string& flag = "--resume");
+
+// Throws UsageError where the batch and the splits or the data do not go together.
+void check_configuration(const PretrainConfig& config, const DataSet& data);
 
 }  // namespace mocograd

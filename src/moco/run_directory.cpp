@@ -23,17 +23,19 @@ void RunDirectory::open() {
 
 void RunDirectory::check() const {
   std::error_code error;
-  if (resume_) {
-    if (!std::filesystem::exists(checkpoint(), error))
-      throw Error("--resume: " + path_ + " holds no checkpoint.safetensors", "",
-                  "without --resume a run begins there");
-    return;
-  }
-  for (const std::string& file : {checkpoint(), metrics()}) {
-    if (std::filesystem::exists(file, error))
-      throw Error(path_ + " already holds a run: " + file, "",
-                  "--resume goes on with it; or choose another --out");
-  }
+  const bool has_checkpoint = std::filesystem::exists(checkpoint(), error);
+  const auto lines = std::filesystem::file_size(metrics(), error);
+  const bool has_metrics = !error && lines > 0;
+  if (resume_ && !has_checkpoint)
+    throw Error("--resume: " + path_ + " holds no checkpoint.safetensors", "",
+                has_metrics ? "a run has ended there without one; choose another --out"
+                            : "without --resume a run begins there");
+  if (!resume_ && has_checkpoint)
+    throw Error(path_ + " already holds a run: " + checkpoint(), "",
+                "--resume goes on with it; or choose another --out");
+  if (!resume_ && has_metrics)
+    throw Error(path_ + " already holds a run: " + metrics(), "",
+                "it has left no checkpoint to go on from; choose another --out");
 }
 
 }  // namespace mocograd

@@ -16,8 +16,8 @@ namespace mocograd {
 
 class RunDirectory {
  public:
-  // Throws Error where `resume` finds no checkpoint, or where without it the folder holds a run.
-  // Nothing is made or changed yet.
+  // Throws Error where `resume` finds no checkpoint, or where without it the folder holds a run: a
+  // checkpoint, or metrics of steps. Nothing is made or changed yet.
   RunDirectory(const std::string& path, bool resume);
 
   // Makes the folder, locks it until the end of this object, looks at it again and removes what

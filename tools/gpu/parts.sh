@@ -279,12 +279,12 @@ kernel_table() {
 cifar_folder() {
   if [ -d "$argument" ]; then echo "$argument" && return; fi
   mkdir "$scratch/jpeg"
-  tar -xf "$argument" -C "$scratch/jpeg" 2>/dev/null || python3 -c 'if True:  # where there is no xz
+  boxed "$LIMIT" tar -xf "$argument" -C "$scratch/jpeg" 2>/dev/null || boxed "$LIMIT" python3 -c 'if True:  # where there is no xz
     import sys, tarfile
     tarfile.open(sys.argv[1]).extractall(sys.argv[2])' "$argument" "$scratch/jpeg" || return 1
   train=$(find "$scratch/jpeg" -type d -name train | head -n 1)
   [ -n "$train" ] || { echo "error: $argument has no folder train" >&2; return 1; }
-  "$BUILD/moco" data pack "folder:$(dirname "$train")" --out "$scratch/cifar" >&2 && echo "$scratch/cifar"
+  boxed "$LIMIT" "$BUILD/moco" data pack "folder:$(dirname "$train")" --out "$scratch/cifar" >&2 && echo "$scratch/cifar"
 }
 
 # metric FILE NAME: the last value of that name in metrics.jsonl
@@ -309,13 +309,16 @@ average_rate() {
 
 # What pretrain left: epoch, loss, rate and kNN.
 our_line() {
-  "$BUILD/moco" eval knn --checkpoint "$scratch/run/checkpoint.safetensors" --data "cifar10:$folder" \
-    --device "$DEVICE" >"$scratch/knn"
   metrics=$scratch/run/metrics.jsonl
-  printf -- '- mocograd: epoch %d, loss %.3f, %.1f images/s on average; kNN top-1 %.2f %%, by epoch: %s' \
+  boxed "$LIMIT" "$BUILD/moco" eval knn --checkpoint "$scratch/run/checkpoint.safetensors" \
+    --data "cifar10:$folder" --device "$DEVICE" >"$scratch/knn" && top1="$(metric "$scratch/knn" top1) %"
+  printf -- '- mocograd: epoch %d, loss %.3f, %.1f images/s on average; kNN top-1 %s, by epoch: %s' \
     "$(metric "$metrics" epoch)" "$(metric "$metrics" loss)" "$(average_rate "$metrics")" \
-    "$(metric "$scratch/knn" top1)" "$(knn_by_epoch "$metrics")"
+    "${top1:-not in time}" "$(knn_by_epoch "$metrics")"
 }
+
+# complaint FILE: what a program that failed has to say: its error, else its last line
+complaint() { { grep '^error' "$1" || tail -n 1 "$1"; } | tail -n 1; }
 
 # knn_by_epoch FILE: 'EPOCH: TOP1', comma-separated
 knn_by_epoch() {
@@ -326,10 +329,10 @@ knn_by_epoch() {
 # PyTorch comes first: it knows how many epochs both can train, and the cosine's length is theirs.
 train() {
   build "$BUILD/moco"
-  folder=$(cifar_folder) || { say 'The data could not be unpacked.'; exit 1; }
+  folder=$(cifar_folder) || { say 'The data could not be unpacked, or not in time.'; exit 1; }
   precision=${PRECISION:-tf32} images=$(($(cat "$folder"/data_batch_*.bin | wc -c) / 3073))
   pretrain 60 --knn-every 0 --max-steps "$([ "$DEVICE" = cuda ] && echo 30 || echo 2)" --out "$scratch/warm" ||
-    { say "moco pretrain: $(tail -n 1 "$scratch/log")"; exit 1; }
+    { say "moco pretrain: $(complaint "$scratch/log")"; exit 1; }
   rate=$(metric "$scratch/warm/metrics.jsonl" images_per_s) epochs=${EPOCHS:-}
   if has_torch; then
     boxed "$(($(left) - 15))" python3 tools/gpu_pretrain.py --data "$folder" --device "$DEVICE" \
@@ -349,7 +352,7 @@ train() {
   pretrain "$(($(left) - 10))" --epochs "$epochs" --out "$scratch/run" "$@"
   code=$?
   [ -f "$scratch/run/checkpoint.safetensors" ] ||
-    { say "- moco pretrain: exit code $code: $(tail -n 1 "$scratch/log")"; exit 1; }
+    { say "- moco pretrain: exit code $code: $(complaint "$scratch/log")"; exit 1; }
   say "$(our_line)$([ "$code" -eq 0 ] || echo '; stopped by the clock')"
 }
 

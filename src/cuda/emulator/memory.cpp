@@ -9,6 +9,7 @@
 #include <memory>
 #include <utility>
 
+#include "cuda/device_problem.h"
 #include "cuda/emulator/block.h"
 #include "cuda/launch.h"
 #include "tensor/error.h"
@@ -56,10 +57,13 @@ void* cuda_emulated::device_allocate(size_t bytes) {
   void* p = nullptr;
   const size_t limit = device_total_memory(), used = emulator::in_use;
   const size_t free = used < limit ? limit - used : 0;
-  if (bytes > free || posix_memalign(&p, kAlignment, bytes) != 0)
-    throw Error(detail::concatenate("cuda emulator: cannot allocate ", bytes, " bytes: ", free,
-                                    " of the device's ", limit, " are free"),
-                "", "a smaller --batch or --queue needs less");
+  const bool enough = bytes <= free;
+  if (!enough || posix_memalign(&p, kAlignment, bytes) != 0)
+    throw Error(detail::concatenate(
+                    "cuda emulator: cannot allocate ", bytes, " bytes: ",
+                    enough ? detail::concatenate("the host gives no more than ", used)
+                           : detail::concatenate(free, " of the device's ", limit, " are free")),
+                "", kNoMemoryHint);
   emulator::in_use += malloc_usable_size(p);
   std::memset(p, emulator::kPoison, bytes);
   return p;

@@ -1,6 +1,7 @@
 #include "cuda/emulator/scheduler.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
 #include <cstdlib>
 #include <mutex>
@@ -206,8 +207,9 @@ uint64_t number_in_environment(const char* name, uint64_t otherwise) {
   const char* text = std::getenv(name);
   if (text == nullptr) return otherwise;
   char* end = nullptr;
+  errno = 0;
   const uint64_t number = std::strtoull(text, &end, 10);
-  if (*text < '0' || *text > '9' || *end != '\0')
+  if (*text < '0' || *text > '9' || *end != '\0' || errno != 0)
     throw UsageError(detail::concatenate(name, ": '", text, "' is not a number"));
   return number;
 }
