@@ -87,6 +87,10 @@ else
 fi
 check 'tf32 on the CPU' call 2 '--precision tf32: the CPU' \
   pretrain --data shapes --out "$out" --device cpu --precision tf32
+check 'tf32 of f64' call 2 '--dtype f64: with --precision tf32' \
+  step --init x --views x --dump x --dtype f64 --precision tf32 --device cuda-emulated
+check 'splits that do not divide, in a benchmark' call 2 '--bn-splits 2 does not divide --batch 7' \
+  bench --steps 2 --arch resnet20 --batch 7 --bn-splits 2
 check 'bf16 of f64' call 2 '--dtype f64: with --precision bf16' \
   step --init x --views x --dump x --dtype f64 --precision bf16
 check 'eval knn --k 0' call 2 'an integer >= 1' eval knn --checkpoint x --data shapes --k 0

@@ -43,6 +43,7 @@ void bench_steps(BenchReport& report, const BenchFlags& flags, bool given_step) 
 
 // given_step: --arch or --batch was given, which is about one step alone.
 void run(const BenchFlags& flags, bool given_step) {
+  if (given_step) check_splits(flags.config);
   ComputeFlags compute = flags.compute;
   if (flags.ladder && compute.device == "auto") compute.device = "cpu";
   apply(compute);

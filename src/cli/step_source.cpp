@@ -201,8 +201,9 @@ void add_step_source_flags(CLI::App& command, StepSourceFlags& flags) {
 
 std::unique_ptr<StepSource> open_step_source(const StepSourceFlags& flags) {
   if (flags.init.empty() != flags.views.empty()) throw UsageError("--init and --views go together");
-  if (flags.dtype == "f64" && flags.compute.precision == "bf16")
-    throw UsageError("--dtype f64: with --precision bf16 parameters are f32");
+  if (flags.dtype == "f64" && flags.compute.precision != "fp32")
+    throw UsageError("--dtype f64: with --precision " + flags.compute.precision +
+                     " parameters are f32");
   if (flags.init.empty()) return std::make_unique<DataStepSource>(flags);
   return std::make_unique<GivenStepSource>(flags);
 }

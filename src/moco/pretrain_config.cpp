@@ -138,10 +138,14 @@ PretrainConfig resumed_config(const PretrainConfig& saved, const PretrainConfig&
   return config_from_strings(merged);
 }
 
-void check_configuration(const PretrainConfig& config, const DataSet& data) {
+void check_splits(const PretrainConfig& config) {
   if (config.batch % config.bn_splits != 0)
     throw UsageError(detail::concatenate("--bn-splits ", config.bn_splits,
                                          " does not divide --batch ", config.batch));
+}
+
+void check_configuration(const PretrainConfig& config, const DataSet& data) {
+  check_splits(config);
   const int64_t pixels = final_size(config.encoder(), config.image_size);
   if (config.batch / config.bn_splits * pixels * pixels < 2)
     throw UsageError(detail::concatenate(

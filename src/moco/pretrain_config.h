@@ -61,6 +61,8 @@ PretrainConfig resumed_config(const PretrainConfig& saved, const PretrainConfig&
                               const std::set<std::string>& given,
                               const std::string& flag = "--resume");
 
+// Throws UsageError where the splits do not divide the batch.
+void check_splits(const PretrainConfig& config);
 // Throws UsageError where the batch and the splits or the data do not go together.
 void check_configuration(const PretrainConfig& config, const DataSet& data);
 
