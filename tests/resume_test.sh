@@ -76,9 +76,9 @@ check 'a folder where no step was made' pretrain --out "$scratch/begun" --max-st
 rm "$scratch/begun/checkpoint.safetensors"
 check 'a run without a checkpoint, to begin' call 1 'begun/metrics.jsonl' \
   pretrain --data shapes --out "$scratch/begun"
-check 'is told so' grep -q 'left no checkpoint to go on from' "$scratch/call.err"
+check 'is told so' grep -q 'it has no checkpoint to go on from' "$scratch/call.err"
 check 'a run without a checkpoint, to resume' call 1 'holds no checkpoint' pretrain --resume --out "$scratch/begun"
-check 'is told so, too' grep -q 'ended there without one' "$scratch/call.err"
+check 'is told so, too' grep -q 'the run there has none to go on from' "$scratch/call.err"
 cp -r "$whole" "$scratch/damaged"
 head -c 5000 "$whole/checkpoint.safetensors" >"$scratch/damaged/checkpoint.safetensors"
 check 'a damaged checkpoint' call 1 'checkpoint.safetensors' \

@@ -37,6 +37,7 @@ void bench_steps(BenchReport& report, const BenchFlags& flags, bool given_step) 
   for (const auto& [arch, batch] : steps) {
     config.arch = arch;
     config.batch = batch;
+    check_splits(config);
     bench_step(report, flags.steps, config);
   }
 }

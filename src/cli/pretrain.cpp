@@ -112,8 +112,9 @@ int run(const PretrainFlags& flags, const std::string& program) {
   } catch (const UsageError&) {
     throw;
   } catch (const Error& error) {
-    const bool can_go_on = std::filesystem::exists(flags.options.out + "/checkpoint.safetensors");
-    if (!progress.has_started() || !error.hint().empty() || !can_go_on) throw;
+    if (!progress.has_started() || !error.hint().empty()) throw;
+    std::error_code unknown;
+    if (!std::filesystem::exists(flags.options.out + "/checkpoint.safetensors", unknown)) throw;
     throw Error(error.what(), error.context(), "to go on from the last checkpoint: " + resume);
   }
   progress.line("stopped; to go on: " + resume);

@@ -24,18 +24,18 @@ void RunDirectory::open() {
 void RunDirectory::check() const {
   std::error_code error;
   const bool has_checkpoint = std::filesystem::exists(checkpoint(), error);
-  const auto lines = std::filesystem::file_size(metrics(), error);
-  const bool has_metrics = !error && lines > 0;
+  const bool has_metrics = std::filesystem::exists(metrics(), error) &&
+                           std::filesystem::file_size(metrics(), error) != 0;
   if (resume_ && !has_checkpoint)
     throw Error("--resume: " + path_ + " holds no checkpoint.safetensors", "",
-                has_metrics ? "a run has ended there without one; choose another --out"
+                has_metrics ? "the run there has none to go on from; choose another --out"
                             : "without --resume a run begins there");
   if (!resume_ && has_checkpoint)
     throw Error(path_ + " already holds a run: " + checkpoint(), "",
                 "--resume goes on with it; or choose another --out");
   if (!resume_ && has_metrics)
     throw Error(path_ + " already holds a run: " + metrics(), "",
-                "it has left no checkpoint to go on from; choose another --out");
+                "it has no checkpoint to go on from; choose another --out");
 }
 
 }  // namespace mocograd

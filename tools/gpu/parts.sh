@@ -311,14 +311,15 @@ average_rate() {
 our_line() {
   metrics=$scratch/run/metrics.jsonl
   boxed "$LIMIT" "$BUILD/moco" eval knn --checkpoint "$scratch/run/checkpoint.safetensors" \
-    --data "cifar10:$folder" --device "$DEVICE" >"$scratch/knn" && top1="$(metric "$scratch/knn" top1) %"
+    --data "cifar10:$folder" --device "$DEVICE" >"$scratch/knn"
+  case $? in 0) top1="$(metric "$scratch/knn" top1) %" ;; 124 | 137) top1='not in time' ;; *) top1='failed' ;; esac
   printf -- '- mocograd: epoch %d, loss %.3f, %.1f images/s on average; kNN top-1 %s, by epoch: %s' \
     "$(metric "$metrics" epoch)" "$(metric "$metrics" loss)" "$(average_rate "$metrics")" \
-    "${top1:-not in time}" "$(knn_by_epoch "$metrics")"
+    "$top1" "$(knn_by_epoch "$metrics")"
 }
 
 # complaint FILE: what a program that failed has to say: its error, else its last line
-complaint() { { grep '^error' "$1" || tail -n 1 "$1"; } | tail -n 1; }
+complaint() { { grep '^error' "$1" || tail -n 1 "$1" | grep . || echo 'no time was left'; } | tail -n 1; }
 
 # knn_by_epoch FILE: 'EPOCH: TOP1', comma-separated
 knn_by_epoch() {

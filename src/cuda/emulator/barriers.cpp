@@ -99,7 +99,7 @@ unsigned meet(Scope scope, const char* name, unsigned mask, const CallSite& site
     if (thread.meeting != &*meeting) continue;
     thread.meeting = nullptr;
     thread.votes = meeting->votes;
-    // At a barrier of the block everybody has said so, or has made up for it.
+    // If nobody hides copies at a barrier of the block, all waits before it were followed by a fence.
     thread.copies_hidden = meeting->hides_copies || (thread.copies_hidden && scope != kBlock);
     offers[thread.number % kLanes] = thread.offer;
     if (&thread != &me) block.make_ready(thread);

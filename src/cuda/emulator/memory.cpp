@@ -61,7 +61,7 @@ void* cuda_emulated::device_allocate(size_t bytes) {
   if (!enough || posix_memalign(&p, kAlignment, bytes) != 0)
     throw Error(detail::concatenate(
                     "cuda emulator: cannot allocate ", bytes, " bytes: ",
-                    enough ? detail::concatenate("the host gives no more than ", used)
+                    enough ? detail::concatenate("the host refuses; ", used, " are in use")
                            : detail::concatenate(free, " of the device's ", limit, " are free")),
                 "", kNoMemoryHint);
   emulator::in_use += malloc_usable_size(p);
