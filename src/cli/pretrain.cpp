@@ -13,6 +13,7 @@
 #include "cpu/parallel.h"
 #include "debug/invariants.h"
 #include "debug/nan_guard.h"
+#include "moco/run_directory.h"
 #include "nn/layers.h"
 
 namespace mocograd {
@@ -114,7 +115,7 @@ int run(const PretrainFlags& flags, const std::string& program) {
   } catch (const Error& error) {
     if (!progress.has_started() || !error.hint().empty()) throw;
     std::error_code unknown;
-    if (!std::filesystem::exists(flags.options.out + "/checkpoint.safetensors", unknown)) throw;
+    if (!std::filesystem::exists(RunDirectory::checkpoint_in(flags.options.out), unknown)) throw;
     throw Error(error.what(), error.context(), "to go on from the last checkpoint: " + resume);
   }
   progress.line("stopped; to go on: " + resume);

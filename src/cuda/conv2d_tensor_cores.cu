@@ -237,7 +237,6 @@ bool tensor_core_conv2d_backward_data(const Tensor& dy, const Tensor& w, Conv2dC
 void tensor_core_conv2d_backward_weight(const Tensor& x, const Tensor& dy, Conv2dConfig config,
                                         const Tensor& dw) {
   require_tensor_cores_for(x.dtype());
-  if (dw.numel() == 0) return;
   if (use_wgmma() && weight_gradient_takes_windows(x, dy, config, dw))
     return window_weight_gradient(x, dy, dw);
   if (weight_gradient_takes_stem(x, dy, dw)) return stem_weight_gradient(x, dy, config, dw);

@@ -17,6 +17,7 @@ bool tensor_core_conv2d_forward(const Tensor& x, const Tensor& w, Conv2dConfig c
 bool tensor_core_conv2d_backward_data(const Tensor& dy, const Tensor& w, Conv2dConfig config,
                                       const Tensor& dx, const WantedSums& wanted = {});
 
+// Requires: dw is not empty.
 void tensor_core_conv2d_backward_weight(const Tensor& x, const Tensor& dy, Conv2dConfig config,
                                         const Tensor& dw);
 

@@ -35,6 +35,7 @@ Tensor key_shuffle(const PretrainConfig& config, int64_t step, uint16_t directio
   return Tensor::from({order.begin(), order.end()}, {config.batch}, {.dtype = DType::i64});
 }
 
+// Also the CPU's, on whose last digits the run depends where it makes the views.
 std::string kernels_of(const PretrainOptions& options, const DataSet& data) {
   const bool fits = home_of_images(data.pretraining_images(), options.device) == options.device;
   return fits ? options.kernels : options.kernels + ", views by " + options.view_kernels;

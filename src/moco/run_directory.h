@@ -24,7 +24,10 @@ class RunDirectory {
   // killed writers left. Throws Error where it cannot.
   void open();
 
-  std::string checkpoint() const { return path_ + "/checkpoint.safetensors"; }
+  static std::string checkpoint_in(const std::string& path) {
+    return path + "/checkpoint.safetensors";
+  }
+  std::string checkpoint() const { return checkpoint_in(path_); }
   std::string metrics() const { return path_ + "/metrics.jsonl"; }
   std::string config() const { return path_ + "/config.toml"; }
   std::string replay() const { return path_ + "/replay.safetensors"; }
