@@ -120,8 +120,10 @@ $(BUILD)/fault_injection.so: tests/fault_injection.c
 	@mkdir -p $(@D)
 	$(CC) -std=c11 -O1 -g -Wall -Wextra -fPIC -shared -o $@ $< -ldl
 
-# Stands in for cuBLAS in the tests.
+# They stand in for NVIDIA's libraries in the tests.
 $(BUILD)/fake_cublas.so: tests/fake_cublas.c
+$(BUILD)/old_driver/libcuda.so.1: tests/old_driver.c
+$(BUILD)/fake_cublas.so $(BUILD)/old_driver/libcuda.so.1:
 	@mkdir -p $(@D)
 	$(CC) -std=c11 -O1 -g -Wall -Wextra -fPIC -shared -o $@ $<
 
@@ -174,7 +176,7 @@ $(BUILD)/obj/%.device.o: %.cu
 	@mkdir -p $(@D)
 	$(NVCC) $(NVCC_FLAGS) -DMOCO_CUDA=cuda_device -MF $(@:.o=.d) -c -o $@ $<
 
-test: all $(BUILD)/tests $(EXAMPLE_PROGRAMS) $(BUILD)/fault_injection.so  ## run every test; ends with 'N passed, M failed'
+test: all $(BUILD)/tests $(EXAMPLE_PROGRAMS) $(BUILD)/fault_injection.so $(BUILD)/old_driver/libcuda.so.1  ## run every test; ends with 'N passed, M failed'
 	BUILD=$(BUILD) tests/run.sh
 
 gradcheck: $(BUILD)/moco  ## check every operation's gradient against central differences

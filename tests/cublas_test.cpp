@@ -79,12 +79,14 @@ GpuFacts h100() {
 
 TEST(DeviceProblem, NoneWhereAllIsWell) {
   EXPECT_EQ(problem_of(h100()), "");
+  EXPECT_FALSE(is_unusable(h100()));
 }
 
 TEST(DeviceProblem, NoDriver) {
   GpuFacts facts;
   facts.runtime = 13000;
   EXPECT_EQ(problem_of(facts), "this machine has no NVIDIA driver");
+  EXPECT_FALSE(is_unusable(facts));
 }
 
 TEST(DeviceProblem, DriverTooOld) {
@@ -93,12 +95,14 @@ TEST(DeviceProblem, DriverTooOld) {
   facts.other_error = "CUDA driver version is insufficient for CUDA runtime version";
   facts.devices = 0;
   EXPECT_EQ(problem_of(facts), "the NVIDIA driver is made for CUDA 12.4, this build needs 13.0");
+  EXPECT_TRUE(is_unusable(facts));
 }
 
 TEST(DeviceProblem, NoGpu) {
   GpuFacts facts = h100();
   facts.devices = 0;
   EXPECT_EQ(problem_of(facts), "this machine has no NVIDIA GPU");
+  EXPECT_FALSE(is_unusable(facts));
 }
 
 TEST(DeviceProblem, ADriverThatFails) {
@@ -106,6 +110,7 @@ TEST(DeviceProblem, ADriverThatFails) {
   facts.devices = 0;
   facts.other_error = "system not yet initialized";
   EXPECT_EQ(problem_of(facts), "the NVIDIA driver answers: system not yet initialized");
+  EXPECT_TRUE(is_unusable(facts));
 }
 
 TEST(DeviceProblem, ChipTooOld) {
@@ -114,6 +119,7 @@ TEST(DeviceProblem, ChipTooOld) {
   facts.architecture = 610;
   EXPECT_EQ(problem_of(facts),
             "the Tesla P40 has compute capability 6.1, this build has code for 7.5 and newer");
+  EXPECT_TRUE(is_unusable(facts));
 }
 
 TEST(DeviceProblem, ChipWithoutCode) {
@@ -124,6 +130,7 @@ TEST(DeviceProblem, ChipWithoutCode) {
   EXPECT_EQ(problem_of(facts),
             "the NVIDIA B200 has compute capability 10.0, for which this build has no code: make "
             "CUDA_ARCHS=100");
+  EXPECT_TRUE(is_unusable(facts));
 }
 
 TEST(DeviceProblem, Tf32NeedsTensorCores) {

@@ -71,6 +71,19 @@ on_the_emulator() {
   unset MOCO_EMULATOR_MEMORY
 }
 
+# Where the driver is older than the build: said by auto too, which then takes the CPU.
+# shellcheck disable=SC2086
+with_an_old_driver() {
+  too_old='the NVIDIA driver is made for CUDA 11.0, this build needs '
+  export LD_LIBRARY_PATH="$BUILD/old_driver"
+  check 'cuda with an old driver is an error' call 1 "--device cuda: $too_old" pretrain $run --device cuda \
+    --out "$scratch/old-driver"
+  "$moco" pretrain $run --max-steps 1 --out "$scratch/old-driver" >"$scratch/old-driver.out" 2>&1
+  check 'auto with an old driver goes on' test -f "$scratch/old-driver/checkpoint.safetensors"
+  check 'on the CPU, and says why' grep -q "^warning: --device auto takes the CPU: $too_old" "$scratch/old-driver.out"
+  unset LD_LIBRARY_PATH
+}
+
 on_device cuda-emulated
 on_the_emulator
 # shellcheck disable=SC2086
@@ -79,5 +92,10 @@ if grep -q '^error: --device cuda: this ' "$scratch/gpu.out"; then
   echo "skipped: the whole program on a GPU: $(grep '^error: ' "$scratch/gpu.out")"
 else
   on_device cuda
+fi
+if grep -q '^error: --device cuda: this build' "$scratch/gpu.out"; then
+  echo "skipped: an old driver: $(grep '^error: ' "$scratch/gpu.out")"
+else
+  with_an_old_driver
 fi
 finish

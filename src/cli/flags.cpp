@@ -128,6 +128,8 @@ void add_compute_flags(CLI::App& command, ComputeFlags& flags) {
 void apply(const ComputeFlags& flags) {
   const std::string problem = device_problem(device_of(flags));
   if (!problem.empty()) throw Error("--device " + flags.device + ": " + problem);
+  if (flags.device == "auto" && cuda_device::has_unusable_gpu())
+    std::cerr << "warning: --device auto takes the CPU: " << device_problem(Device::cuda) << '\n';
   if (flags.precision == "tf32" && device_of(flags) == Device::cpu)
     throw UsageError("--precision tf32: the CPU computes in fp32 and bf16");
   for (Precision precision : {Precision::fp32, Precision::tf32, Precision::bf16})

@@ -34,6 +34,11 @@ std::string problem_of(const GpuFacts& gpu) {
   return "";
 }
 
+bool is_unusable(const GpuFacts& gpu) {
+  const bool is_there = gpu.devices > 0 || !gpu.other_error.empty();
+  return is_there && !problem_of(gpu).empty();
+}
+
 std::string tensor_core_problem_of(Precision precision, int architecture) {
   if (architecture >= 800) return "";
   return detail::concatenate("--precision ", name_of(precision),

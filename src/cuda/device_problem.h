@@ -25,6 +25,8 @@ struct GpuFacts {
 
 // One line, or nothing where the first GPU can be used.
 std::string problem_of(const GpuFacts& gpu);
+// Whether that is said of a GPU, or of a driver, that is there: what its owner wants to hear of.
+bool is_unusable(const GpuFacts& gpu);
 // Of --precision tf32 or bf16, likewise.
 std::string tensor_core_problem_of(Precision precision, int architecture);
 // "cuda 9.0, wgmma": what results depend on. The instructions of the tensor cores where they multiply:
@@ -34,7 +36,9 @@ std::string kernels_of_gpu(int architecture, bool has_wgmma, Precision precision
 std::string no_memory_text(size_t bytes, size_t free, size_t total);
 inline constexpr char kNoMemoryHint[] = "a smaller batch, queue or network needs less";
 
-namespace cuda_device {  // of the first GPU. Requires: there is one.
+namespace cuda_device {
+bool has_unusable_gpu();
+// Of the first GPU. Requires: there is one.
 int gpu_architecture();
 bool has_wgmma();  // and this build has code for it
 }  // namespace cuda_device

@@ -16,6 +16,10 @@ Backend& cuda_backend() {
   throw Error("cuda: " + device_problem());
 }
 
+bool has_unusable_gpu() {
+  return false;
+}
+
 // Not reached: there is no such device to be asked or measured.
 int gpu_architecture() {
   throw Error("cuda: " + device_problem());

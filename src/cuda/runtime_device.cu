@@ -59,9 +59,9 @@ GpuFacts ask_driver() {
   return facts;
 }
 
-const std::string& problem() {
-  static const std::string text = problem_of(ask_driver());
-  return text;
+const GpuFacts& facts() {
+  static const GpuFacts asked = ask_driver();
+  return asked;
 }
 
 // Waits for no other stream: the one that waits for all would end a recording.
@@ -117,7 +117,11 @@ void keep_freed_memory() {
 }  // namespace
 
 std::string device_problem() {
-  return problem();
+  return problem_of(facts());
+}
+
+bool has_unusable_gpu() {
+  return is_unusable(facts());
 }
 
 int gpu_architecture() {

@@ -210,7 +210,7 @@ uint64_t number_in_environment(const char* name, uint64_t otherwise) {
   errno = 0;
   const uint64_t number = std::strtoull(text, &end, 10);
   if (*text < '0' || *text > '9' || *end != '\0' || errno != 0)
-    throw UsageError(detail::concatenate(name, ": '", text, "' is not a number"));
+    throw UsageError(detail::concatenate(name, ": '", text, "' is not a whole number below 2^64"));
   return number;
 }
 
