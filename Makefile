@@ -112,20 +112,18 @@ $(BUILD)/cuda-$(CUDA):
 $(BUILD)/moco: $(CLI_OBJECTS) $(BUILD)/libmocograd.a
 	$(CXX) $(COMMON) $(LDFLAGS) -o $@ $(CLI_OBJECTS) $(WHOLE_LIB) $(CLI_LDLIBS) $(LDLIBS)
 
-$(BUILD)/tests: $(TEST_OBJECTS) $(BUILD)/libmocograd.a | $(BUILD)/fake_cublas.so
+STAND_INS = $(addprefix $(BUILD)/,fault_injection.so fake_cublas.so old_driver/libcuda.so.1)
+$(BUILD)/tests: $(TEST_OBJECTS) $(BUILD)/libmocograd.a | $(STAND_INS)
 	$(CXX) $(COMMON) $(LDFLAGS) -o $@ $(TEST_OBJECTS) $(WHOLE_LIB) -lgtest $(LDLIBS)
 
-# Not instrumented: it stands before the C library of a program that is not either.
+# They stand before the C library, or for one of NVIDIA's. Not instrumented, as a program may not be that
+# loads them.
 $(BUILD)/fault_injection.so: tests/fault_injection.c
-	@mkdir -p $(@D)
-	$(CC) -std=c11 -O1 -g -Wall -Wextra -fPIC -shared -o $@ $< -ldl
-
-# They stand in for NVIDIA's libraries in the tests.
 $(BUILD)/fake_cublas.so: tests/fake_cublas.c
 $(BUILD)/old_driver/libcuda.so.1: tests/old_driver.c
-$(BUILD)/fake_cublas.so $(BUILD)/old_driver/libcuda.so.1:
+$(STAND_INS):
 	@mkdir -p $(@D)
-	$(CC) -std=c11 -O1 -g -Wall -Wextra -fPIC -shared -o $@ $<
+	$(CC) -std=c11 -O1 -g -Wall -Wextra -fPIC -shared -o $@ $< -ldl
 
 $(BUILD)/examples/%: $(BUILD)/obj/examples/%.o $(BUILD)/libmocograd.a
 	@mkdir -p $(@D)
@@ -176,7 +174,7 @@ $(BUILD)/obj/%.device.o: %.cu
 	@mkdir -p $(@D)
 	$(NVCC) $(NVCC_FLAGS) -DMOCO_CUDA=cuda_device -MF $(@:.o=.d) -c -o $@ $<
 
-test: all $(BUILD)/tests $(EXAMPLE_PROGRAMS) $(BUILD)/fault_injection.so $(BUILD)/old_driver/libcuda.so.1  ## run every test; ends with 'N passed, M failed'
+test: all $(BUILD)/tests $(EXAMPLE_PROGRAMS)  ## run every test; ends with 'N passed, M failed'
 	BUILD=$(BUILD) tests/run.sh
 
 gradcheck: $(BUILD)/moco  ## check every operation's gradient against central differences

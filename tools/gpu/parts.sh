@@ -35,7 +35,7 @@ on_two_processors() {
 suite() {
   set --
   for source in examples/*.cpp; do set -- "$@" "$BUILD/examples/$(basename "$source" .cpp)"; done
-  build all "$BUILD/tests" "$BUILD/fault_injection.so" "$@"
+  build all "$BUILD/tests" "$@"
   filter='*'
   [ "$DEVICE" = cuda ] || filter='Cublas*:DeviceProblem.*:*GemmTest*/cuda_emulated*'
   pieces=$((($(nproc) + 1) / 2))
