@@ -228,7 +228,7 @@ help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: all test test-old-cpu gradcheck mutants mutants-barriers debug asan tsan bench bench-peers demo format lint size clean link-flags help
-.SECONDARY:
+.SECONDARY: $(EXAMPLES:%=$(BUILD)/obj/examples/%.o)
 .DEFAULT_GOAL := all
 
 -include $(LIB_OBJECTS:.o=.d) $(CLI_OBJECTS:.o=.d) $(TEST_OBJECTS:.o=.d) $(EXAMPLES:%=$(BUILD)/obj/examples/%.d)
