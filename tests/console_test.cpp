@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <limits>
 #include <sstream>
 
 #include "autograd/ops/pointwise.h"
@@ -55,6 +56,34 @@ Variable triple(const Variable& x, double sign) {
     dy.backend().scale(dy, sign * 3, scaled);
     dx.add(0, scaled);
   });
+}
+
+// x + x as a kernel for f32 alone might compute it: the result off by `forward`, the gradient by `backward`.
+// In double it is right.
+Variable twice(const Variable& x, double forward, double backward) {
+  const bool f32 = x.data().dtype() == DType::f32;
+  const auto scaled = [](const Tensor& tensor, double factor) {
+    const Tensor result = Tensor::empty_like(tensor);
+    tensor.backend().scale(tensor, factor, result);
+    return result;
+  };
+  const OperationDetails details{{},
+                                 [=](const auto& in) { return twice(in[0], forward, backward); }};
+  return make_result(
+      "twice", scaled(x.data(), f32 ? 2 + forward : 2), {x}, details,
+      [=](const Tensor& dy, InputGradients& dx) { dx.add(0, scaled(dy, f32 ? 2 + backward : 2)); });
+}
+
+DebuggedStep step_of_twice(double forward, double backward) {
+  DebuggedStep step;
+  step.title = "twice";
+  step.run = [=] {
+    const Variable x(Tensor::from({1, -2, 3}, {3}), true);
+    sum(twice(x, forward, backward)).backward();
+    return std::string("done");
+  };
+  step.restore = [] {};
+  return step;
 }
 
 // sum(triple(relu(x))) with x = 1, 2, … [2, 3]; then x is overwritten with 7.
@@ -196,6 +225,28 @@ TEST(Console, CheckTellsARightBackwardFromAWrongOne) {
   EXPECT_TRUE(wrong.has("after 1 operations that passed"));
   EXPECT_EQ(wrong.count("FAILED"), 2);
   EXPECT_EQ(wrong.errors, 2);
+}
+
+// What gradcheck in double cannot see.
+TEST(Console, CheckComparesWhatRanWithDouble) {
+  const std::string commands = "finish\ncheck twice\ncheck all\n";
+  EXPECT_TRUE(run(step_of_twice(1e-4, -1e-4), commands).has("check all passed: 2 operations"));
+  const Session forward = run(step_of_twice(1e-2, 0), commands);
+  EXPECT_TRUE(forward.has("check %0 twice FAILED: its result in f32 is 0.0374")) << forward.text;
+  const Session backward = run(step_of_twice(0, -4), commands);
+  EXPECT_TRUE(backward.has("check %0 twice FAILED: the gradient of in0 in f32 is 6.9"))
+      << backward.text;
+  EXPECT_EQ(backward.errors, 2);
+  EXPECT_TRUE(
+      run(step_of_twice(0, -4), "n\ncheck\n").has("check %0 twice passed"));  // not there yet
+}
+
+TEST(Console, CheckLeavesOutWhatIsNotFinite) {
+  const Session s =
+      run(small_step(1, std::numeric_limits<double>::quiet_NaN()), "finish\ncheck all\n");
+  EXPECT_TRUE(s.has("check %0 relu not checked: in0 is not finite")) << s.text;
+  EXPECT_TRUE(s.has("check all passed: 0 operations, 0 elements:; 3 not checked")) << s.text;
+  EXPECT_EQ(s.count("FAILED"), 0);
 }
 
 // In the key encoder, within NoGrad, in the middle of backward: every operation has a right backward.

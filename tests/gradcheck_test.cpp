@@ -10,6 +10,7 @@
 #include <set>
 
 #include "autograd/gradcheck.h"
+#include "autograd/ops/linear.h"
 #include "autograd/ops/pointwise.h"
 #include "autograd/ops/rows.h"
 #include "tensor/backend.h"
@@ -183,21 +184,61 @@ TEST(Gradcheck, SamplesLargeInputs) {
   EXPECT_FALSE(gradcheck(none_at_all, {x}, options).passed);
 }
 
-TEST(Gradcheck, LeavesOutKinksWhereAsked) {
+TEST(Gradcheck, LeavesOutKinksOfUnchosenInputs) {
   const auto f = [](const std::vector<Variable>& in) { return relu(in[0]); };
   GradcheckOptions options;
   EXPECT_FALSE(gradcheck(f, {numbers({0, 1, -1})}, options).passed);
-  options.skip_kinks = true;
+  options.unchosen_inputs = true;
   const GradcheckResult result = gradcheck(f, {numbers({0, 1, -1})}, options);
   EXPECT_TRUE(result.passed) << result.failure;
-  EXPECT_EQ(result.kinks, 1);
+  EXPECT_EQ(result.left_out, 1);
   EXPECT_EQ(result.elements, 2);
   // Kinks alone prove nothing; and what is wrong beside them is seen.
-  EXPECT_FALSE(gradcheck(f, {numbers({0, 0})}, options).passed);
+  EXPECT_EQ(gradcheck(f, {numbers({0, 0})}, options).elements, 0);
   const auto negated = [](const std::vector<Variable>& in) {
     return damaged(relu(in[0]), [](const Tensor& g) { g.backend().scale(g.clone(), -1, g); });
   };
   EXPECT_FALSE(gradcheck(negated, {numbers({0, 1, -1})}, options).passed);
+}
+
+// A right backward passes whatever the scale of its inputs, a wrong one fails.
+TEST(Gradcheck, UnchosenInputsOfAnyScale) {
+  GradcheckOptions options;
+  options.unchosen_inputs = true;
+  RandomStream random(1, Purpose::test);
+  const Tensor x = random_normal(random, {4, 6}), w = random_normal(random, {5, 6});
+  const auto scaled = [](const Tensor& tensor, double factor) {
+    const Tensor result = Tensor::empty_like(tensor);
+    tensor.backend().scale(tensor, factor, result);
+    return result;
+  };
+  const auto right = [](const std::vector<Variable>& in) {
+    return l2_normalize(matmul_transposed(in[0], in[1]));
+  };
+  const auto wrong = [&](const std::vector<Variable>& in) {
+    return damaged(right(in), [](const Tensor& g) { g.backend().scale(g.clone(), 1.01, g); });
+  };
+  for (const double a : {1e-9, 1e-3, 1.0, 1e6}) {
+    for (const double b : {1e-9, 1.0, 1e6}) {
+      const std::vector<Tensor> inputs = {scaled(x, a), scaled(w, b)};
+      const GradcheckResult result = gradcheck(right, inputs, options);
+      EXPECT_TRUE(result.passed) << a << ' ' << b << ": " << result.failure;
+      EXPECT_GT(result.elements, 40) << a << ' ' << b;
+      EXPECT_FALSE(gradcheck(wrong, inputs, options).passed) << a << ' ' << b;
+    }
+  }
+}
+
+TEST(Gradcheck, AnUnchosenInputMayMoveNothing) {
+  const auto f = [](const std::vector<Variable>& in) { return relu(in[0]); };
+  GradcheckOptions options;
+  EXPECT_FALSE(gradcheck(f, {numbers({-1, -2})}, options).passed);
+  options.unchosen_inputs = true;
+  EXPECT_TRUE(gradcheck(f, {numbers({-1, -2})}, options).passed);
+  const auto moves = [](const std::vector<Variable>& in) {
+    return damaged(relu(in[0]), [](const Tensor& g) { g.fill(0); });
+  };
+  EXPECT_FALSE(gradcheck(moves, {numbers({-1, 2})}, options).passed);
 }
 
 TEST(Gradcheck, WorksWithinNoGrad) {

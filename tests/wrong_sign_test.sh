@@ -1,6 +1,6 @@
 #!/bin/sh
-# A wrong sign in one backward, found by what docs/DEBUGGING.md says: the sign is planted in a copy of
-# the sources, what depends on it is built, and the document's commands are run there.
+# A wrong sign in one backward, and one in one kernel, found by what docs/DEBUGGING.md says: the sign is
+# planted in a copy of the sources, what depends on it is built, and the document's commands are run there.
 #
 #   BUILD=build tests/wrong_sign_test.sh
 set -u
@@ -12,6 +12,7 @@ needs_the_optimised_build 'the wrong sign'
 awk '/^## / { section = /^## A wrong sign/ } section && /^```/ { block = /^```sh/; next } section && block' \
   docs/DEBUGGING.md >"$scratch/commands"
 mkdir "$scratch/build" "$scratch/tests"
+sources=$PWD
 cp -a Makefile src "$scratch" || exit 1
 cp -a tests/fixtures "$scratch/tests" || exit 1
 cp -a "$BUILD/obj" "$BUILD/libmocograd.a" "$BUILD/moco" "$scratch/build" || exit 1
@@ -50,5 +51,17 @@ check 'step' test "$code" -eq 0
 on 4
 check 'against PyTorch: the gradient that it wrote is the first' \
   failing '^first beyond 1e-09: step.0.backward.encoder_q.fc.2.linear '
+
+# In Winograd's weight gradient, which is f32's alone: what ran is not what double computes.
+cp "$sources/src/cpu/loss.cpp" src/cpu/loss.cpp
+transform='store(z + (i \* E + j) \* stride, row\[j\])'
+check 'the transform is where it is looked for' test "$(grep -c "$transform" src/cpu/winograd_weight.cpp)" -eq 1
+sed -i "s/$transform/store(z + (i * E + j) * stride, -row[j])/" src/cpu/winograd_weight.cpp
+make -j2 BUILD=build CXXFLAGS=-O1 build/moco >output 2>&1
+check 'the wrong sign of Winograd is built' test $? -eq 0
+on 1
+check 'gradcheck does not run it' fine conv2d
+on 2
+check 'the console does' failing '^check %[0-9]* encoder_q.*conv2d FAILED: the gradient of in1 in f32 '
 
 finish

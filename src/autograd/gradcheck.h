@@ -30,9 +30,14 @@ struct GradcheckOptions {
   double vacuous_below = 1e-5;  // least |numeric| that an input must show somewhere
   uint64_t seed = 0;            // of the cotangent, and of the elements taken
   int64_t max_elements = 0;     // compared of each input, 0: all
-  // Leave out what lies within h of a kink, as inputs that nobody chose may: where the one-sided
-  // differences on the right and on the left of x_i part by more than a thousandth.
-  bool skip_kinks = false;
+  // The inputs are what they are, nobody chose them for a check (debug/live_check.h). Then
+  //   - h is in units of the input's standard deviation;
+  //   - in place of atol stands what rounding makes of a difference: 2⁻⁴⁴ Σ_j |c_j y_j| / h, over the
+  //     y_j that moved;
+  //   - elements are left out that lie within h of a kink, where the differences on the right and on
+  //     the left part by more than a thousandth, and those of which rounding leaves nothing to see;
+  //   - an input whose gradients are all nearly zero proves nothing, and is no failure.
+  bool unchosen_inputs = false;
 };
 
 struct GradcheckResult {
@@ -43,12 +48,12 @@ struct GradcheckResult {
   int64_t max_error_element = 0;  // where in it, row-major
   int max_error_draw = 0;         // of check_case
   int64_t elements = 0;           // how many were compared
-  int64_t kinks = 0;              // how many were left out
+  int64_t left_out = 0;           // of unchosen inputs
   std::string failure;            // empty, or input, index, analytic, numeric, tolerance
 };
 
 // inputs: f64, all of them checked, within NoGrad too; f computes on their device. Requires: f is
-// differentiable near them; keep them off kinks by more than h, or skip_kinks.
+// differentiable near them; keep them off kinks by more than h, or say that they are unchosen.
 GradcheckResult gradcheck(const DifferentiableFunction& f, const std::vector<Tensor>& inputs,
                           const GradcheckOptions& options = {});
 

@@ -68,8 +68,9 @@ const std::vector<Console::Command>& Console::commands() {
        &Console::show},
       {"list", "list [N]", 1, "the N operations around the current one (10)", "", &Console::list},
       {"check", "check [NAME] [ELEMENTS] | check all [ELEMENTS]", 2,
-       "compare its backward with central differences",
-       "In double, on its inputs as they are. ELEMENTS of each input are compared (40; all: 4).\n"
+       "compare it with the same in double, and its backward with central differences",
+       "On its inputs as they are; once backward was there, with the gradient that arrived.\n"
+       "ELEMENTS of each input are compared with differences (40; all: 4).\n"
        "check all goes through the step's graph so far and names the first operation that fails.",
        &Console::check},
       {"help", "help [COMMAND]", 1, "this list, or more on a command", "", &Console::help},

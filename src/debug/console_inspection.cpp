@@ -168,32 +168,35 @@ void Console::check(const Line& line) {
       number_first || line.words.empty() ? &current() : &record_.find(line.words[0]);
   if (operation->forward >= 0)
     operation = &record_.operations()[static_cast<size_t>(operation->forward)];
-  const GradcheckResult result = check_live(*operation, elements);
-  out_ << "check %" << operation->index << ' ' << operation->name << ' '
-       << result_text(*operation, result) << '\n';
-  if (!result.passed) ++errors_;
+  const LiveCheck result = check_live(record_, *operation, elements);
+  out_ << "check %" << operation->index << ' ' << operation->name << ' ' << result.text << '\n';
+  if (result.failed) ++errors_;
 }
 
 void Console::check_all(int64_t max_elements) {
   std::map<std::string, int64_t> checked;  // by op
-  int64_t operations = 0, elements = 0;
+  int64_t operations = 0, elements = 0, unchecked = 0;
   for (const RecordedOperation& operation : record_.operations()) {
     if (!operation.in_graph || !operation.again) continue;
-    const GradcheckResult result = check_live(operation, max_elements);
+    const LiveCheck result = check_live(record_, operation, max_elements);
+    const bool told = result.elements > 0;
+    if (result.failed || (!told && unchecked++ == 0))
+      out_ << "check %" << operation.index << ' ' << operation.name << ' ' << result.text << '\n';
+    if (result.failed) {
+      out_ << "  " << operation.source << ", after " << operations << " operations that passed\n";
+      ++errors_;
+      return;
+    }
+    if (!told) continue;
     ++checked[operation.op];
     ++operations;
     elements += result.elements;
-    if (result.passed) continue;
-    out_ << "check %" << operation.index << ' ' << operation.name << ' '
-         << result_text(operation, result) << "\n  " << operation.source << ", after "
-         << operations - 1 << " operations that passed\n";
-    ++errors_;
-    return;
   }
-  if (operations == 0)
-    throw Error("check all: the graph is empty so far; backward goes past the forward pass");
+  if (operations + unchecked == 0)
+    throw Error("check all: nothing to check so far; backward goes past the forward pass");
   out_ << "check all passed: " << operations << " operations, " << elements << " elements:";
   for (const auto& [op, count] : checked) out_ << ' ' << op << ' ' << count;
+  if (unchecked > 0) out_ << "; " << unchecked << " not checked";
   out_ << '\n';
 }
 
