@@ -83,6 +83,24 @@ TEST(Autograd, SecondBackwardThroughASharedPartIsRefusedBeforeItChangesAnything)
   EXPECT_EQ(x.grad().item(), 4);
 }
 
+TEST(Autograd, ABackwardThatThrewLeavesNothingBehind) {
+  const Variable x = leaf({1});
+  const Variable h = scale(x, 3);
+  const Variable failing = make_result("failing", h.data(), {h},
+                                       [](const Tensor&, InputGradients&) { throw Error("no"); });
+  EXPECT_THROW(sum(add(scale(h, 5), failing)).backward(), Error);
+  sum(scale(h, 1)).backward();
+  EXPECT_EQ(x.grad().item(), 3);
+}
+
+TEST(Autograd, ALeafsOwnBackwardAddsToo) {
+  const Variable x = leaf({1});
+  x.backward();
+  x.backward(Tensor::full({1}, 10, {.dtype = DType::f64}));
+  EXPECT_EQ(x.grad().item(), 11);
+  EXPECT_THROW(x.backward(Tensor()), Error);
+}
+
 TEST(Autograd, SavedTensorsAreFreedOnTheWay) {
   const Variable x = leaf({2});
   auto witness = std::make_shared<int>(0);
@@ -182,6 +200,12 @@ TEST(Autograd, OperationsRefuseTheDtypesThatTheyLackKernelsFor) {
   for (const auto& [call, text] : std::vector<std::pair<std::function<void()>, std::string>>{
            {[&] { multiply(matrix, matrix); }, "multiply: needs f32 or f64, got bf16 [2, 3]"},
            {[&] { scale(matrix, 2); }, "scale: needs f32 or f64, got bf16 [2, 3]"},
+           {[&] { convert(Variable(), DType::f64); }, "convert: needs f32, f64 or bf16, got"},
+           {[&] { convert(of({2}, DType::f32), i64); }, "convert: needs f32, f64 or bf16, got i64"},
+           {[&] {
+              concat_columns(of({2, 3}, i64), of({2, 3}, i64));
+            },
+            "concat_columns: needs f32 or f64, got i64 [2, 3]"},
            {[&] { sum(matrix); }, "sum: needs f32 or f64, got bf16 [2, 3]"},
            {[&] { matmul_transposed(matrix, matrix); }, "matmul_transposed: needs f32 or f64, got"},
            {[&] { linear(matrix, matrix, of({2}, bf16)); }, "linear: needs f32 or f64, got bf16"},

@@ -97,7 +97,7 @@ TEST(Device, WithoutMemoryTheErrorSaysHowMuchThereIs) {
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)  // which end the program there
 TEST(Device, WithoutALimitTheHostRefuses) {
   try {
-    Tensor::empty({int64_t{1} << 60}, {.device = Device::cuda_emulated});
+    Tensor::empty({Shape::kMaxNumel}, {.device = Device::cuda_emulated});
     ADD_FAILURE() << "no error";
   } catch (const Error& error) {
     EXPECT_NE(std::string(error.what()).find("bytes: the host refuses; "), std::string::npos);

@@ -62,6 +62,28 @@ TEST(Knn, VotesAreWeightedBySimilarity) {
   EXPECT_EQ(knn_accuracy(bank, labels, query, expected, 2, {.k = 200, .temperature = 0.28}), 100);
 }
 
+// However cold: exp(s/T) itself would overflow, and leave the classes equal.
+TEST(Knn, AColdVoteIsTheNearestNeighbours) {
+  const Tensor bank = Tensor::from({1, 0, 0, 1, 0, 1}, {3, 2});
+  const Tensor query = Tensor::from({0.8, 0.6}, {1, 2});
+  for (const double temperature : {1e-3, 1e-5, 1e-300})
+    EXPECT_EQ(knn_accuracy(bank, indices({1, 0, 0}), query, indices({1}), 2,
+                           {.k = 3, .temperature = temperature}),
+              100)
+        << temperature;
+}
+
+TEST(Knn, RefusesWhatDoesNotFit) {
+  const Tensor bank = Tensor::zeros({3, 2}), query = Tensor::zeros({1, 2});
+  const Tensor labels = indices({1, 0, 0});
+  EXPECT_THROW(knn_accuracy(bank, labels, query, indices({1}), 2, {.k = 0}), Error);
+  EXPECT_THROW(knn_accuracy(bank, indices({1, 0, 2}), query, indices({1}), 2), Error);
+  EXPECT_THROW(knn_accuracy(bank, indices({1, 0, -1}), query, indices({1}), 2), Error);
+  EXPECT_THROW(knn_accuracy(bank, indices({1, 0}), query, indices({1}), 2), Error);
+  EXPECT_THROW(knn_accuracy(bank, labels, query, indices({1, 0}), 2), Error);
+  EXPECT_THROW(nearest_neighbors(bank, query, 4), Error);
+}
+
 TEST(Knn, CountsBeyondOneBatch) {
   // 256 of class 0 and 44 of class 1, each on the axis of its class.
   const Tensor bank = Tensor::from({1, 0, 0, 1}, {2, 2}), features = Tensor::zeros({300, 2});

@@ -134,6 +134,18 @@ TEST(BatchNorm2d, EvaluationUsesAndKeepsTheRunningStatistics) {
   EXPECT_EQ(buffers[2].tensor->item(), 1);
 }
 
+// The graph of an evaluation keeps the statistics that it was computed with.
+TEST(BatchNorm2d, TrainingBetweenAnEvaluationAndItsBackwardChangesNoGradient) {
+  BatchNorm2d bn(1, 1, kDouble);
+  const Variable x(random_tensor({4, 1, 1, 1}), true);
+  bn.eval();
+  const Variable y = sum(bn(x));
+  bn.train();
+  bn(x);
+  y.backward();
+  EXPECT_NEAR(x.grad().to_vector()[0], 1 / std::sqrt(1 + 1e-5), 1e-12);
+}
+
 TEST(BatchNorm2d, OneValueAGroupIsAnError) {
   BatchNorm2d bn(2, 2, kDouble);
   EXPECT_THROW(bn(Variable(random_tensor({2, 1, 1, 2}))), Error);

@@ -55,6 +55,15 @@ TEST(ShapeTest, RefusesWhatItCannotHold) {
             "shape: 6 dimensions, at most 5 are supported");
 }
 
+TEST(ShapeTest, RefusesMoreThanMemoryCanHold) {
+  const int64_t half = int64_t{1} << 32;
+  EXPECT_THROW(Shape({half, half}), Error);
+  EXPECT_THROW(Shape({int64_t{1} << 62}), Error);
+  EXPECT_EQ(Shape({half, 0}).numel(), 0);
+  EXPECT_EQ(Shape({Shape::kMaxNumel}).numel(), Shape::kMaxNumel);
+  EXPECT_THROW(Tensor().reshape({1}), Error);
+}
+
 TEST(TensorTest, MakesEveryType) {
   for (DType dtype : {DType::f32, DType::f64, DType::i64, DType::u8}) {
     const TensorOptions options = {dtype};

@@ -112,15 +112,22 @@ void Variable::backward() const {
 
 void Variable::backward(const Tensor& dy) const {
   MOCO_CHECK(node_, "backward: nothing this was made from requires a gradient");
-  MOCO_CHECK(dy.shape() == shape() && dy.dtype() == data_.dtype(), "backward: gradient ",
-             dy.describe(), " for a result ", data_.describe());
+  MOCO_CHECK(dy.defined() && dy.shape() == shape() && dy.dtype() == data_.dtype(),
+             "backward: gradient ", dy.describe(), " for a result ", data_.describe());
   const std::vector<Node*> order = topological_order(node_.get());
-  for (const Node* node : order) {
+  for (Node* node : order) {
     MOCO_CHECK(node->inputs.empty() || node->backward, "backward: the graph behind this ", node->op,
                " was already used by a backward; run the forward again");
+    if (node->backward) node->grad = node->more_grad = Tensor();  // of a backward that threw
   }
 
-  node_->grad = dy;
+  if (node_->grad.defined()) {  // this is a leaf
+    const Tensor sum = Tensor::empty_like(dy);
+    dy.backend().add(node_->grad, dy, sum);
+    node_->grad = sum;
+  } else {
+    node_->grad = dy;
+  }
   const NoGrad no_grad;
   for (auto it = order.rbegin(); it != order.rend(); ++it) {
     Node& node = **it;

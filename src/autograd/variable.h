@@ -7,7 +7,7 @@
 // The graph is made of nodes, one per result that needs a gradient. A node holds no numbers but the
 // gradient that has arrived so far, its inputs' nodes, and a closure that captured what its
 // backward needs ("saved" in the headers of autograd/ops/). So what a graph keeps alive is what was
-// saved.
+// saved. It is shared, not copied: do not change such a tensor before backward has used it.
 #pragma once
 
 #include <functional>
@@ -83,10 +83,12 @@ class Variable {
   int64_t dim(int i) const { return data_.dim(i); }
 
   bool requires_grad() const { return node_ != nullptr; }
-  Tensor grad() const { return node_ ? node_->grad : Tensor(); }  // undefined if none arrived
-  void zero_grad();                                               // forgets it
-  const std::shared_ptr<Node>& node() const { return node_; }     // null for a constant
-  Variable detach() const { return Variable(data_); }             // the same numbers as a constant
+  // Undefined if none arrived. To be read only: it may share its numbers with other gradients and
+  // with the dy that backward was given.
+  Tensor grad() const { return node_ ? node_->grad : Tensor(); }
+  void zero_grad();                                            // forgets it
+  const std::shared_ptr<Node>& node() const { return node_; }  // null for a constant
+  Variable detach() const { return Variable(data_); }          // the same numbers as a constant
 
   // Adds ∂L/∂leaf to the gradient of every leaf that this variable was made from, given ∂L/∂this
   // (1 for the form without an argument, which requires numel() == 1). A node is visited once,

@@ -99,8 +99,11 @@ class GivenStepSource : public StepSource {
       if (tensor.dtype() == DType::bf16)
         throw Error(flags.init + ": " + name + " must be F32 or F64, got " + tensor.describe());
     }
-    in_file(flags.init, [&] { restore_state(state, *moco_, nullptr); });
     optimizer_ = std::make_unique<Sgd>(moco_->encoder_q(), flags.config.sgd());
+    const bool with_momentum = std::ranges::any_of(
+        state, [](const auto& entry) { return entry.first.starts_with("optimizer."); });
+    in_file(flags.init,
+            [&] { restore_state(state, *moco_, with_momentum ? optimizer_.get() : nullptr); });
     learning_rate_ = flags.config.lr;
   }
 

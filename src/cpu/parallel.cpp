@@ -132,8 +132,9 @@ int available_cores() {
   return std::max(1, CPU_COUNT(&set));
 }
 
-std::unique_ptr<ThreadPool>& pool() {
-  static auto instance = std::make_unique<ThreadPool>(available_cores());
+// threads: of the pool that the first call starts
+std::unique_ptr<ThreadPool>& pool(int threads = available_cores()) {
+  static auto instance = std::make_unique<ThreadPool>(threads);
   return instance;
 }
 
@@ -141,7 +142,7 @@ std::unique_ptr<ThreadPool>& pool() {
 
 void set_num_threads(int threads) {
   MOCO_CHECK(threads >= 1, "threads: at least 1, got ", threads);
-  if (pool()->threads() != threads) pool() = std::make_unique<ThreadPool>(threads);
+  if (pool(threads)->threads() != threads) pool() = std::make_unique<ThreadPool>(threads);
 }
 
 int num_threads() {

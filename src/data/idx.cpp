@@ -37,13 +37,14 @@ std::vector<int64_t> read_header(DataFile& file, int64_t ndim) {
   }
   const int64_t header_bytes = 4 * (ndim + 1);
   int64_t numel = 1;  // at most 2^32 · 2^16 · 2^16
+  std::string product;
   for (const int64_t size : sizes) {
     if (__builtin_mul_overflow(numel, size, &numel)) numel = -1;
+    product += (product.empty() ? "" : " x ") + std::to_string(size);
   }
   if (numel != file.size() - header_bytes)
-    throw Error(detail::concatenate(file.path(), ": the header's ", Shape(sizes).to_string(),
-                                    " does not fit the ", file.size() - header_bytes,
-                                    " bytes that follow it"));
+    throw Error(detail::concatenate(file.path(), ": the header's ", product, " do not fit the ",
+                                    file.size() - header_bytes, " bytes that follow it"));
   return sizes;
 }
 

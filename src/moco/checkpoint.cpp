@@ -9,13 +9,27 @@ std::string momentum_name(const std::string& parameter) {
   return "optimizer." + parameter + ".momentum_buffer";
 }
 
-const Tensor& find(const StateDict& state, const std::string& name, const Shape& shape) {
+void check_tensor(const StateDict& state, const std::string& name, const Tensor& expected) {
   const auto found = state.find(name);
   if (found == state.end()) throw Error("checkpoint: " + name + " is missing");
-  if (found->second.shape() != shape)
-    throw Error("checkpoint: " + name + " is " + found->second.describe() + ", expected " +
-                shape.to_string());
-  return found->second;
+  const Tensor& tensor = found->second;
+  if (tensor.shape() != expected.shape() || !same_kind(tensor.dtype(), expected.dtype()))
+    throw Error("checkpoint: " + name + " is " + tensor.describe() + ", expected " +
+                expected.describe());
+}
+
+// Before a network is built by a configuration: what decides most of its size, as the tensors have it.
+void check_sizes(const PretrainConfig& config, const StateDict& tensors) {
+  const auto compare = [&](const char* field, int64_t value, const char* name, int dimension) {
+    const auto found = tensors.find(name);
+    if (found == tensors.end() || found->second.ndim() <= dimension) return;  // told elsewhere
+    if (found->second.dim(dimension) != value)
+      throw Error(detail::concatenate("checkpoint: the configuration has ", field, " ", value, ", ",
+                                      name, " is ", found->second.describe()));
+  };
+  if (config.width > 0) compare("width", config.width, "encoder_q.conv1.weight", 0);
+  compare("dim", config.dim, "queue", 0);
+  compare("queue", config.queue, "queue", 1);
 }
 
 // Calls visit(metadata key, field) for every field.
@@ -67,7 +81,7 @@ StateDict checkpoint_state(Moco& moco, const Sgd* optimizer) {
 void restore_state(const StateDict& state, Moco& moco, Sgd* optimizer) {
   // Everything is looked up and checked before anything is written.
   const StateDict known = checkpoint_state(moco, optimizer);
-  for (const auto& [name, tensor] : known) find(state, name, tensor.shape());
+  for (const auto& [name, tensor] : known) check_tensor(state, name, tensor);
   for (const auto& [name, tensor] : state) {
     if (!known.contains(name)) throw Error("checkpoint: " + name + " is not part of this network");
   }
@@ -114,7 +128,9 @@ PretrainConfig checkpoint_config(const NamedTensors& checkpoint) {
   if (!strings.contains("arch"))
     throw Error("checkpoint: the metadata hold no configuration", "",
                 "was this file written by moco pretrain?");
-  return config_from_strings(strings);
+  const PretrainConfig config = config_from_strings(strings);
+  check_sizes(config, checkpoint.tensors);
+  return config;
 }
 
 Progress checkpoint_progress(const NamedTensors& checkpoint) {

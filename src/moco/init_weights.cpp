@@ -37,11 +37,8 @@ StateDict encoder_tensors(const StateDict& tensors) {
   return encoder;
 }
 
-bool same_kind(const Tensor& a, const Tensor& b) {
-  const auto floating = [](const Tensor& x) {
-    return x.dtype() != DType::i64 && x.dtype() != DType::u8;
-  };
-  return a.shape() == b.shape() && floating(a) == floating(b);
+bool alike(const Tensor& a, const Tensor& b) {
+  return a.shape() == b.shape() && same_kind(a.dtype(), b.dtype());
 }
 
 // Does the file hold exactly the head that the network has?
@@ -50,7 +47,7 @@ bool same_head(const StateDict& given, const StateDict& network) {
     return std::all_of(some.begin(), some.end(), [&](const auto& entry) {
       const auto found = others.find(entry.first);
       return !of_the_head(entry.first) ||
-             (found != others.end() && same_kind(found->second, entry.second));
+             (found != others.end() && alike(found->second, entry.second));
     });
   };
   return matches(given, network) && matches(network, given);
@@ -67,7 +64,7 @@ void check_backbone(const std::string& path, const StateDict& given, const State
                   "--init needs torchvision's names or a checkpoint, and the --arch, --stem and "
                   "--width of its weights");
     }
-    if (!same_kind(found->second, tensor))
+    if (!alike(found->second, tensor))
       throw Error(path + ": " + name + " is " + found->second.describe() + ", the network needs " +
                   tensor.describe());
   }

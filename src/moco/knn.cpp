@@ -11,18 +11,34 @@ namespace {
 
 constexpr int64_t kBatch = 256;
 
-// The class with the highest score among k neighbours; the lowest class among equals.
+// The class with the highest score among k neighbours, the nearest first; the lowest class among
+// equals. Each score is divided by exp(s_0 / T), that of the nearest, which might overflow.
 int64_t vote(const float* similarity, const int64_t* neighbor, int64_t k, const int64_t* label,
              double temperature, std::vector<double>& score) {
   std::fill(score.begin(), score.end(), 0.0);
   for (int64_t i = 0; i < k; ++i)
-    score[label[neighbor[i]]] += std::exp(double{similarity[i]} / temperature);
+    score[label[neighbor[i]]] +=
+        std::exp((double{similarity[i]} - double{similarity[0]}) / temperature);
   return std::max_element(score.begin(), score.end()) - score.begin();
+}
+
+// Labels in the host's memory, one for each row.
+Tensor checked_labels(const Tensor& labels, int64_t rows, int64_t classes) {
+  MOCO_CHECK(labels.defined() && labels.dtype() == DType::i64 && labels.shape() == Shape({rows}),
+             "knn: labels of ", rows, " rows must be i64 [", rows, "], got ", labels.describe());
+  const Tensor host = labels.to(Device::cpu);
+  for (int64_t i = 0; i < rows; ++i) {
+    const int64_t label = host.data<int64_t>()[i];
+    MOCO_CHECK(0 <= label && label < classes, "knn: label ", label, " of row ", i,
+               " is not one of ", classes, " classes");
+  }
+  return host;
 }
 
 }  // namespace
 
 Neighbors nearest_neighbors(const Tensor& bank, const Tensor& features, int64_t k) {
+  MOCO_CHECK(1 <= k && k <= bank.dim(0), "knn: k = ", k, " of a bank of ", bank.dim(0));
   const int64_t rows = features.dim(0);
   const Tensor similarity = Tensor::empty({rows, bank.dim(0)}, bank.options());
   bank.backend().gemm(features, false, bank, true, similarity);
@@ -37,7 +53,8 @@ double knn_accuracy(const Tensor& bank, const Tensor& bank_labels, const Tensor&
   MOCO_CHECK(bank.dim(0) > 0 && features.dim(0) > 0 && bank.dim(1) == features.dim(1), "knn: bank ",
              bank.describe(), ", features ", features.describe());
   const int64_t k = std::min(config.k, bank.dim(0));
-  const Tensor bank_label = bank_labels.to(Device::cpu), label = labels.to(Device::cpu);
+  const Tensor bank_label = checked_labels(bank_labels, bank.dim(0), classes);
+  const Tensor label = checked_labels(labels, features.dim(0), classes);
   std::vector<double> score(static_cast<size_t>(classes));
   int64_t right = 0;
   for (int64_t begin = 0; begin < features.dim(0); begin += kBatch) {

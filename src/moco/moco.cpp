@@ -169,6 +169,8 @@ Moco::Moco(const MocoConfig& config, uint64_t seed)
       encoder_k_("encoder_k", config.encoder, RandomStream(0, Purpose::none)),
       queue_(config.queue_size, config.encoder.dim, RandomStream(seed, Purpose::queue),
              config.encoder.options) {
+  MOCO_CHECK(config.momentum >= 0 && config.momentum <= 1 && config.temperature > 0,
+             "moco: momentum ", config.momentum, ", temperature ", config.temperature);
   const std::vector<NamedParameter> from = encoder_q_.named_parameters();
   const std::vector<NamedParameter> to = encoder_k_.named_parameters();
   for (size_t i = 0; i < from.size(); ++i)

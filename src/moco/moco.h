@@ -18,9 +18,9 @@ namespace mocograd {
 struct MocoConfig {
   ResNetConfig encoder = {};
   int64_t queue_size = 4096;
-  double momentum = 0.99;
-  double temperature = 0.1;
-  bool symmetric = false;  // contrast both views with both, and add the two losses
+  double momentum = 0.99;    // in [0, 1]
+  double temperature = 0.1;  // above 0
+  bool symmetric = false;    // contrast both views with both, and add the two losses
 };
 
 // Two augmented views of one batch, row i of both from the same image. [N, H, W, 3]

@@ -1,11 +1,11 @@
 #include "moco/pretrain_config.h"
 
-#include <algorithm>
-#include <tuple>
+#include <limits>
 #include <type_traits>
 
 #include "io/json.h"
 #include "io/text.h"
+#include "nn/schedule.h"
 #include "tensor/precision.h"
 
 namespace mocograd {
@@ -41,23 +41,58 @@ void for_each_field(Config& config, const Visit& visit) {
   visit("max-steps", config.max_steps);
 }
 
-// What the flags' validators see to on the command line, for configurations from files.
+// The bounds of the flags (cli/flags.cpp), for configurations from files. A NaN is within none.
 void check_ranges(const PretrainConfig& c) {
-  constexpr int64_t kMost = int64_t{1} << 24;
-  for (const auto& [name, value, low] : {std::tuple("width", c.width, 0),
-                                         {"dim", c.dim, 1},
-                                         {"queue", c.queue, 1},
-                                         {"bn-splits", c.bn_splits, 1},
-                                         {"batch", c.batch, 1},
-                                         {"epochs", c.epochs, 0},
-                                         {"image-size", c.image_size, 1}}) {
-    if (value < low || value > kMost)
+  constexpr double kMost = int64_t{1} << 53;
+  struct Range {
+    const char* name;
+    double value, low, high;
+  };
+  for (const auto& [name, value, low, high] :
+       {Range{"width", static_cast<double>(c.width), 0, 4096},
+        {"dim", static_cast<double>(c.dim), 1, 65536},
+        {"queue", static_cast<double>(c.queue), 1, 1 << 24},
+        {"bn-splits", static_cast<double>(c.bn_splits), 1, 65536},
+        {"batch", static_cast<double>(c.batch), 1, 1 << 20},
+        {"epochs", static_cast<double>(c.epochs), 0, 1'000'000},
+        {"image-size", static_cast<double>(c.image_size), 1, 4096},
+        {"seed", static_cast<double>(c.seed), 0, kMost},
+        {"knn-every", static_cast<double>(c.knn_every), 0, kMost},
+        {"save-every", static_cast<double>(c.save_every), 0, kMost},
+        {"max-steps", static_cast<double>(c.max_steps), 0, kMost},
+        {"momentum", c.momentum, 0, 1},
+        {"temperature", c.temperature, std::numeric_limits<double>::min(), 1000},
+        {"lr", c.lr, 0, 1e6},
+        {"weight-decay", c.weight_decay, 0, 1e6},
+        {"sgd-momentum", c.sgd_momentum, 0, 1}}) {
+    if (!(low <= value && value <= high))
       throw Error(detail::concatenate("configuration: ", name, " ", value, " is not from ", low,
-                                      " to ", kMost));
+                                      " to ", high));
   }
-  if (!(c.temperature > 0)) throw Error("configuration: temperature is not above 0");
-  if (std::min({c.seed, c.knn_every, c.save_every, c.max_steps}) < 0)
-    throw Error("configuration: seed, knn-every, save-every and max-steps are never negative");
+}
+
+// The names among which the flags choose, likewise.
+void check_choices(const PretrainConfig& c) {
+  struct Choice {
+    const char* name;
+    const std::string& value;
+    std::set<std::string> known;
+  };
+  for (const auto& [name, value, known] :
+       {Choice{"arch", c.arch, {"resnet18", "resnet20", "resnet34", "resnet50"}},
+        {"stem", c.stem, {"cifar", "imagenet"}},
+        {"head", c.head, {"linear", "mlp"}},
+        {"augment", c.augment, {"demo", "v1", "v2", "none"}},
+        {"on-bad-image", c.on_bad_image, {"fail", "skip"}}}) {
+    if (!known.contains(value))
+      throw Error(
+          detail::concatenate("configuration: ", name, " has the unusable value '", value, "'"));
+  }
+  try {
+    Schedule::parse(c.schedule);
+  } catch (const UsageError&) {
+    throw Error("configuration: schedule has the unusable value '" + c.schedule + "'");
+  }
 }
 
 }  // namespace
@@ -97,6 +132,7 @@ PretrainConfig config_from_strings(const std::map<std::string, std::string>& str
                   found->second + "'");
   });
   check_ranges(config);
+  check_choices(config);
   return config;
 }
 

@@ -46,7 +46,7 @@ struct PretrainConfig {
 // The fields by their flags' names ("bn-splits"), as text that reads back to the same value.
 std::map<std::string, std::string> to_strings(const PretrainConfig& config);
 // Names that are missing keep their defaults. Throws, naming the field, where a value does not
-// parse.
+// parse or is none that the flag takes.
 PretrainConfig config_from_strings(const std::map<std::string, std::string>& strings);
 
 // A recipe that gives this configuration: TOML under [pretrain], as --recipe reads it.

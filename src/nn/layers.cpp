@@ -94,9 +94,12 @@ BatchNormInput Conv2d::operator()(const Variable& x, const BatchNorm2d& next) {
 template <class Operation>
 Variable BatchNorm2d::apply(const BatchNormInput& input, const Operation& operation) {
   const int64_t channels = weight_.dim(0);
-  if (!training()) {
-    return operation({.batch_statistics = false},
-                     {running_mean_.reshape({1, channels}), running_var_.reshape({1, channels})});
+  const Shape& shape = input.x.shape();
+  MOCO_CHECK(shape.ndim() >= 2 && shape[shape.ndim() - 1] == channels, "batch_norm: of ", channels,
+             " channels, got x ", input.x.data().describe());
+  if (!training()) {  // copies: a graph may still read them when training has changed the buffers
+    return operation({.batch_statistics = false}, {running_mean_.clone().reshape({1, channels}),
+                                                   running_var_.clone().reshape({1, channels})});
   }
   const int64_t per_group = input.x.data().numel() / channels / splits_;
   MOCO_CHECK(per_group > 1, "batch_norm: one value per channel and group has no variance: x ",

@@ -12,7 +12,7 @@ Match match(const std::string& name, const Tensor& target, Layout layout, const 
   const auto found = state.find(name);
   if (found == state.end()) throw Error("state dict: " + name + " is missing");
   const Tensor& given = found->second;
-  if (given.ndim() == target.ndim()) {
+  if (given.ndim() == target.ndim() && same_kind(given.dtype(), target.dtype())) {
     const Tensor value = from_pytorch(given, layout);
     if (value.shape() == target.shape()) return {target, value.to(target.dtype())};
   }
@@ -60,6 +60,11 @@ void save_state(const Module& module, const std::string& prefix, StateDict& stat
   HostCopies copies;
   copy_state(module, prefix, copies);
   for (auto& [name, tensor] : to_pytorch(std::move(copies))) state[name] = tensor;
+}
+
+bool same_kind(DType a, DType b) {
+  const auto floating = [](DType dtype) { return dtype != DType::i64 && dtype != DType::u8; };
+  return floating(a) == floating(b);
 }
 
 void load_state(Module& module, const std::string& prefix, const StateDict& state) {

@@ -30,8 +30,12 @@ StateDict to_pytorch(HostCopies copies);
 void copy_state(const Module& module, const std::string& prefix, HostCopies& copies);
 void save_state(const Module& module, const std::string& prefix, StateDict& state);
 
+// Are both floating-point, or both integers?
+bool same_kind(DType a, DType b);
+
 // Sets every parameter and buffer from prefix + name, converted to the module's dtype. Throws,
-// naming the tensor, where one is missing or has another shape; the module is then unchanged.
+// naming the tensor, where one is missing or has another shape or kind of dtype; the module is then
+// unchanged.
 void load_state(Module& module, const std::string& prefix, const StateDict& state);
 
 }  // namespace mocograd

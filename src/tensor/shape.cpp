@@ -20,6 +20,10 @@ void Shape::assign(const int64_t* dims, size_t ndim) {
     MOCO_CHECK(dims[i] >= 0, "shape: dimension ", i, " is negative: ", dims[i]);
     dims_[i] = dims[i];
   }
+  int64_t product = 1;
+  for (int i = 0; i < ndim_; ++i)
+    MOCO_CHECK(!__builtin_mul_overflow(product, dims_[i], &product) && product <= kMaxNumel,
+               "shape: ", to_string(), " has more than 2^56 elements");
 }
 
 bool Shape::operator==(const Shape& other) const {

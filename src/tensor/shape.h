@@ -17,13 +17,14 @@ namespace mocograd {
 class Shape {
  public:
   static constexpr int kMaxDims = 5;
+  static constexpr int64_t kMaxNumel = int64_t{1} << 56;  // so that bytes fit into 64 bits, too
 
   Shape() = default;  // the shape of a scalar
   Shape(std::initializer_list<int64_t> dims);
   explicit Shape(const std::vector<int64_t>& dims);
 
   // Always inlined: the CPU kernels call these from files built for wider instruction sets, which
-  // must not leave a copy that an older processor could run (tests/architecture_test.cpp).
+  // must not leave a copy that an older processor could run (tests/architecture_test.sh).
   MOCO_ALWAYS_INLINE int ndim() const { return ndim_; }
   MOCO_ALWAYS_INLINE int64_t operator[](int i) const { return dims_[i]; }
   MOCO_ALWAYS_INLINE int64_t numel() const {

@@ -53,6 +53,7 @@ TensorStatistics statistics_of(const Tensor& tensor) {
 }
 
 std::vector<int64_t> histogram_of(const Tensor& tensor, double min, double max, int bins) {
+  MOCO_CHECK(bins >= 1, "histogram: ", bins, " bins");
   std::vector<int64_t> counts(static_cast<size_t>(bins));
   const double half_bin = (0.5 * max - 0.5 * min) / bins;  // max − min may overflow
   for_each_number(tensor, [&](double value) {
@@ -65,6 +66,9 @@ std::vector<int64_t> histogram_of(const Tensor& tensor, double min, double max, 
 
 Tensor non_finite_tensors(const std::vector<Tensor>& tensors) {
   MOCO_CHECK(!tensors.empty(), "non_finite_tensors: of none");
+  for (const Tensor& tensor : tensors)
+    MOCO_CHECK(tensor.defined() && (tensor.dtype() == DType::f32 || tensor.dtype() == DType::f64),
+               "non_finite_tensors: needs f32 or f64, got ", tensor.describe());
   const Tensor found =
       Tensor::empty({static_cast<int64_t>(tensors.size())}, {DType::i64, tensors[0].device()});
   found.backend().find_non_finite(tensors.data(), found);

@@ -67,6 +67,7 @@ Backend& Tensor::backend() const {
 }
 
 Tensor Tensor::reshape(const Shape& shape) const {
+  MOCO_CHECK(defined(), "reshape: of an undefined tensor");
   MOCO_CHECK(shape.numel() == numel(), "reshape: ", shape_.to_string(), " has ", numel(),
              " elements, ", shape.to_string(), " has ", shape.numel());
   Tensor view = *this;

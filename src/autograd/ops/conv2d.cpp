@@ -15,8 +15,9 @@ Shape check_arguments(const char* op, const Tensor& x, const Tensor& w, Conv2dCo
   check_activation(op, x);
   MOCO_CHECK(x.dim(3) == w.dim(2), op, ": x has ", x.dim(3), " channels, w expects ", w.dim(2),
              ": x ", x.shape().to_string(), ", w ", w.shape().to_string());
-  MOCO_CHECK(config.stride >= 1 && config.padding >= 0, op, ": stride ", config.stride,
-             ", padding ", config.padding);
+  constexpr int64_t kMost = int64_t{1} << 31;
+  MOCO_CHECK(config.stride >= 1 && config.padding >= 0 && config.padding <= kMost, op, ": stride ",
+             config.stride, ", padding ", config.padding);
   const int64_t H = x.dim(1) + 2 * config.padding, W = x.dim(2) + 2 * config.padding;
   MOCO_CHECK(H >= w.dim(0) && W >= w.dim(1), op, ": the kernel is larger than the padded image: x ",
              x.shape().to_string(), ", w ", w.shape().to_string(), ", padding ", config.padding);

@@ -116,8 +116,10 @@ const GradcheckCase sum_case("sum", [](RandomStream& random) -> GradcheckInstanc
 });
 
 Variable convert(const Variable& x, DType dtype) {
+  check_activation("convert", x.data());
   const DType before = x.data().dtype();
   const Tensor y = Tensor::empty(x.shape(), {dtype, x.data().device()});
+  check_activation("convert", y);
   y.backend().convert(x.data(), y);
   // On inputs of another dtype, which then is that of the whole graph, there is nothing to convert.
   const auto again = [=](const std::vector<Variable>& in) {

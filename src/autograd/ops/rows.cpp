@@ -67,6 +67,7 @@ Variable concat_columns(const Variable& a, const Variable& b) {
                  a.data().dtype() == b.data().dtype(),
              "concat_columns: needs a [N, A] and b [N, B], got ", a.data().describe(), " and ",
              b.data().describe());
+  check_float("concat_columns", a.data());
   const int64_t rows = a.dim(0), left = a.dim(1), right = b.dim(1);
   const Tensor y = Tensor::empty({rows, left + right}, a.data().options());
   y.backend().concat_columns(a.data(), b.data(), y);
