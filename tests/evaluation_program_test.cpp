@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <memory>
 
+#include "autograd/gradcheck.h"
 #include "io/json.h"
 #include "io/npy.h"
 #include "io/safetensors.h"
@@ -81,6 +82,30 @@ class EvaluationProgram : public testing::Test {
 
   static inline std::unique_ptr<TemporaryDirectory> directory_;
 };
+
+// With the optimizer's momentum, where the file has it.
+TEST_F(EvaluationProgram, StepGoesOnFromACheckpoint) {
+  const std::string whole = file("run/checkpoint.safetensors"), plain = file("plain.safetensors");
+  NamedTensors weights = read_safetensors(whole);
+  std::erase_if(weights.tensors,
+                [](const auto& entry) { return entry.first.starts_with("optimizer."); });
+  write_safetensors(plain, weights);
+  NamedTensors views;
+  RandomStream random(1, Purpose::test);
+  for (const char* name : {"im_q.0", "im_k.0"})
+    views.tensors[name] = random_normal(random, {16, 3, 32, 32}).to(DType::f32);
+  write_safetensors(file("views.safetensors"), views);
+  std::map<std::string, std::vector<double>> updated;
+  for (const std::string& init : {whole, plain}) {
+    const Outcome outcome = run_moco(
+        "step --init " + init + " --views " + file("views.safetensors") + " --dump " +
+        file("dump.safetensors") + " --arch resnet20 --width 2 --dim 6 --bn-splits 2 --queue 32");
+    ASSERT_EQ(outcome.exit_code, 0) << outcome.output;
+    const NamedTensors dump = read_safetensors(file("dump.safetensors"));
+    updated[init] = dump.tensors.at("encoder_q.fc.weight").to_vector();
+  }
+  EXPECT_NE(updated[whole], updated[plain]);
+}
 
 TEST_F(EvaluationProgram, LinearEndsWithJsonThatTheThreadsDoNotChange) {
   for (const char* protocol : {"fast", "authors"}) {
