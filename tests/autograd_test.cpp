@@ -88,7 +88,7 @@ TEST(Autograd, ABackwardThatThrewLeavesNothingBehind) {
   const Variable h = scale(x, 3);
   const Variable failing = make_result("failing", h.data(), {h},
                                        [](const Tensor&, InputGradients&) { throw Error("no"); });
-  EXPECT_THROW(sum(add(scale(h, 5), failing)).backward(), Error);
+  EXPECT_THROW(sum(add(failing, scale(h, 5))).backward(), Error);
   sum(scale(h, 1)).backward();
   EXPECT_EQ(x.grad().item(), 3);
 }

@@ -229,6 +229,16 @@ TEST(Gradcheck, UnchosenInputsOfAnyScale) {
   }
 }
 
+TEST(Gradcheck, WhatRoundingHidesIsLeftOut) {
+  const Variable large(Tensor::full({3}, 1e9, {.dtype = DType::f64}));
+  GradcheckOptions options;
+  options.unchosen_inputs = true;
+  const auto f = [&](const std::vector<Variable>& in) { return add(in[0], large); };
+  const GradcheckResult result = gradcheck(f, {numbers({1, 2, 3})}, options);
+  EXPECT_TRUE(result.passed) << result.failure;
+  EXPECT_EQ(result.left_out, 3);
+}
+
 TEST(Gradcheck, AnUnchosenInputMayMoveNothing) {
   const auto f = [](const std::vector<Variable>& in) { return relu(in[0]); };
   GradcheckOptions options;

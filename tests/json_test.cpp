@@ -122,6 +122,11 @@ TEST(JsonReader, GoesExactly64LevelsDeep) {
             std::string::npos);
 }
 
+TEST(JsonReader, RefusesMoreValuesThanAsked) {
+  EXPECT_NO_THROW(parse_json("[1, {\"a\": []}, 2]", 5));
+  EXPECT_THROW(parse_json("[1, {\"a\": []}, 2]", 4), Error);
+}
+
 TEST(JsonReader, IntegersAreInt64AndNothingElse) {
   EXPECT_EQ(parsed<int64_t>("9223372036854775807"), INT64_MAX);
   EXPECT_EQ(parsed<int64_t>("-9223372036854775808"), INT64_MIN);

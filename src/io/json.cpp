@@ -33,7 +33,7 @@ size_t utf8_length(std::string_view text) {
 
 class Parser {
  public:
-  explicit Parser(std::string_view text) : text_(text) {}
+  Parser(std::string_view text, int64_t most_values) : text_(text), values_left_(most_values) {}
 
   JsonValue parse() {
     JsonValue value = parse_value(0);
@@ -69,6 +69,7 @@ class Parser {
   // depth: how many arrays and objects it lies in
   JsonValue parse_value(int depth) {
     skip_space();
+    if (values_left_-- == 0) fail("too many values");
     switch (peek()) {
       case '{':
       case '[':
@@ -232,6 +233,7 @@ class Parser {
   }
 
   std::string_view text_;
+  int64_t values_left_;
   size_t at_ = 0;
 };
 
@@ -257,8 +259,8 @@ const JsonValue* JsonValue::find(std::string_view name) const {
   return nullptr;
 }
 
-JsonValue parse_json(std::string_view text) {
-  return Parser(text).parse();
+JsonValue parse_json(std::string_view text, int64_t most_values) {
+  return Parser(text, most_values).parse();
 }
 
 std::string json_quoted(std::string_view text) {

@@ -29,8 +29,9 @@ struct JsonValue {
   const JsonValue* find(std::string_view name) const;
 };
 
-// Throws Error with the offset in bytes. At most 64 levels deep.
-JsonValue parse_json(std::string_view text);
+// Throws Error with the offset in bytes. At most 64 levels deep; most_values in all, each of which takes
+// some hundred bytes of memory, two of text.
+JsonValue parse_json(std::string_view text, int64_t most_values = INT64_MAX);
 
 // {"event":"step","step":3,"loss":6.25}, members in the order they were added. Doubles in the
 // shortest form that reads back exactly; NaN and infinities, which JSON has not, as null.

@@ -15,6 +15,7 @@ namespace {
 static_assert(std::endian::native == std::endian::little, "the format is little-endian");
 
 constexpr uint64_t kMaxHeader = 100'000'000;
+constexpr int64_t kMaxHeaderValues = 100'000;  // of some 8,000 tensors
 constexpr uint64_t kLengthBytes = 8;
 
 // A dtype of the format, and ours where there is one.
@@ -55,7 +56,7 @@ class HeaderReader {
   std::vector<Entry> read(const std::string& text, std::map<std::string, std::string>& metadata) {
     JsonValue header;
     try {
-      header = parse_json(text);
+      header = parse_json(text, kMaxHeaderValues);
     } catch (const Error& error) {
       file_.fail(std::string("the header is not valid ") + error.what());
     }
