@@ -45,6 +45,9 @@ out=$scratch/bf16
 pretrain --precision bf16 --out "$out" >/dev/null 2>&1
 check 'bf16: the checkpoint says so' sh -c '"$1" inspect "$2" | grep "^kernels.*bf16"' - \
   "$moco" "$out/checkpoint.safetensors"
+check 'bf16: config.toml is a recipe for the same run' "$moco" pretrain --recipe "$scratch/bf16/config.toml" \
+  --out "$scratch/bf16-again" --threads 1
+check 'bf16: down to the last bit' same "$scratch/bf16" "$scratch/bf16-again"
 out=$scratch/bf16-split
 pretrain --precision bf16 --out "$out" --max-steps 7 >/dev/null 2>&1
 resume "$out" --precision bf16 --threads 2 >/dev/null 2>&1

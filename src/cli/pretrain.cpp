@@ -1,6 +1,7 @@
 // moco pretrain: the main job.
 #include <filesystem>
 #include <iostream>
+#include <map>
 #include <optional>
 #include <tuple>
 
@@ -28,17 +29,23 @@ struct PretrainFlags {
   bool check_invariants = false;
 };
 
-// The flags that say what computes: a resumed run and a replay need them again.
-std::string not_in_a_checkpoint(const ComputeFlags& compute) {
+// The flags that say what computes, where they are not the defaults. They are in no checkpoint.
+std::map<std::string, std::string> not_in_a_checkpoint(const ComputeFlags& compute) {
   const ComputeFlags defaults;
-  std::string flags;
-  for (const auto& [flag, value, usual] :
-       {std::tuple{" --device ", compute.device, defaults.device},
-        {" --precision ", compute.precision, defaults.precision},
-        {" --conv ", compute.conv, defaults.conv}}) {
-    if (value != usual) flags += flag + value;
+  std::map<std::string, std::string> flags;
+  for (const auto& [flag, value, usual] : {std::tuple{"device", compute.device, defaults.device},
+                                           {"precision", compute.precision, defaults.precision},
+                                           {"conv", compute.conv, defaults.conv}}) {
+    if (value != usual) flags[flag] = value;
   }
   return flags;
+}
+
+// A resumed run and a replay need them again.
+std::string compute_flags_text(const ComputeFlags& compute) {
+  std::string text;
+  for (const auto& [flag, value] : not_in_a_checkpoint(compute)) text += " --" + flag + " " + value;
+  return text;
 }
 
 // What the terminal shows, and what looks into the steps.
@@ -47,7 +54,7 @@ class Watch : public TerminalProgress {
   explicit Watch(const PretrainFlags& flags)
       : TerminalProgress(flags.options.out),
         guard_(flags.nan_guard == "on"),
-        compute_flags_(not_in_a_checkpoint(flags.compute)),
+        compute_flags_(compute_flags_text(flags.compute)),
         trace_(flags.trace) {
     if (flags.check_invariants) scope_.emplace(checker_);
     use_fused_operations(!trace_.wanted());
@@ -104,9 +111,10 @@ int run(const PretrainFlags& flags, const std::string& program) {
   options.device = device_of(flags.compute);
   options.kernels = kernels_on(options.device);
   options.view_kernels = name_of(instruction_set());
+  options.compute = not_in_a_checkpoint(flags.compute);
   std::cout << "mocograd: " << num_threads() << " threads, " << options.kernels << std::endl;
   const std::string resume = shell_quoted(program) + " pretrain --resume --out " +
-                             shell_quoted(flags.options.out) + not_in_a_checkpoint(flags.compute);
+                             shell_quoted(flags.options.out) + compute_flags_text(flags.compute);
   Watch progress(flags);
   try {
     if (pretrain(flags.config, options, progress) == PretrainEnd::finished) return 0;

@@ -125,7 +125,7 @@ class PretrainRun {
     observer_.started({config_, data_, steps_per_epoch(), progress_.step, last_step()});
     warn_of_surprises();
     DurableFile recipe(directory_.config());
-    const std::string text = to_recipe(config_);
+    const std::string text = to_recipe(config_, options_.compute);
     recipe.write(text.data(), text.size());
     recipe.commit();
     if (!options_.resume && config_.save_every > 0) save();

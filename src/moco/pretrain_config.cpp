@@ -136,7 +136,8 @@ PretrainConfig config_from_strings(const std::map<std::string, std::string>& str
   return config;
 }
 
-std::string to_recipe(const PretrainConfig& config) {
+std::string to_recipe(const PretrainConfig& config,
+                      const std::map<std::string, std::string>& more) {
   std::string recipe = "[pretrain]\n";
   const auto add = [&](const std::string& name, const std::string& value) {
     recipe += name + " = " + value + "\n";
@@ -150,6 +151,7 @@ std::string to_recipe(const PretrainConfig& config) {
       if (!unset) add(name, to_text(field));
     }
   });
+  for (const auto& [name, value] : more) add(name, json_quoted(value));
   return recipe;
 }
 

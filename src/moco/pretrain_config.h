@@ -49,8 +49,10 @@ std::map<std::string, std::string> to_strings(const PretrainConfig& config);
 // parse or is none that the flag takes.
 PretrainConfig config_from_strings(const std::map<std::string, std::string>& strings);
 
-// A recipe that gives this configuration: TOML under [pretrain], as --recipe reads it.
-std::string to_recipe(const PretrainConfig& config);
+// A recipe that gives this configuration, and more flags with their values: TOML under [pretrain], as
+// --recipe reads it.
+std::string to_recipe(const PretrainConfig& config,
+                      const std::map<std::string, std::string>& more = {});
 
 // The configuration of a run that `flag` resumes: the checkpoint's, but for the flags `given` now.
 // Those must equal the checkpoint's, or the run would not end where it would have ended
