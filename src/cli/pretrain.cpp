@@ -1,7 +1,6 @@
 // moco pretrain: the main job.
 #include <filesystem>
 #include <iostream>
-#include <map>
 #include <optional>
 #include <tuple>
 
@@ -30,13 +29,13 @@ struct PretrainFlags {
 };
 
 // The flags that say what computes, where they are not the defaults. They are in no checkpoint.
-std::map<std::string, std::string> not_in_a_checkpoint(const ComputeFlags& compute) {
+FlagValues not_in_a_checkpoint(const ComputeFlags& compute) {
   const ComputeFlags defaults;
-  std::map<std::string, std::string> flags;
+  FlagValues flags;
   for (const auto& [flag, value, usual] : {std::tuple{"device", compute.device, defaults.device},
                                            {"precision", compute.precision, defaults.precision},
                                            {"conv", compute.conv, defaults.conv}}) {
-    if (value != usual) flags[flag] = value;
+    if (value != usual) flags.emplace_back(flag, value);
   }
   return flags;
 }
