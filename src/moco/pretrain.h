@@ -6,7 +6,6 @@
 // copy takes memory beside the step's. Its files: moco/run_directory.h.
 #pragma once
 
-#include <map>
 #include <set>
 
 #include "data/loader.h"
@@ -89,8 +88,7 @@ struct PretrainOptions {
   int loader_threads = 2;
   std::string kernels;       // what computes, for the checkpoint
   std::string view_kernels;  // and what makes the views of images that the device does not hold
-  std::map<std::string, std::string>
-      compute;  // flags that say so, for config.toml: "precision", "bf16"
+  FlagValues compute;        // and the flags that say so, for config.toml
 };
 
 // What step `step` (from 0) trains on: the batch's views, with the orders of the key encoder.

@@ -136,8 +136,7 @@ PretrainConfig config_from_strings(const std::map<std::string, std::string>& str
   return config;
 }
 
-std::string to_recipe(const PretrainConfig& config,
-                      const std::map<std::string, std::string>& more) {
+std::string to_recipe(const PretrainConfig& config, const FlagValues& more) {
   std::string recipe = "[pretrain]\n";
   const auto add = [&](const std::string& name, const std::string& value) {
     recipe += name + " = " + value + "\n";

@@ -5,11 +5,15 @@
 #include <map>
 #include <set>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "data/dataset.h"
 #include "moco/moco.h"
 
 namespace mocograd {
+
+using FlagValues = std::vector<std::pair<std::string, std::string>>;  // "precision", "bf16"
 
 struct PretrainConfig {
   std::string data = "shapes";
@@ -51,8 +55,7 @@ PretrainConfig config_from_strings(const std::map<std::string, std::string>& str
 
 // A recipe that gives this configuration, and more flags with their values: TOML under [pretrain], as
 // --recipe reads it.
-std::string to_recipe(const PretrainConfig& config,
-                      const std::map<std::string, std::string>& more = {});
+std::string to_recipe(const PretrainConfig& config, const FlagValues& more = {});
 
 // The configuration of a run that `flag` resumes: the checkpoint's, but for the flags `given` now.
 // Those must equal the checkpoint's, or the run would not end where it would have ended
