@@ -70,7 +70,7 @@ Tensor numbers(const std::vector<double>& values, DType dtype = DType::f64) {
 
 TEST(Diff, EqualTensorsDoNotDiffer) {
   const TensorDifference d =
-      compare("x", numbers({1, -0.0, kNaN, kInfinity}), numbers({1, 0.0, kNaN, kInfinity}));
+      compare("x", numbers({1, -0.0, kNaN, kInfinity}), numbers({1, 0.0, -kNaN, kInfinity}));
   EXPECT_TRUE(d.within(0));
   EXPECT_EQ(d.max_abs, 0);
   EXPECT_EQ(d.max_rel, 0);
@@ -89,13 +89,13 @@ TEST(Diff, TellsTheOneNumberThatIsOff) {
     }
     const double off = a.to_vector()[4] - 16;
     const TensorDifference d = compare("x", a, b);
-    EXPECT_EQ(d.index, (std::vector<int64_t>{1, 1}));
+    EXPECT_EQ(d.place, "[1, 1]");
     EXPECT_EQ(d.ulps, 2);  // of the narrower type
     EXPECT_EQ(d.max_abs, off);
     EXPECT_EQ(d.max_rel, off / 32);
     EXPECT_DOUBLE_EQ(d.nmse, off * off / (1 + 4 + 16 + 64 + 256 + 1024));
-    EXPECT_EQ(d.a, 16 + off);
-    EXPECT_EQ(d.b, 16);
+    EXPECT_EQ(std::stod(d.a), 16 + off);
+    EXPECT_EQ(d.b, "16");
     EXPECT_FALSE(d.within(0));
     EXPECT_TRUE(d.within(off / 32));
     EXPECT_FALSE(d.within(off / 33));
@@ -126,7 +126,7 @@ TEST(Diff, NothingIsNearANaN) {
     for (const auto& [a, b] : {std::pair{kNaN, number}, {number, kNaN}}) {
       const TensorDifference d = compare("x", numbers({1, a}), numbers({1, b}));
       EXPECT_FALSE(d.within(1e30)) << a << " and " << b;
-      EXPECT_EQ(d.index, (std::vector<int64_t>{1, 0}));
+      EXPECT_EQ(d.place, "[1, 0]");
     }
   }
   EXPECT_FALSE(compare("x", numbers({1, kInfinity}), numbers({1, -kInfinity})).within(1e30));
@@ -146,12 +146,63 @@ TEST(Diff, ReferenceOfZeros) {
   EXPECT_FALSE(compare("x", numbers({0, 1e-300}), numbers({0, 0})).within(1e30));
 }
 
+TEST(Diff, TensorsWithoutNumbersAgree) {
+  const Tensor none = Tensor::zeros({3, 0, 2});
+  const DumpDifference d =
+      compare(NamedTensors{{{"none", none}}, {}}, NamedTensors{{{"none", none}}, {}});
+  EXPECT_TRUE(agree(d, 0));
+  const std::string text = diff_text(d, 0, true);
+  EXPECT_NE(text.find("none [3, 0, 2]: max abs 0.000e+00"), std::string::npos) << text;
+}
+
+TEST(Diff, IntegersThatADoubleCannotTellApartDiffer) {
+  const auto integer = [](int64_t value) {
+    const Tensor tensor = Tensor::zeros({1}, {.dtype = DType::i64});
+    tensor.data<int64_t>()[0] = value;
+    return tensor;
+  };
+  const int64_t n = int64_t{1} << 53;
+  const TensorDifference d = compare("x", integer(n + 1), integer(n));
+  EXPECT_FALSE(d.within(0));
+  EXPECT_EQ(d.max_abs, 1);
+  EXPECT_EQ(d.ulps, 1);
+  EXPECT_EQ(d.a, "9007199254740993");
+  EXPECT_EQ(d.b, "9007199254740992");
+  EXPECT_TRUE(compare("x", integer(n + 1), integer(n + 1)).within(0));
+  EXPECT_EQ(compare("x", integer(INT64_MAX), integer(INT64_MIN)).max_abs, 0x1p64);
+}
+
+TEST(Diff, SquaresOverflowNowhere) {
+  for (const double size : {1e300, 1e-300}) {
+    const TensorDifference d = compare("x", numbers({size, size}), numbers({-size, size}));
+    EXPECT_EQ(d.nmse, 2) << size;
+    EXPECT_EQ(d.max_rel, 2) << size;
+  }
+}
+
 TEST(Diff, OtherShapesAreNotCompared) {
   const TensorDifference d = compare("x", numbers({1, 2}), Tensor::from({1, 2}, {2}));
   EXPECT_FALSE(d.comparable());
   EXPECT_FALSE(d.within(kInfinity));
   const std::string text = diff_text({{d}, {}, {}}, 0, false);
   EXPECT_NE(text.find("x: shapes [2, 1] and [2]"), std::string::npos) << text;
+  EXPECT_NE(text.find("       1        1          inf          inf\n"), std::string::npos) << text;
+}
+
+TEST(Diff, NamesOfAnyLengthAndKind) {
+  const std::string name = std::string(400, 'n') + "\x1b[31m\n";
+  const Tensor x = numbers({1, 2});
+  const NamedTensors with{{{name, x}, {"x", x}}, {}}, without{{{"x", x}}, {}};
+  const std::string shown = std::string(400, 'n') + "\\x1b[31m\\x0a";
+  for (const std::string& text :
+       {diff_text(compare(with, with), 0, true), diff_text(compare(with, without), 0, false),
+        diff_text(compare(without, with), 0, false)}) {
+    EXPECT_NE(text.find(shown), std::string::npos) << text;
+    EXPECT_EQ(text.find('\x1b'), std::string::npos) << text;
+  }
+  const std::string text = diff_text(compare(with, with), 0, false);
+  EXPECT_NE(text.find(shown + "        1        0    0.000e+00    0.000e+00\n"), std::string::npos)
+      << text;
 }
 
 TEST(Diff, ReportsWhatOneSideLacks) {

@@ -11,9 +11,13 @@
 #include <utility>
 
 #include "debug/dump.h"
+#include "debug/tensor_text.h"
+#include "io/printable.h"
 
 namespace mocograd {
 namespace {
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 // A number's place among those of a floating-point dtype, so that neighbours differ by one.
 template <class Float, class Integer>
@@ -34,23 +38,59 @@ DType narrower(DType a, DType b) {
   return DType::i64;
 }
 
-double ulps_between(double a, double b, DType dtype) {
-  if (dtype == DType::i64) return std::abs(a - b);
-  const int64_t i = position(a, dtype), j = position(b, dtype);
-  // Unsigned, as the distance of two int64 may be none; and before it becomes a double, which has
-  // not enough digits for a position.
-  const auto low = static_cast<uint64_t>(std::min(i, j));
-  return static_cast<double>(static_cast<uint64_t>(std::max(i, j)) - low);
+// Unsigned, as the distance of two int64 may be none; and before it becomes a double, which has not
+// enough digits for one.
+double distance_of(int64_t i, int64_t j) {
+  return static_cast<double>(static_cast<uint64_t>(std::max(i, j)) -
+                             static_cast<uint64_t>(std::min(i, j)));
 }
 
-std::vector<int64_t> index_of(int64_t flat, const Shape& shape) {
-  std::vector<int64_t> index(static_cast<size_t>(shape.ndim()));
-  for (int i = shape.ndim() - 1; i >= 0; --i) {
-    index[static_cast<size_t>(i)] = flat % shape[i];
-    flat /= shape[i];
-  }
-  return index;
+std::string text_of(double value) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.17g", value);
+  return text;
 }
+
+// What two tensors of one shape hold, side by side.
+class Pairs {
+ public:
+  Pairs(const Tensor& a, const Tensor& b)
+      : dtype_(narrower(a.dtype(), b.dtype())), a_(a.to_vector()), b_(b.to_vector()) {
+    if (dtype_ != DType::i64) return;  // whose numbers a double does not tell apart
+    integers_a_ = a.to(Device::cpu);
+    integers_b_ = b.to(Device::cpu);
+  }
+
+  size_t size() const { return a_.size(); }
+  double b(size_t i) const { return b_[i]; }
+
+  // 0 of two NaNs, infinite of a NaN and a number; an infinity is at no distance from itself.
+  double distance(size_t i) const {
+    if (dtype_ == DType::i64) return distance_of(integer(integers_a_, i), integer(integers_b_, i));
+    if (a_[i] == b_[i] || (std::isnan(a_[i]) && std::isnan(b_[i]))) return 0;
+    const double distance = std::abs(a_[i] - b_[i]);
+    return std::isnan(distance) ? kInfinity : distance;
+  }
+
+  double ulps(size_t i) const {
+    if (dtype_ == DType::i64) return distance(i);
+    return distance_of(position(a_[i], dtype_), position(b_[i], dtype_));
+  }
+
+  std::string text_a(size_t i) const { return text(integers_a_, a_, i); }
+  std::string text_b(size_t i) const { return text(integers_b_, b_, i); }
+
+ private:
+  static int64_t integer(const Tensor& tensor, size_t i) { return tensor.data<int64_t>()[i]; }
+
+  static std::string text(const Tensor& integers, const std::vector<double>& numbers, size_t i) {
+    return integers.defined() ? std::to_string(integer(integers, i)) : text_of(numbers[i]);
+  }
+
+  DType dtype_;
+  std::vector<double> a_, b_;
+  Tensor integers_a_, integers_b_;  // of i64 only
+};
 
 // "step.0.forward.encoder_q.layer1.0.conv1.conv2d" → "step.0.forward.encoder_q.layer1"
 std::string module_of(const std::string& name) {
@@ -62,13 +102,20 @@ std::string module_of(const std::string& name) {
 }
 
 std::string line_of(const TensorDifference& d) {
+  const std::string name = printable(d.name);
   if (!d.comparable())
-    return d.name + ": shapes " + d.shape_a.to_string() + " and " + d.shape_b.to_string();
-  char text[256];
-  std::snprintf(text, sizeof text,
-                "max abs %.3e  max rel %.3e  nmse %.3e  ulps %.0f  at %s: %.17g and %.17g",
-                d.max_abs, d.max_rel, d.nmse, d.ulps, Shape(d.index).to_string().c_str(), d.a, d.b);
-  return d.name + " " + d.shape_a.to_string() + ": " + text;
+    return name + ": shapes " + d.shape_a.to_string() + " and " + d.shape_b.to_string();
+  char text[128];
+  std::snprintf(text, sizeof text, "max abs %.3e  max rel %.3e  nmse %.3e  ulps %.0f", d.max_abs,
+                d.max_rel, d.nmse, d.ulps);
+  std::string line = name + " " + d.shape_a.to_string() + ": " + text;
+  if (!d.place.empty()) line += "  at " + d.place + ": " + d.a + " and " + d.b;
+  return line;
+}
+
+std::string padded(const std::string& name) {
+  constexpr size_t kColumn = 48;
+  return name + std::string(kColumn - std::min(kColumn, name.size()), ' ');
 }
 
 std::vector<std::string> ordered_names(const NamedTensors& dump) {
@@ -90,39 +137,38 @@ std::vector<std::string> ordered_names(const NamedTensors& dump) {
 }  // namespace
 
 TensorDifference compare(const std::string& name, const Tensor& a, const Tensor& b) {
-  TensorDifference result{.name = name, .shape_a = a.shape(), .shape_b = b.shape(), .index = {}};
-  if (!result.comparable()) return result;
-  const DType dtype = narrower(a.dtype(), b.dtype());
-  const std::vector<double> left = a.to_vector(), right = b.to_vector();
-  double square = 0, reference = 0, largest = 0;
-  int64_t worst = 0;
-  for (size_t i = 0; i < left.size(); ++i) {
-    if (std::isnan(left[i]) && std::isnan(right[i])) continue;
-    // An infinity is at no distance from itself, and a NaN is infinitely far from every number.
-    const double distance = left[i] == right[i] ? 0 : std::abs(left[i] - right[i]);
-    const double abs = std::isnan(distance) ? std::numeric_limits<double>::infinity() : distance;
+  TensorDifference result{.name = name, .shape_a = a.shape(), .shape_b = b.shape()};
+  if (!result.comparable()) {
+    result.max_abs = result.max_rel = result.nmse = result.ulps = kInfinity;
+    return result;
+  }
+  const Pairs pairs(a, b);
+  if (pairs.size() == 0) return result;
+  double largest = 0;
+  for (size_t i = 0; i < pairs.size(); ++i) {
+    if (std::isfinite(pairs.b(i))) largest = std::max(largest, std::abs(pairs.b(i)));
+  }
+  const auto square = [=](double x) { return (x / largest) * (x / largest); };  // overflows late
+  double error = 0, reference = 0;
+  size_t worst = 0;
+  for (size_t i = 0; i < pairs.size(); ++i) {
+    const double abs = pairs.distance(i);
     if (abs > result.max_abs) {
       result.max_abs = abs;
-      worst = static_cast<int64_t>(i);
+      worst = i;
     }
-    square += abs * abs;
-    if (std::isfinite(right[i])) {
-      reference += right[i] * right[i];
-      largest = std::max(largest, std::abs(right[i]));
-    }
-    if (std::isfinite(abs))
-      result.ulps = std::max(result.ulps, ulps_between(left[i], right[i], dtype));
+    if (std::isfinite(pairs.b(i))) reference += square(pairs.b(i));
+    if (abs == 0) continue;
+    error += square(abs);
+    if (std::isfinite(abs)) result.ulps = std::max(result.ulps, pairs.ulps(i));
   }
   if (result.max_abs > 0) {
-    result.max_rel =
-        largest > 0 ? result.max_abs / largest : std::numeric_limits<double>::infinity();
-    result.nmse = reference > 0 ? square / reference : std::numeric_limits<double>::infinity();
+    result.max_rel = largest > 0 ? result.max_abs / largest : kInfinity;
+    result.nmse = largest > 0 ? error / reference : kInfinity;
   }
-  result.index = index_of(worst, a.shape());
-  if (!left.empty()) {
-    result.a = left[static_cast<size_t>(worst)];
-    result.b = right[static_cast<size_t>(worst)];
-  }
+  result.place = place_text(a.shape(), static_cast<int64_t>(worst));
+  result.a = pairs.text_a(worst);
+  result.b = pairs.text_b(worst);
   return result;
 }
 
@@ -171,21 +217,21 @@ std::string diff_text(const DumpDifference& difference, double tolerance, bool a
     row.nmse = std::max(row.nmse, d.nmse);
     if (!first && !d.within(tolerance)) first = &d;
   }
-  char line[256];
-  std::snprintf(line, sizeof line, "%-48s %8s %8s %12s %12s\n", "module", "tensors", "beyond",
-                "max rel", "nmse");
-  text << line;
+  char line[128];
+  std::snprintf(line, sizeof line, " %8s %8s %12s %12s\n", "tensors", "beyond", "max rel", "nmse");
+  text << padded("module") << line;
   for (const std::string& module : modules) {
     const Row& row = rows[module];
-    std::snprintf(line, sizeof line, "%-48s %8lld %8lld %12.3e %12.3e\n", module.c_str(),
+    std::snprintf(line, sizeof line, " %8lld %8lld %12.3e %12.3e\n",
                   static_cast<long long>(row.tensors), static_cast<long long>(row.beyond),
                   row.max_rel, row.nmse);
-    text << line;
+    text << padded(printable(module)) << line;
   }
   for (const auto& [names, side] :
        {std::pair{&difference.only_a, "first"}, std::pair{&difference.only_b, "second"}}) {
     if (!names->empty())
-      text << names->size() << " only in the " << side << ", " << names->front() << " among them\n";
+      text << names->size() << " only in the " << side << ", " << printable(names->front())
+           << " among them\n";
   }
   if (difference.tensors.empty()) {
     text << "the two have no tensor in common\n";
