@@ -19,17 +19,20 @@ struct StepFlags {
   bool operations = false, check_invariants = false;
 };
 
-void dump_step(int64_t step, const StepResult& result, const Sgd& optimizer, StateDict& dump) {
-  const std::string prefix = "step." + std::to_string(step) + ".";
+// In the order in which they were computed, after the step's operations.
+void dump_step(int64_t step, const StepResult& result, const Sgd& optimizer, NamedTensors& dump) {
+  const auto add = [&](const std::string& name, const Tensor& tensor) {
+    add_to_dump("step." + std::to_string(step) + "." + name, tensor, dump);
+  };
   const Contrast& contrast = result.contrast;
-  dump[prefix + "loss"] = Tensor::full({1}, result.loss, {.dtype = contrast.k.dtype()});
   // Copies: on a device the next step writes to the same tensors.
-  dump[prefix + "logits"] = to_pytorch(contrast.logits, Layout::plain);
-  dump[prefix + "q"] = to_pytorch(contrast.q.data(), Layout::plain);
-  dump[prefix + "k"] = to_pytorch(contrast.k, Layout::plain);
+  add("k", to_pytorch(contrast.k, Layout::plain));
+  add("q", to_pytorch(contrast.q.data(), Layout::plain));
+  add("logits", to_pytorch(contrast.logits, Layout::plain));
+  add("loss", Tensor::full({1}, result.loss, {.dtype = contrast.k.dtype()}));
   for (const Sgd::Slot& slot : optimizer.slots())
-    dump[prefix + "grad." + slot.parameter.name] =
-        to_pytorch(slot.parameter.variable->grad(), slot.parameter.layout);
+    add("grad." + slot.parameter.name,
+        to_pytorch(slot.parameter.variable->grad(), slot.parameter.layout));
 }
 
 void run(const StepFlags& flags) {
@@ -52,7 +55,7 @@ void run(const StepFlags& flags) {
         source->moco().train_step(views, source->optimizer(), source->learning_rate(s));
     trace.end_step();
     if (checking) checker.after_step(source->moco(), result);
-    dump_step(s, result, source->optimizer(), dump.tensors);
+    dump_step(s, result, source->optimizer(), dump);
   }
   dump.tensors.merge(checkpoint_state(source->moco(), &source->optimizer()));
   write_safetensors(flags.dump, dump);

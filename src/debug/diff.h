@@ -29,7 +29,7 @@ struct TensorDifference {
 TensorDifference compare(const std::string& name, const Tensor& a, const Tensor& b);
 
 struct DumpDifference {
-  std::vector<TensorDifference> tensors;  // of both, in the order in which a's operations ran
+  std::vector<TensorDifference> tensors;  // of both, in the order in which a's were computed
   std::vector<std::string> only_a, only_b;
 };
 

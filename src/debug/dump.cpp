@@ -10,6 +10,11 @@ Tensor in_pytorch_order(const Tensor& tensor) {
 
 }  // namespace
 
+void add_to_dump(const std::string& name, const Tensor& tensor, NamedTensors& dump) {
+  dump.tensors[name] = tensor;
+  dump.metadata[kDumpOrderKey] += name + "\n";
+}
+
 void Dumper::begin_step(int64_t step) {
   step_ = step;
   names_.begin_step();
@@ -23,8 +28,7 @@ void Dumper::operation(const Operation& operation) {
   if (!forward && !backward) return;
   const std::string key =
       "step." + std::to_string(step_) + "." + name_of(operation.phase) + "." + name;
-  dump_.tensors[key] = in_pytorch_order(forward ? operation.outputs[0] : operation.inputs[0]);
-  dump_.metadata[kDumpOrderKey] += key + "\n";
+  add_to_dump(key, in_pytorch_order(forward ? operation.outputs[0] : operation.inputs[0]), dump_);
 }
 
 }  // namespace mocograd

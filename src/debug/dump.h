@@ -3,7 +3,7 @@
 //   step.<s>.forward.<name>     what the operation computed
 //   step.<s>.backward.<name>    ∂loss/∂(what it computed), as it arrived there
 // <name> as in debug/operation_names.h. Images are in PyTorch's order [N, C, H, W]. The key "order"
-// of the metadata lists the names in the order in which the operations ran, one a line; `moco debug
+// of the metadata lists the names in the order in which they were computed, one a line; `moco debug
 // diff` walks it.
 #pragma once
 
@@ -13,6 +13,9 @@
 namespace mocograd {
 
 inline constexpr const char* kDumpOrderKey = "order";
+
+// The next in order.
+void add_to_dump(const std::string& name, const Tensor& tensor, NamedTensors& dump);
 
 class Dumper : public OperationObserver {
  public:
