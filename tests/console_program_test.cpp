@@ -61,10 +61,13 @@ TEST(ConsoleProgram, AnErrorInAScriptIsExitCode1) {
   expect_part(result.output, "step 0 of 1 is done: loss ");  // it went on
 }
 
-TEST(ConsoleProgram, AScriptThatIsNotThereIsNamed) {
-  const Result result = shell(program() + kSmall + "--script no/such/file");
-  EXPECT_EQ(result.code, 1);
-  EXPECT_EQ(result.output, "error: no/such/file: cannot be read\n");
+TEST(ConsoleProgram, AScriptThatCannotBeReadIsNamed) {
+  for (const std::string script : {"no/such/file", "tests"}) {
+    const Result result = shell(program() + kSmall + "--script " + script);
+    EXPECT_EQ(result.code, 1);
+    EXPECT_EQ(result.output, "error: " + script + ": cannot be read\n");
+  }
+  EXPECT_EQ(shell(program() + kSmall + "--script /dev/null").code, 0);
 }
 
 // The program on a pseudo-terminal.

@@ -180,12 +180,13 @@ TEST(Console, PrintsTensorsBySlices) {
   const Session s =
       run(small_step(),
           "n 2\nprint out\np out [1, :]\np in0[-1, -2:]\np %0 [:, ::2]\np out [0, 1]\n"
-          "stats relu.in0\n");
+          "p out [1::9223372036854775807]\nstats relu.in0\n");
   EXPECT_TRUE(s.has("out [2, 3]\n[[ 3,  6,  9],\n [12, 15, 18]]\n")) << s.text;
   EXPECT_TRUE(s.has("out[1, :] [3]\n[12, 15, 18]\n"));
   EXPECT_TRUE(s.has("in0[-1, -2:] [2]\n[5, 6]\n"));
   EXPECT_TRUE(s.has("%0[:, ::2] [2, 2]\n[[1, 3],\n [4, 6]]\n"));
   EXPECT_TRUE(s.has("out[0, 1] []\n6\n"));
+  EXPECT_TRUE(s.has("out[1::9223372036854775807] [1, 3]\n[[12, 15, 18]]\n"));
   EXPECT_TRUE(s.has("relu.in0  f32 [2, 3]  min 1  max 6  mean 3.5"));
 }
 
@@ -200,7 +201,7 @@ TEST(Console, WalksTheGraph) {
   const Session s = run(small_step(),
                         "n 2\nchildren\ngradient\nparents\nparents %0\nfinish\n"
                         "children triple\ngradient triple\np relu.grad [0]\n"
-                        "parents %4\nlist 3\n");
+                        "parents %4\nparents %3\nlist 3\n");
   EXPECT_TRUE(s.has("(moco) children\nnone so far"));
   EXPECT_TRUE(s.has("error: triple: backward has not come there so far"));
   EXPECT_TRUE(s.has("in0  %0 forward relu"));
@@ -209,8 +210,23 @@ TEST(Console, WalksTheGraph) {
   EXPECT_TRUE(s.has("triple.grad  f32 [2, 3]  min 1  max 1"));
   EXPECT_TRUE(s.has("relu.grad[0] [3]\n[3, 3, 3]"));
   EXPECT_TRUE(s.has("(moco) parents %4\n  in0  %3 backward sum"));
+  EXPECT_TRUE(s.has("(moco) parents %3\n  in0  1, the gradient of the loss\n"));
   EXPECT_TRUE(s.has("   %4 backward triple\n   %5 backward relu\n-> %6 optimizer x.fill\n"))
       << s.text;
+}
+
+// What the step reads are copies: of the queue, and of the order of the keys.
+TEST(Console, KnowsTheStatesCopies) {
+  MocoStep moco;
+  moco.views.shuffle = Tensor::from({3, 0, 1, 2, 7, 5, 6, 4}, {8}, {.dtype = DType::i64});
+  const Session s = run(moco.step(),
+                        "finish\nparents matmul_transposed\nparents gather_rows\n"
+                        "parents gather_rows#2\np shuffle [0]\n");
+  EXPECT_TRUE(s.has("\n  in1  queue\n")) << s.text;
+  EXPECT_TRUE(s.has("\n  in0  im_k\n  in1  shuffle\n")) << s.text;
+  EXPECT_TRUE(s.has("\n  in1  unshuffle\n")) << s.text;
+  EXPECT_TRUE(s.has("shuffle[0] []\n3\n")) << s.text;
+  EXPECT_EQ(s.errors, 0);
 }
 
 TEST(Console, CheckTellsARightBackwardFromAWrongOne) {
@@ -345,7 +361,9 @@ const std::vector<std::string> kWrongLater = {"print",
                                               "gradient",
                                               "parents %77",
                                               "list 0",
-                                              "print out0.in0"};
+                                              "print out0.in0",
+                                              "stats in7",
+                                              "[0]"};
 
 TEST(Console, WrongCommandsAreOneLineAndNoEnd) {
   std::string script;

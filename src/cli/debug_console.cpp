@@ -30,6 +30,7 @@ struct ConsoleFlags {
 int run(const ConsoleFlags& flags) {
   apply(flags.source.compute);
   std::ifstream file(flags.script);
+  file.peek();  // a folder can be opened and not be read
   if (!flags.script.empty() && !file) throw Error(flags.script + ": cannot be read");
   const std::unique_ptr<StepSource> source = open_step_source(flags.source);
 

@@ -143,8 +143,8 @@ void Console::interact() {
 
 void Console::execute(const std::string& text) {
   const Line line(text);
-  if (line.name.empty()) return;
-  const Command& command = find_command(line.name);
+  if (line.name.empty() && line.slice.empty()) return;
+  const Command& command = find_command(line.name.empty() ? line.slice : line.name);
   if (line.words.size() > command.most_words ||
       (!line.slice.empty() && command.run != &Console::print))
     throw Error(line.name + ": too many arguments; usage: " + command.usage);

@@ -81,7 +81,7 @@ class Console : public OperationObserver {
   void go_on(Goal goal, int64_t operations = 0);
   void print_position(const RecordedOperation& operation);
 
-  // console_commands.cpp: what the words of a command mean
+  // console_inspection.cpp: what the words of a command mean
   const RecordedOperation& current() const;
   const RecordedOperation& operation_or_current(const Line& line, size_t word) const;
   Tensor tensor(const std::string& name) const;
@@ -90,6 +90,7 @@ class Console : public OperationObserver {
   void print_linked(const std::string& label, int64_t index);
   void check_all(int64_t max_elements);
 
+  // console_commands.cpp and console_inspection.cpp: the commands
   void help(const Line& line);
   void next(const Line& line);
   void continue_(const Line& line);

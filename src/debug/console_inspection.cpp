@@ -96,7 +96,8 @@ void Console::print(const Line& line) {
 
 void Console::stats(const Line& line) {
   if (line.words.empty()) throw Error("stats: needs a tensor; help print tells how to name one");
-  out_ << line.words[0] << "  " << statistics_text(tensor(line.words[0])) << '\n';
+  const std::string text = statistics_text(tensor(line.words[0]));
+  out_ << line.words[0] << "  " << text << '\n';
 }
 
 void Console::show(const Line& line) {

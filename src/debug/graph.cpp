@@ -1,28 +1,17 @@
 #include "debug/graph.h"
 
 #include <algorithm>
-#include <cstdio>
-#include <cstring>
 #include <utility>
+
+#include "debug/equal_tensor.h"
+#include "debug/tensor_text.h"
 
 namespace mocograd {
 namespace {
 
-bool same_numbers(const Tensor& a, const Tensor& b) {
-  if (a.shape() != b.shape() || a.dtype() != b.dtype()) return false;
-  const Tensor x = a.to(Device::cpu), y = b.to(Device::cpu);
-  return std::memcmp(x.raw_bytes(), y.raw_bytes(), x.bytes()) == 0;
-}
-
 std::string parent_of(const std::string& path) {
   const size_t dot = path.rfind('.');
   return dot == std::string::npos ? "" : path.substr(0, dot);
-}
-
-std::string megabytes(int64_t bytes) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%.1f MB", static_cast<double>(bytes) / 1e6);
-  return text;
 }
 
 }  // namespace
@@ -55,8 +44,8 @@ std::string text_of(const Graph& graph) {
                                  [](const GraphNode& node) { return !node.all_finite(); });
   std::string text = std::to_string(graph.nodes.size()) + " nodes, " +
                      std::to_string(graph.edges.size()) +
-                     " edges; kept for backward: " + megabytes(graph.saved_bytes) +
-                     ", of which parameters and constants " + megabytes(graph.saved_leaf_bytes);
+                     " edges; kept for backward: " + memory_text(graph.saved_bytes) +
+                     ", of which parameters and constants " + memory_text(graph.saved_leaf_bytes);
   if (bad > 0) text += "; not finite: " + std::to_string(bad) + " nodes";
   return text;
 }
@@ -89,8 +78,7 @@ void GraphRecorder::forward(const Operation& operation) {
   node.name = names_.name(operation);
   node.op = operation.op;
   node.module = operation.module;
-  node.source =
-      std::string(operation.where.file_name()) + ":" + std::to_string(operation.where.line());
+  node.source = source_of(operation);
   node.needs_gradient = operation.node != nullptr;
   node.output = summary_of(output);
 
@@ -138,9 +126,7 @@ int GraphRecorder::add_leaf(const Tensor& tensor, const Node* node) {
   const auto parameter = parameters_.find(tensor.raw_bytes());
   leaf.kind =
       node || parameter != parameters_.end() ? GraphNodeKind::parameter : GraphNodeKind::constant;
-  const auto constant = std::find_if(constants_.begin(), constants_.end(), [&](const Known& known) {
-    return same_numbers(known.tensor, tensor);
-  });
+  const auto constant = find_equal(constants_, tensor);
   if (parameter != parameters_.end()) {
     leaf.name = parameter->second;
     leaf.module = parent_of(leaf.name);

@@ -69,10 +69,6 @@ bool same(double a, double b) {
   return a == b || (std::isnan(a) && std::isnan(b));
 }
 
-bool begins_with(const std::string& text, const std::string& beginning) {
-  return text.rfind(beginning, 0) == 0;
-}
-
 }  // namespace
 
 void InvariantChecker::fail(const std::string& invariant, const std::string& what) const {
@@ -116,7 +112,7 @@ void InvariantChecker::operation(const Operation& operation) {
     if (op == "cross_entropy") check_logit_gradient(operation.outputs[0]);
   }
   if (operation.phase != Phase::forward) return;
-  const bool inside = begins_with(operation.module, moco_->encoder_k().name());
+  const bool inside = operation.module.starts_with(moco_->encoder_k().name());
   if (inside && !in_key_encoder_) enter_key_encoder();
   if (!inside && in_key_encoder_) leave_key_encoder();
   in_key_encoder_ = inside;
@@ -180,7 +176,7 @@ void InvariantChecker::check_unshuffle(const Tensor& index) {
 // In InfoNCE's two products the second input is a constant: the keys, the queue.
 void InvariantChecker::check_no_gradient(const Operation& operation) const {
   const std::string op = operation.op;
-  if (begins_with(operation.module, moco_->encoder_k().name()))
+  if (operation.module.starts_with(moco_->encoder_k().name()))
     fail("no_gradient", "a gradient went back through " + operation.module + "." + op);
   const bool product = op == "row_dot" || op == "matmul_transposed";
   if (product && operation.module.empty() && operation.outputs[1].defined())

@@ -24,6 +24,12 @@ DebuggedStep moco_step(Moco& moco, Sgd& optimizer, double learning_rate, const V
         {"optimizer." + slot.parameter.name + ".momentum_buffer", slot.momentum_buffer, true});
   step.given.push_back({"im_q", views.im_q, false, true});
   step.given.push_back({"im_k", views.im_k, false, true});
+  for (const auto& [end, order] : {std::pair{"", &views.shuffle}, {"_sym", &views.shuffle_sym}}) {
+    if (!order->defined()) continue;
+    const KeyOrder rows(*order);
+    step.given.push_back({std::string("shuffle") + end, rows.shuffle});
+    step.given.push_back({std::string("unshuffle") + end, rows.unshuffle});
+  }
   step.run = [&moco, &optimizer, learning_rate, views] {
     const StepResult result = moco.train_step(views, optimizer, learning_rate);
     return detail::concatenate("loss ", result.loss, ", top1 ", result.top1, " %");

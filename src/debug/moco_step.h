@@ -8,7 +8,8 @@ namespace mocograd {
 
 // Moco::train_step on these views. `moco` and `optimizer` outlive it. Given are the parameters and
 // buffers of both encoders, the queue and the momentum buffers under their names in checkpoints,
-// and im_q, im_k.
+// im_q and im_k, and where the views have them shuffle and shuffle_sym with their inverses unshuffle
+// and unshuffle_sym.
 DebuggedStep moco_step(Moco& moco, Sgd& optimizer, double learning_rate, const ViewPair& views);
 
 }  // namespace mocograd

@@ -28,8 +28,7 @@ std::vector<Tensor> saved_beside(const Operation& operation) {
 
 std::string place_of(const Operation& operation) {
   const std::string module = operation.module.empty() ? "" : "in " + operation.module + " ";
-  return detail::concatenate(module, "(", operation.where.file_name(), ":", operation.where.line(),
-                             ")");
+  return module + "(" + source_of(operation) + ")";
 }
 
 NonFiniteOrigin describe(const TraceRecord& record, const std::string& written,

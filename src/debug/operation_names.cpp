@@ -2,6 +2,10 @@
 
 namespace mocograd {
 
+std::string source_of(const Operation& operation) {
+  return std::string(operation.where.file_name()) + ":" + std::to_string(operation.where.line());
+}
+
 void OperationNames::add_parameters(const Module& module) {
   for (const NamedParameter& parameter : module.named_parameters())
     parameters_[parameter.variable->node().get()] = module.name() + "." + parameter.name;

@@ -16,6 +16,8 @@
 
 namespace mocograd {
 
+std::string source_of(const Operation& operation);  // "src/autograd/ops/conv2d.cpp:32"
+
 class OperationNames {
  public:
   // Gradients that arrive at parameters are named after them: "encoder_q.conv1.weight.accumulate".

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "debug/equal_tensor.h"
 #include "io/text.h"
 
 namespace mocograd {
@@ -42,8 +43,7 @@ const RecordedOperation& StepRecord::add(const Operation& operation) {
       .op = operation.op,
       .module = operation.module,
       .name = names_.name(operation),
-      .source =
-          std::string(operation.where.file_name()) + ":" + std::to_string(operation.where.line()),
+      .source = source_of(operation),
       .inputs = {},
       .outputs = {},
       .parents = {},
@@ -73,14 +73,24 @@ Tensor StepRecord::keep(const Tensor& tensor, bool just_overwritten) {
   return kept;
 }
 
+// What an input is that no operation of the step wrote.
+std::string StepRecord::origin_of(const Operation& operation, const Tensor& input) const {
+  const auto given = given_at_.find(input.raw_bytes());
+  if (given != given_at_.end()) return given->second;
+  const bool first = operations_.empty() || operations_.back().phase != Phase::backward;
+  if (operation.phase == Phase::backward && first) return "1, the gradient of the loss";
+  const auto copied = find_equal(given_, input);
+  return copied == given_.end() ? "" : copied->name;
+}
+
 // By memory: while all tensors are kept, none is used twice.
 void StepRecord::link(const Operation& operation, RecordedOperation& recorded) {
   for (const Tensor& input : operation.inputs) {
     const auto writer = writer_.find(input.raw_bytes());
-    const auto given = given_at_.find(input.raw_bytes());
     recorded.parents.push_back(writer == writer_.end() ? -1 : writer->second);
-    recorded.origins.push_back(given == given_at_.end() ? "" : given->second);
-    if (writer == writer_.end()) continue;
+    const bool written = writer != writer_.end();
+    recorded.origins.push_back(written ? "" : origin_of(operation, input));
+    if (!written) continue;
     std::vector<int64_t>& children = operations_[static_cast<size_t>(writer->second)].children;
     if (children.empty() || children.back() != recorded.index) children.push_back(recorded.index);
   }

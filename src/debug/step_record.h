@@ -29,7 +29,7 @@ struct RecordedOperation {
   std::string source;                   // "src/autograd/ops/conv2d.cpp:32"
   std::vector<Tensor> inputs, outputs;  // as those of Operation
   std::vector<int64_t> parents;         // by input: the operation that wrote it, or -1
-  std::vector<std::string> origins;     // by input without a parent: the given tensor's name
+  std::vector<std::string> origins;     // by input without a parent: the given tensor, or its copy
   std::vector<int64_t> children;        // the operations that read what this one wrote, so far
   DifferentiableFunction again;         // empty where the operation told none
   bool in_graph = false;                // forward: a gradient is to flow back through it
@@ -60,6 +60,7 @@ class StepRecord {
  private:
   Tensor keep(const Tensor& tensor, bool just_overwritten);
   void link(const Operation& operation, RecordedOperation& recorded);
+  std::string origin_of(const Operation& operation, const Tensor& input) const;
 
   OperationNames names_;
   std::vector<GivenTensor> given_;

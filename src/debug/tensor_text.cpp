@@ -65,8 +65,10 @@ std::vector<int64_t> indices(const SliceEntry& entry, int64_t size, size_t dimen
     return {index};
   }
   const auto cut = [&](int64_t bound) { return std::clamp<int64_t>(from_end(bound), 0, size); };
+  const int64_t step =
+      std::min(entry.step, std::max<int64_t>(size, 1));  // whose sum with i is none too large
   std::vector<int64_t> taken;
-  for (int64_t i = cut(entry.begin.value_or(0)); i < cut(entry.end.value_or(size)); i += entry.step)
+  for (int64_t i = cut(entry.begin.value_or(0)); i < cut(entry.end.value_or(size)); i += step)
     taken.push_back(i);
   return taken;
 }

@@ -12,10 +12,6 @@ void add_numbers(Hash64& hash, const Tensor& tensor) {
   hash.add(host.raw_bytes(), host.bytes());
 }
 
-std::string source_of(const Operation& operation) {
-  return std::string(operation.where.file_name()) + ":" + std::to_string(operation.where.line());
-}
-
 JsonObject json_of(const TraceTensor& traced, bool with_statistics) {
   JsonObject json;
   if (traced.id == 0) return json.add_null("id");
