@@ -28,6 +28,8 @@ check 'DOT begins with digraph' grep -q '^digraph' "$scratch/graph.dot"
 # shellcheck disable=SC2086
 check 'a loss that is not finite' call 1 'not finite' debug graph $step --lr 1e6 --steps 50 \
   --out "$scratch/broken.html"
+check 'the hint leads to the console, and to no checkpoint' \
+  grep -q 'hint: a smaller --lr may help; moco debug console, break nan, ' "$scratch/call.err"
 
 browser=$(command -v chromium || command -v chromium-browser || command -v google-chrome)
 if [ -n "$browser" ]; then

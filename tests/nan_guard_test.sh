@@ -65,6 +65,7 @@ off=$scratch/off
 # shellcheck disable=SC2086
 check 'without the guard it fails at the same step' \
   call 1 'error: moco: encoder_' pretrain $tiny $diverge --out "$off" --nan-guard off
+check 'and says what is left' grep -q 'hint: .*the last checkpoint is unharmed$' "$scratch/call.err"
 check 'but leaves no replay' test ! -e "$off/replay.safetensors"
 check 'and the same checkpoint' cmp "$scratch/before" "$off/checkpoint.safetensors"
 

@@ -24,6 +24,9 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
+constexpr const char* kAfterDivergence =
+    "a smaller --lr may help; the last checkpoint is unharmed";
+
 double seconds_since(Clock::time_point begin) {
   return std::chrono::duration<double>(Clock::now() - begin).count();
 }
@@ -200,7 +203,7 @@ class PretrainRun {
     } catch (const NonFiniteError& error) {
       observer_.non_finite({error, config_, progress_, provenance_, moco_, optimizer_, views,
                             learning_rate, directory_.replay()});
-      throw;
+      throw NonFiniteError(error.what(), error.context(), kAfterDivergence);
     }
   }
 
@@ -216,7 +219,7 @@ class PretrainRun {
         throw NonFiniteError(detail::concatenate("step ", progress_.step, ": the optimizer wrote ",
                                                  "encoder_q.", optimizer_.slots()[i].parameter.name,
                                                  ", which is no longer finite"),
-                             "", "a smaller --lr may help; the last checkpoint is unharmed");
+                             "", kAfterDivergence);
     }
   }
 
