@@ -271,6 +271,43 @@ TEST_P(NanGuardOnce, SaysWhenItDoesNotComeBack) {
   EXPECT_FALSE(again.origin);
 }
 
+// Whatever is wrong in a replay is told before anything is computed, with the file's name.
+TEST_P(NanGuardOnce, AReplayThatIsDamagedIsNamed) {
+  Flash flash;
+  const ObserverScope scope(flash);
+  failed_step();
+  const NamedTensors good = read_safetensors(path_);
+  const auto expect_refused = [&](const std::string& what, const auto& damage) {
+    NamedTensors file = good;
+    damage(file);
+    write_safetensors(path_, file);
+    try {
+      const Replay replay(path_);
+      ADD_FAILURE() << "accepted, though: " << what;
+    } catch (const Error& error) {
+      EXPECT_EQ(std::string(error.what()).rfind(path_ + ": ", 0), 0u) << error.what();
+      EXPECT_NE(std::string(error.what()).find(what), std::string::npos) << error.what();
+    }
+  };
+  const auto order = [](const std::vector<double>& rows) {
+    return Tensor::from(rows, {static_cast<int64_t>(rows.size())}, {.dtype = DType::i64});
+  };
+  expect_refused("no step follows",
+                 [](NamedTensors& file) { file.metadata["step"] = std::to_string(INT64_MAX); });
+  expect_refused("im_q must be f32 [N, 3, H, W]", [](NamedTensors& file) {
+    file.tensors["im_q"] = file.tensors["im_k"] = Tensor::zeros({8, 1, 8, 8});
+  });
+  expect_refused("not a permutation", [&](NamedTensors& file) {
+    file.tensors["shuffle"] = order({0, 1, 2, 3, 4, 5, 6, 6});
+  });
+  expect_refused("shuffle is of 3 rows, im_q has 8", [&](NamedTensors& file) {
+    file.tensors["shuffle"] = order({2, 0, 1});
+  });
+  expect_refused("rows of im_q", [&](NamedTensors& file) {
+    file.tensors["im_q"] = file.tensors["im_k"] = Tensor::zeros({7, 3, 8, 8});
+  });
+}
+
 INSTANTIATE_TEST_SUITE_P(Values, NanGuardOnce, testing::Values(0.0));
 
 TEST_P(NanGuardOnce, SaysWhyThereIsNoReplay) {
@@ -294,7 +331,7 @@ class SpoiltOptimizer : public OperationObserver, public PretrainObserver {
   void before_step(int64_t step, Moco&) override { step_ = step; }
   void operation(const Operation& operation) override {
     if (step_ == spoilt_ && operation.phase == Phase::optimizer)
-      overwrite(operation.outputs[1], INFINITY);
+      overwrite(operation.outputs[0], INFINITY);
   }
 
  private:

@@ -35,6 +35,9 @@ check 'and names the same operation' grep -qF \
 check 'with another number of threads too' replay "$run/replay.safetensors" --threads 3
 check 'it writes a trace' replay "$run/replay.safetensors" --out "$scratch/trace" --level shapes
 check 'of every operation' test "$(wc -l <"$scratch/trace")" -gt 100
+check 'which has a name' call 2 --out debug replay "$run/replay.safetensors" --out ''
+check 'and without which there is no level' call 2 '--level requires --out' \
+  debug replay "$run/replay.safetensors" --level shapes
 check 'but over no file' call 1 'exists already' \
   debug replay "$run/replay.safetensors" --out "$scratch/trace"
 MOCO_ISA=baseline "$moco" debug replay "$run/replay.safetensors" >"$scratch/baseline" 2>&1

@@ -207,6 +207,9 @@ TEST(Observer, SeesAllOfATrainingStepOnce) {
   std::vector<const Node*> went_back;
   std::map<std::string, int> averaged, updated;
   int enqueued = 0;
+  std::set<const void*> theta;
+  for (const NamedParameter& parameter : step.moco.encoder_q().named_parameters())
+    theta.insert(parameter.variable->data().raw_bytes());
   Caller caller([&](const Operation& operation) {
     if (phases.empty() || phases.back() != name_of(operation.phase))
       phases.push_back(name_of(operation.phase));
@@ -221,6 +224,9 @@ TEST(Observer, SeesAllOfATrainingStepOnce) {
       }
     }
     averaged[operation.module] += operation.phase == Phase::ema;
+    if (operation.phase == Phase::optimizer) {
+      EXPECT_TRUE(theta.contains(operation.outputs[0].raw_bytes())) << operation.module;
+    }
     updated[operation.module] += operation.phase == Phase::optimizer;
     enqueued += operation.phase == Phase::queue;
   });

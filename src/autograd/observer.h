@@ -27,7 +27,7 @@ struct Operation {
   // forward:   the inputs → the result
   // backward:  ∂L/∂result → ∂L/∂inputs, by position; undefined where none was needed
   // "accumulate" (backward): what had arrived, what arrives → their sum
-  // otherwise: what is read → what is written
+  // otherwise: what is read and not written → what is written, of sgd_step θ and then v
   std::vector<Tensor> inputs, outputs;
   const Node* node = nullptr;  // forward: of the result, null for a constant; backward: going back
   const OperationDetails* details = nullptr;  // forward only

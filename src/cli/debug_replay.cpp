@@ -5,6 +5,7 @@
 #include "cli/flags.h"
 #include "cli/trace_file.h"
 #include "debug/replay.h"
+#include "io/printable.h"
 
 namespace mocograd {
 namespace {
@@ -34,10 +35,11 @@ int run(const ReplayFlags& flags) {
     std::cout << "trace hash " << rerun.hash << ": identical\n";
     return 0;
   }
-  std::cout << "trace hash " << rerun.hash << ": not identical, it was " << replay.hash() << '\n';
+  std::cout << "trace hash " << rerun.hash << ": not identical, it was " << printable(replay.hash())
+            << '\n';
   const std::string then = replay.provenance().kernels, now = kernels_on(device);
   if (then != now)
-    std::cout << "  computed with " << then << " then and with " << now
+    std::cout << "  computed with " << printable(then) << " then and with " << now
               << " now, which round differently (--device, --precision, --conv)\n";
   return 1;
 }
@@ -49,8 +51,11 @@ void add_replay_command(CLI::App& debug, int& exit_code) {
   CLI::App* command =
       debug.add_subcommand("replay", "compute a step again that was not finite, bit for bit");
   command->add_option("FILE", flags->file, "replay.safetensors of a run directory")->required();
-  command->add_option("--out", flags->out, "file for one JSON line an operation");
+  CLI::Option* out =
+      command->add_option("--out", flags->out, "new file for one JSON line an operation")
+          ->check(not_empty("--out"));
   command->add_option("--level", flags->level, "how much to tell there")
+      ->needs(out)
       ->check(CLI::IsMember({"statistics", "shapes", "names"}))
       ->capture_default_str();
   add_compute_flags(*command, flags->compute);

@@ -67,9 +67,20 @@ Tensor take(StateDict& tensors, const std::string& name) {
 
 Tensor take_view(StateDict& tensors, const std::string& name, DType dtype) {
   const Tensor view = take(tensors, name);
-  if (!view.defined() || view.ndim() != 4 || view.dtype() != dtype)
+  if (!view.defined() || view.ndim() != 4 || view.dim(1) != 3 || view.numel() == 0 ||
+      view.dtype() != dtype)
     throw Error(name + " must be " + name_of(dtype) + " [N, 3, H, W], is " + view.describe());
   return view.permute({0, 2, 3, 1});
+}
+
+// How the rows of a view were shuffled; undefined where the step shuffled none.
+Tensor take_shuffle(StateDict& tensors, const std::string& name, int64_t rows) {
+  const Tensor shuffle = take(tensors, name);
+  if (!shuffle.defined()) return shuffle;
+  const KeyOrder order(shuffle);  // throws where it is no permutation
+  if (shuffle.dim(0) != rows)
+    throw Error(detail::concatenate(name, " is of ", shuffle.dim(0), " rows, im_q has ", rows));
+  return shuffle;
 }
 
 template <class Value>
@@ -132,15 +143,22 @@ Replay::Replay(const std::string& path, Device device) {
     learning_rate_ = metadata_value<double>(file, "learning_rate");
     fused_ = metadata_value<bool>(file, "fused");
     hash_ = metadata_value<std::string>(file, "trace_hash");
+    if (progress_.step == INT64_MAX) throw Error("step: no step follows it");
     const auto queue = file.tensors.find("queue");
     const bool f64 = queue != file.tensors.end() && queue->second.dtype() == DType::f64;
     const TensorOptions options{f64 ? DType::f64 : DType::f32, device};
-    const ViewPair views{take_view(file.tensors, kViewNames[0], options.dtype),
-                         take_view(file.tensors, kViewNames[1], options.dtype),
-                         take(file.tensors, kShuffleNames[0]),
-                         take(file.tensors, kShuffleNames[1])};
+    ViewPair views{take_view(file.tensors, kViewNames[0], options.dtype),
+                   take_view(file.tensors, kViewNames[1], options.dtype),
+                   {},
+                   {}};
+    if (views.im_q.shape() != views.im_k.shape()) throw Error("im_q and im_k differ in shape");
+    const int64_t rows = views.im_q.dim(0);
+    if (rows % config_.bn_splits != 0)
+      throw Error(detail::concatenate("bn_splits ", config_.bn_splits, " does not divide the ",
+                                      rows, " rows of im_q"));
+    views.shuffle = take_shuffle(file.tensors, kShuffleNames[0], rows);
+    views.shuffle_sym = take_shuffle(file.tensors, kShuffleNames[1], rows);
     views_ = views.to(options);
-    if (views_.im_q.shape() != views_.im_k.shape()) throw Error("im_q and im_k differ in shape");
     moco_ = std::make_unique<Moco>(config_.moco(options), 0);
     optimizer_ = std::make_unique<Sgd>(moco_->encoder_q(), config_.sgd());
     restore_state(file.tensors, *moco_, optimizer_.get());

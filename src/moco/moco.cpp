@@ -30,8 +30,9 @@ Tensor zero_labels(const Tensor& logits) {
 }
 
 [[noreturn]] void fail_non_finite(const std::string& what) {
-  throw NonFiniteError("moco: " + what, "",
-                       "a smaller --lr may help; moco debug console, break nan, shows who wrote it first");
+  throw NonFiniteError(
+      "moco: " + what, "",
+      "a smaller --lr may help; moco debug console, break nan, shows who wrote it first");
 }
 
 // A tensor that a step must leave finite, and how an error calls it.

@@ -24,8 +24,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr const char* kAfterDivergence =
-    "a smaller --lr may help; the last checkpoint is unharmed";
+constexpr const char* kAfterDivergence = "a smaller --lr may help; the last checkpoint is unharmed";
 
 double seconds_since(Clock::time_point begin) {
   return std::chrono::duration<double>(Clock::now() - begin).count();

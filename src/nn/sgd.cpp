@@ -45,7 +45,7 @@ void Sgd::update(double learning_rate, const std::vector<Tensor>& averages, doub
                                       config_.weight_decay, m);
   for (size_t i = 0; i < slots_.size(); ++i)
     observe_update(Phase::optimizer, "sgd_step", module_ + "." + slots_[i].parameter.name,
-                   {updates[i].g}, {updates[i].v, updates[i].theta});
+                   {updates[i].g}, {updates[i].theta, updates[i].v});
 }
 
 }  // namespace mocograd
