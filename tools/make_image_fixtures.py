@@ -59,12 +59,17 @@ def cases():
     yield "bilevel.png", rgb.convert("1"), {}
 
 
-def main():
-    folder = pathlib.Path(sys.argv[1])
+def main(words):
+    if len(words) != 1:
+        print(__doc__, file=sys.stderr)
+        return 2
+    folder = pathlib.Path(words[0])
     for name, image, options in cases():
         image.save(folder / name, **options)
         # Pillow is to undo nothing but the compression, so the file is opened anew.
         Image.open(folder / name).convert("RGB").save(folder / f"{name}.expect.png", optimize=True)
+    return 0
 
 
-main()
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

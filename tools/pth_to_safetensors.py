@@ -41,7 +41,10 @@ def main(words):
     if len(words) != 2:
         sys.exit(__doc__)
     source, target = map(pathlib.Path, words)
-    contents = torch.load(source, map_location="cpu", weights_only=True)
+    try:
+        contents = torch.load(source, map_location="cpu", weights_only=True)
+    except Exception as error:  # of many kinds: the file's, the archive's, the pickle's
+        sys.exit(f"error: {source}: {(str(error) or type(error).__name__).splitlines()[0]}")
     state = state_dict_of(contents)
     if not isinstance(state, dict):
         sys.exit(f"error: {source}: holds no state dict")

@@ -8,7 +8,7 @@ set -eu
 cd "$(dirname "$0")/.."
 
 # shellcheck disable=SC2016  # $0 is awk's
-find src tests bench examples -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' 2>/dev/null |
+find src tests examples -name '*.h' -o -name '*.cpp' -o -name '*.cu' |
   LC_ALL=C sort | xargs awk '
   FNR == 1 {
     split(FILENAME, part, "/")
@@ -16,7 +16,7 @@ find src tests bench examples -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -n
     if (part[3] == "ladder" || part[3] == "emulator") floor = part[3] ": " floor
     if (!(floor in files)) order[++floors] = floor
     files[floor]++
-    in_comment = 0
+    in_comment = start = 0
   }
 
   { line = $0 }
@@ -25,7 +25,7 @@ find src tests bench examples -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -n
   /\/\*/          { if (sub(/\/\*.*/, "", line)) in_comment = 1 }
   line ~ /[^ \t]/ { code[floor]++; code_of_file[FILENAME]++ }
 
-  /^[A-Za-z_]/ && !/^(namespace|class|struct|enum|union|using|template|extern)/ {
+  /^[A-Za-z_]/ && !/^(namespace|class|struct|enum|union|using|template|extern)/ && !/;$/ {
     start = FNR; name = $0
   }
   /^}$/ && start {
