@@ -77,6 +77,7 @@ class Terminal {
     child_ = forkpty(&terminal_, nullptr, nullptr, nullptr);
     if (child_ != 0) return;
     setenv("TERM", "xterm", 1);
+    setenv("LC_ALL", "C.UTF-8", 1);
     execl("/bin/sh", "sh", "-c", ("exec " + program() + kSmall).c_str(), nullptr);
     _exit(127);
   }
@@ -152,6 +153,12 @@ TEST(ConsoleProgram, KeysEditALineAtATerminal) {
   ASSERT_TRUE(terminal.wait_for(kPrompt)) << terminal.output();
   terminal.type("where\r");
   ASSERT_TRUE(terminal.wait_for("phase backward")) << terminal.output();
+  terminal.type("bre\t\tz\r");  // break and breakpoints begin so
+  ASSERT_TRUE(terminal.wait_for("'breakz' is no command")) << terminal.output();
+  ASSERT_TRUE(terminal.wait_for(kPrompt)) << terminal.output();
+  terminal.type("wö\r");
+  ASSERT_TRUE(terminal.wait_for("'wö' is no command")) << terminal.output();
+  ASSERT_TRUE(terminal.wait_for(kPrompt)) << terminal.output();
   terminal.type("nonsense\r");
   ASSERT_TRUE(terminal.wait_for("is no command")) << terminal.output();
   ASSERT_TRUE(terminal.wait_for(kPrompt)) << terminal.output();

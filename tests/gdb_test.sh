@@ -60,6 +60,7 @@ mocotensor numbers [1]
 mocotensor numbers [:, -1]
 mocotensor numbers [::2, 1:3]
 mocotensor image [1, 4, 3, 2]
+mocotensor image [0, :2, 0, :2]
 mocotensor halves [2, ::3]
 mocotensor leaf.node_._M_ptr->grad
 END
@@ -85,6 +86,9 @@ values() {
   shows "$1" '[[1, 2],'
   shows "$1" ' [9, 10]]'
   shows "$1" '0.5'
+  shows "$1" '[[0.5, 0.5],'
+  shows "$1" ' [0.5, 0.5]]'
+  check "no warning in $1" sh -c "! grep -n 'RTTI' '$scratch/$1'"
   shows "$1" 'halves bf16 [3, 4] [2, ::3]'
   shows "$1" '[8, 11]'
   shows "$1" '[3, 3]'

@@ -138,6 +138,23 @@ TEST_P(TraceFile, HasThePromisedFields) {
 INSTANTIATE_TEST_SUITE_P(, TraceFile, testing::Values("names", "shapes", "statistics"),
                          [](const auto& info) { return info.param; });
 
+TEST(Trace, OfNoFiniteNumberThereAreNoStatistics) {
+  const TemporaryDirectory directory;
+  const std::string path = directory.file("trace.jsonl");
+  {
+    JsonTrace sink(path, TraceLevel::statistics);
+    Tracer tracer(sink);
+    const ObserverScope scope(tracer);
+    observe_update(Phase::optimizer, "fill", "x", {}, {Tensor::full({2}, NAN)});
+  }
+  std::ifstream file(path);
+  std::string line;
+  std::getline(file, line);
+  EXPECT_NE(line.find(R"("min":null,"max":null,"mean":null,"std":null,"l2":null,"nan":2,"inf":0)"),
+            std::string::npos)
+      << line;
+}
+
 // The same id stands for the same numbers: what an operation reads was written under that id.
 TEST(Trace, IdsLeadFromReaderToWriter) {
   struct : TraceSink {

@@ -1,5 +1,7 @@
 #include "cli/line_editor.h"
 
+#include <algorithm>
+#include <clocale>
 #include <cstdio>
 
 namespace mocograd {
@@ -11,12 +13,15 @@ LineEditor* owner(EditLine* editor) {
   return static_cast<LineEditor*>(data);
 }
 
+EditLine* open_editor() {
+  std::setlocale(LC_CTYPE, "");  // libedit reads characters in the terminal's encoding
+  return el_init("moco", stdin, stdout, stderr);
+}
+
 }  // namespace
 
 LineEditor::LineEditor(std::vector<std::string> first_words)
-    : first_words_(std::move(first_words)),
-      editor_(el_init("moco", stdin, stdout, stderr)),
-      history_(history_init()) {
+    : first_words_(std::move(first_words)), editor_(open_editor()), history_(history_init()) {
   if (!editor_ || !history_) throw Error("console: the line editor cannot use this terminal");
   el_set(editor_, EL_CLIENTDATA, this);
   el_set(editor_, EL_EDITOR, "emacs");
@@ -63,16 +68,16 @@ std::optional<std::string> LineEditor::read(const std::string& prompt) {
 unsigned char LineEditor::complete(EditLine* editor, int) {
   const LineInfo* line = el_line(editor);
   const std::string typed(line->buffer, line->cursor);
-  std::string completion;
+  std::string common;  // the beginning of all words that begin so
   int matches = 0;
   for (const std::string& word : owner(editor)->first_words_) {
     if (!word.starts_with(typed)) continue;
-    ++matches;
-    completion = word;
+    if (++matches == 1) common = word;
+    common.erase(std::ranges::mismatch(common, word).in1, common.end());
   }
-  if (matches != 1) return CC_REFRESH_BEEP;
-  completion += ' ';
-  return el_insertstr(editor, completion.c_str() + typed.size()) == 0 ? CC_REFRESH : CC_ERROR;
+  if (matches == 1) common += ' ';
+  if (common.size() <= typed.size()) return CC_REFRESH_BEEP;
+  return el_insertstr(editor, common.c_str() + typed.size()) == 0 ? CC_REFRESH : CC_ERROR;
 }
 
 unsigned char LineEditor::interrupt(EditLine* editor, int) {

@@ -12,7 +12,7 @@ namespace mocograd {
 
 class LineEditor : public ConsoleInput {
  public:
-  // Tab completes the first word of a line to one of these.
+  // Tab completes the first word of a line to one of these, or as far as all that begin so agree.
   explicit LineEditor(std::vector<std::string> first_words);
   ~LineEditor() override;
   LineEditor(const LineEditor&) = delete;

@@ -1,5 +1,8 @@
-// Statistics as members of a JSON object, under the same names wherever they are written.
+// Statistics as members of a JSON object, under the same names wherever they are written. Where no
+// number is finite, min, max, mean, std and l2 are null.
 #pragma once
+
+#include <limits>
 
 #include "io/json.h"
 #include "tensor/statistics.h"
@@ -7,11 +10,14 @@
 namespace mocograd {
 
 inline JsonObject& add_statistics(JsonObject& json, const TensorStatistics& s) {
-  return json.add("min", s.min)
-      .add("max", s.max)
-      .add("mean", s.mean)
-      .add("std", s.std)
-      .add("l2", s.l2)
+  const auto of_finite = [&s](double value) {
+    return s.finite > 0 ? value : std::numeric_limits<double>::quiet_NaN();
+  };
+  return json.add("min", of_finite(s.min))
+      .add("max", of_finite(s.max))
+      .add("mean", of_finite(s.mean))
+      .add("std", of_finite(s.std))
+      .add("l2", of_finite(s.l2))
       .add("nan", s.nan)
       .add("inf", s.infinite);
 }

@@ -9,7 +9,8 @@
 //
 // Shapes are the engine's (NHWC). An id stands for what was written to a piece of memory: the same
 // id, the same numbers. us is the time since the record before it, without the tracer's own work;
-// bytes is the memory of the outputs. An input gradient that was not needed is null.
+// bytes is the memory of the outputs. An input gradient that was not needed is {"id":null}; where no
+// number is finite, min, max, mean, std and l2 are null.
 #pragma once
 
 #include <chrono>

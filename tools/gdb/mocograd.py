@@ -167,7 +167,9 @@ class TensorPrinter:
         yield "data", self.value["data_"]
         count = self.value["storage_"]["_M_refcount"]["_M_pi"]
         if int(count):
-            yield "shared_by", count["_M_use_count"]
+            # By its place, after the vptr and as an int: of a class gdb would look up the real type.
+            words = count.cast(gdb.lookup_type("int").pointer())
+            yield "shared_by", int((words + 2).dereference())
 
 
 class VariablePrinter:
@@ -254,7 +256,8 @@ def nested_text(numbers, dims, taken, offset=0, indent=1):
     if not taken:
         return number_text(numbers[offset])
     (indices, stays), stride = taken[0], math.prod(dims[1:])
-    parts = [nested_text(numbers, dims[1:], taken[1:], offset + i * stride, indent + 1)
+    parts = [nested_text(numbers, dims[1:], taken[1:], offset + i * stride,
+                         indent + stays)
              for i in indices]
     if not stays:
         return parts[0]
