@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <sstream>
@@ -316,68 +317,27 @@ TEST(Console, AStepThatFailsCanBeLookedAt) {
 }
 
 // Refused before the first operation, and later, when there is one to look at.
-const std::vector<std::string> kWrongAtFirst = {"where",
-                                                "print out",
-                                                "nonsense",
-                                                "s x",
-                                                "next 0",
-                                                "next x",
-                                                "next 1 2",
-                                                "where [1]",
-                                                "help foo",
-                                                "break",
-                                                "break op",
-                                                "break op foo",
-                                                "break phase sideways",
-                                                "break above x",
-                                                "break nan 1",
-                                                "break above nan",
-                                                "delete",
-                                                "delete 7",
-                                                "next 99999999999999999999"};
-const std::vector<std::string> kWrongLater = {"print",
-                                              "print foo",
-                                              "print in7",
-                                              "print %99",
-                                              "print %x",
-                                              "print %-1",
-                                              "print out [",
-                                              "print out [0, 0, 0]",
-                                              "print out [2]",
-                                              "print out [-3]",
-                                              "print out [a]",
-                                              "print out [::0]",
-                                              "print out [::-1]",
-                                              "print out [1:2:3:4]",
-                                              "print out []",
-                                              "stats",
-                                              "show",
-                                              "show out",
-                                              "show x 0 0 0",
-                                              "check 0",
-                                              "check 5 5",
-                                              "check foo",
-                                              "check all x",
-                                              "gradient",
-                                              "parents %77",
-                                              "list 0",
-                                              "print out0.in0",
-                                              "stats in7",
-                                              "[0]"};
+const std::string kWrongAtFirst =
+    "where\nprint out\nnonsense\ns x\nnext 0\nnext x\nnext 1 2\nwhere [1]\nhelp foo\n"
+    "break\nbreak op\nbreak op foo\nbreak phase sideways\nbreak above x\nbreak nan 1\n"
+    "break above nan\ndelete\ndelete 7\nnext 99999999999999999999\n";
+const std::string kWrongLater =
+    "print\nprint foo\nprint in7\nprint %99\nprint %x\nprint %-1\nprint out [\n"
+    "print out [0, 0, 0]\nprint out [2]\nprint out [-3]\nprint out [a]\nprint out [::0]\n"
+    "print out [::-1]\nprint out [1:2:3:4]\nprint out []\nstats\nshow\nshow out\n"
+    "show x 0 0 0\ncheck 0\ncheck 5 5\ncheck foo\ncheck all x\ngradient\nparents %77\n"
+    "list 0\nprint out0.in0\nstats in7\n[0]\n";
 
 TEST(Console, WrongCommandsAreOneLineAndNoEnd) {
-  std::string script;
-  for (const std::string& line : kWrongAtFirst) script += line + "\n";
-  script += "next\n";
-  for (const std::string& line : kWrongLater) script += line + "\n";
-  const Session s = run(small_step(), script + "p out [0, 0]\n");
+  const std::string wrong = kWrongAtFirst + kWrongLater;
+  const Session s = run(small_step(), kWrongAtFirst + "next\n" + kWrongLater + "p out [0, 0]\n");
   std::istringstream lines(s.text);
   std::string line, command;
   while (std::getline(lines, line)) {
     if (line.starts_with("(moco) ")) command = line.substr(7);
     EXPECT_TRUE(!line.starts_with("error: ") || line.size() < 200) << command;
   }
-  EXPECT_EQ(s.errors, static_cast<int64_t>(kWrongAtFirst.size() + kWrongLater.size())) << s.text;
+  EXPECT_EQ(s.errors, std::count(wrong.begin(), wrong.end(), '\n')) << s.text;
   EXPECT_EQ(s.count("\nerror: "), static_cast<int>(s.errors)) << s.text;
   EXPECT_TRUE(s.has("out[0, 0] []\n1\n"));  // still there
 }
