@@ -216,5 +216,19 @@ TEST_F(DurableFileTest, APipeIsWrittenInPlace) {
   EXPECT_EQ(names(), Names{"pipe"});
 }
 
+// As /dev/stdout is one: the link reads "pipe:[7]", which is no file's name.
+TEST_F(DurableFileTest, APipeThatOnlyALinkNamesIsWrittenInPlace) {
+  int ends[2];
+  ASSERT_EQ(pipe(ends), 0);
+  fs::create_symlink("/proc/self/fd/" + std::to_string(ends[1]), path("link"));
+  EXPECT_EQ(error_of(path("link")), "(no error)");
+  char text[4] = "";
+  EXPECT_EQ(read(ends[0], text, 3), 3);
+  EXPECT_STREQ(text, "new");
+  close(ends[0]);
+  close(ends[1]);
+  EXPECT_TRUE(fs::is_symlink(path("link")));
+}
+
 }  // namespace
 }  // namespace mocograd

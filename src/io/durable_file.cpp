@@ -45,10 +45,11 @@ mode_t present_umask() {
 
 DurableFile::DurableFile(const std::string& path) : path_(path), target_(resolved(path)) {
   struct stat existing = {};
-  const bool exists = stat(target_.c_str(), &existing) == 0;
+  const bool exists = stat(path.c_str(), &existing) == 0;
   if (!exists && errno != ENOENT) fail("cannot be written");
   if (exists && !S_ISREG(existing.st_mode)) {
-    descriptor_ = open(target_.c_str(), O_WRONLY | O_CLOEXEC);
+    // By its own path: what the link /dev/stdout reads as, "pipe:[7]", names no file.
+    descriptor_ = open(path.c_str(), O_WRONLY | O_CLOEXEC);
     if (descriptor_ < 0) fail("cannot be opened for writing");
     return;
   }
