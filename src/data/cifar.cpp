@@ -1,6 +1,5 @@
 #include "data/cifar.h"
 
-#include <filesystem>
 #include <memory>
 
 #include "data/class_names.h"
@@ -41,11 +40,6 @@ ImageSet read_images(const std::vector<std::string>& paths, int64_t label_bytes,
   return set;
 }
 
-bool exists(const std::string& path) {
-  std::error_code error;
-  return std::filesystem::exists(path, error);
-}
-
 DataSet open_cifar(const std::string& directory, const std::vector<std::string>& train,
                    const std::string& test, int64_t label_bytes,
                    const std::vector<std::string>& classes) {
@@ -53,7 +47,7 @@ DataSet open_cifar(const std::string& directory, const std::vector<std::string>&
   data.classes = classes;
   const int64_t class_count = static_cast<int64_t>(classes.size());
   data.train = read_images(train, label_bytes, class_count);
-  if (exists(directory + test))
+  if (is_there(directory + test))
     data.test = read_images({directory + test}, label_bytes, class_count);
   return data;
 }
@@ -65,7 +59,7 @@ DataSet open_cifar10(const std::string& directory) {
   std::vector<std::string> batches;
   for (int batch = 1; batch <= 5; ++batch) {
     const std::string path = directory + "/data_batch_" + std::to_string(batch) + ".bin";
-    if (exists(path)) batches.push_back(path);
+    if (is_there(path)) batches.push_back(path);
   }
   if (batches.empty()) throw Error(directory + ": holds no data_batch_1.bin … data_batch_5.bin");
   DataSet data = open_cifar(directory, batches, "/test_batch.bin", 1,

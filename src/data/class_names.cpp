@@ -1,7 +1,6 @@
 #include "data/class_names.h"
 
 #include <algorithm>
-#include <filesystem>
 
 #include "data/data_file.h"
 #include "tensor/error.h"
@@ -10,8 +9,7 @@ namespace mocograd {
 
 std::vector<std::string> read_class_names(const std::string& path,
                                           const std::vector<std::string>& otherwise) {
-  std::error_code error;
-  if (!std::filesystem::exists(path, error)) return otherwise;
+  if (!is_there(path)) return otherwise;
   DataFile file(path);
   std::string text(static_cast<size_t>(file.size()), '\0');
   file.read(text.data(), file.size());

@@ -13,7 +13,7 @@ namespace mocograd {
 // One gzip member that fills its file.
 class DataFile::Inflater {
  public:
-  Inflater(const std::string& path, std::ifstream& stream) : path_(path), stream_(stream) {
+  explicit Inflater(const std::string& path) : path_(path), file_(path), left_(file_.size()) {
     constexpr int kGzipHeader = 16;  // and no zlib header
     const int status = inflateInit2(&zlib_, MAX_WBITS + kGzipHeader);
     MOCO_CHECK(status == Z_OK, path, ": zlib cannot be initialised");
@@ -22,6 +22,7 @@ class DataFile::Inflater {
   Inflater(const Inflater&) = delete;
   Inflater& operator=(const Inflater&) = delete;
 
+  // Fewer than count only at the end.
   int64_t read_some(char* bytes, int64_t count) {
     constexpr int64_t kMost = 1 << 30;  // zlib counts in 32 bits
     int64_t done = 0;
@@ -45,60 +46,61 @@ class DataFile::Inflater {
 
  private:
   void refill() {
-    stream_.read(buffer_.data(), static_cast<std::streamsize>(buffer_.size()));
-    zlib_.next_in = reinterpret_cast<Bytef*>(buffer_.data());
-    zlib_.avail_in = static_cast<uInt>(stream_.gcount());
-    if (zlib_.avail_in == 0)
+    const uint64_t count = std::min<uint64_t>(left_, buffer_.size());
+    if (count == 0)
       throw Error(detail::concatenate(path_, ": ends at offset ", zlib_.total_in,
                                       ", within the compressed data"));
+    file_.read(buffer_.data(), count);
+    left_ -= count;
+    zlib_.next_in = reinterpret_cast<Bytef*>(buffer_.data());
+    zlib_.avail_in = static_cast<uInt>(count);
   }
 
   void check_end() {
     ended_ = true;
-    if (zlib_.avail_in > 0 || stream_.peek() != std::ifstream::traits_type::eof())
+    if (zlib_.avail_in > 0 || left_ > 0)
       throw Error(detail::concatenate(path_, ": something follows the compressed data at offset ",
                                       zlib_.total_in));
   }
 
   const std::string& path_;
-  std::ifstream& stream_;
+  InputFile file_;
+  uint64_t left_;  // of the file, to read
   z_stream zlib_ = {};
   std::array<char, 1 << 16> buffer_;
   bool ended_ = false;
 };
 
-DataFile::DataFile(const std::string& path) : path_(path), stream_(path, std::ios::binary) {
-  std::error_code error;
-  if (!std::filesystem::is_regular_file(path, error)) throw Error(path + ": is not a regular file");
-  if (!stream_) throw Error(path + ": cannot be opened");
+DataFile::DataFile(const std::string& path) : path_(path) {
   if (!path.ends_with(".gz")) {
-    stream_.seekg(0, std::ios::end);
-    size_ = static_cast<int64_t>(stream_.tellg());
-  } else {
-    inflater_ = std::make_unique<Inflater>(path_, stream_);
-    std::array<char, 1 << 16> part;
-    while (const int64_t count = read_some(part.data(), part.size())) size_ += count;
-    inflater_ = std::make_unique<Inflater>(path_, stream_);
-    stream_.clear();
+    file_ = std::make_unique<InputFile>(path);
+    size_ = static_cast<int64_t>(file_->size());
+    return;
   }
-  stream_.seekg(0);
-  if (!stream_ || size_ < 0) throw Error(path + ": cannot be read");
+  inflater_ = std::make_unique<Inflater>(path_);
+  std::array<char, 1 << 16> part;
+  while (const int64_t count = inflater_->read_some(part.data(), part.size())) size_ += count;
+  inflater_ = std::make_unique<Inflater>(path_);
 }
 
 DataFile::~DataFile() = default;
 
 void DataFile::read(void* bytes, int64_t count) {
-  const int64_t done = read_some(static_cast<char*>(bytes), count);
+  int64_t done = std::min(count, size_ - position_);
+  if (inflater_)
+    done = inflater_->read_some(static_cast<char*>(bytes), done);
+  else
+    file_->read(bytes, static_cast<uint64_t>(done));
   position_ += done;
   if (done < count)
     throw Error(detail::concatenate(path_, ": ends at offset ", position_, ", where ", count - done,
                                     " more bytes are expected"));
 }
 
-int64_t DataFile::read_some(char* bytes, int64_t count) {
-  if (inflater_) return inflater_->read_some(bytes, count);
-  stream_.read(bytes, count);
-  return stream_.gcount();
+bool is_there(const std::string& path) {
+  std::error_code unknown;
+  return std::filesystem::symlink_status(path, unknown).type() !=
+         std::filesystem::file_type::not_found;
 }
 
 int64_t count_records(const DataFile& file, int64_t record_bytes) {

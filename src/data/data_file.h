@@ -7,9 +7,10 @@
 #pragma once
 
 #include <cstdint>
-#include <fstream>
 #include <memory>
 #include <string>
+
+#include "io/input_file.h"
 
 namespace mocograd {
 
@@ -29,14 +30,16 @@ class DataFile {
  private:
   class Inflater;
 
-  int64_t read_some(char* bytes, int64_t count);  // fewer than count only at the end
-
   std::string path_;
-  std::ifstream stream_;
+  std::unique_ptr<InputFile> file_;     // one of the two:
   std::unique_ptr<Inflater> inflater_;  // of a .gz
   int64_t size_ = 0;
   int64_t position_ = 0;  // in the content
 };
+
+// Is there anything of that name, be it a link to nowhere or a name that may not be looked at? A data
+// set does without a file only where there is none.
+bool is_there(const std::string& path);
 
 // How many records of that many bytes the file holds: at least one, and nothing else, or an Error.
 int64_t count_records(const DataFile& file, int64_t record_bytes);

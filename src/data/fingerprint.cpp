@@ -15,7 +15,7 @@ void add(const Tensor& tensor, Hash64& hash) {
 
 std::string fingerprint(const DataSet& data) {
   Hash64 hash;
-  add(data.train.images, hash);
+  add(data.pretraining_images(), hash);
   add(data.train.labels, hash);
   if (data.test) {
     add(data.test->images, hash);

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <filesystem>
 
 #include "data/class_names.h"
 #include "data/data_file.h"
@@ -83,8 +82,7 @@ std::string find_file(const std::string& directory, const std::string& split,
   for (const char* ending : {"", ".gz"}) {
     for (const char* separator : {"-", "."}) {
       const std::string path = directory + "/" + split + separator + suffix + ending;
-      std::error_code error;
-      if (std::filesystem::exists(path, error)) return path;
+      if (is_there(path)) return path;
     }
   }
   return "";

@@ -52,7 +52,6 @@ Tensor image_tensor(int64_t count) {
 DataSet open_stl10(const std::string& directory) {
   check_directory(directory);
   const std::filesystem::path folder(directory);
-  std::error_code error;
   DataSet data;
   data.name = "stl10:" + directory;
   data.classes = read_class_names(
@@ -64,7 +63,7 @@ DataSet open_stl10(const std::string& directory) {
   const int64_t labelled = count_records(train, kImageBytes);
   data.train.labels = read_labels(folder / "train_y.bin", labelled, classes);
   std::optional<DataFile> unlabelled;
-  if (std::filesystem::exists(folder / "unlabeled_X.bin", error))
+  if (is_there(folder / "unlabeled_X.bin"))
     unlabelled.emplace(folder / "unlabeled_X.bin");
   const int64_t all = labelled + (unlabelled ? count_records(*unlabelled, kImageBytes) : 0);
   const Tensor images = image_tensor(all);
@@ -75,8 +74,7 @@ DataSet open_stl10(const std::string& directory) {
     data.train_and_unlabelled = images;
   }
 
-  if (std::filesystem::exists(folder / "test_X.bin", error) ||
-      std::filesystem::exists(folder / "test_y.bin", error)) {
+  if (is_there(folder / "test_X.bin") || is_there(folder / "test_y.bin")) {
     DataFile test(folder / "test_X.bin");
     const int64_t count = count_records(test, kImageBytes);
     data.test.emplace(image_tensor(count), read_labels(folder / "test_y.bin", count, classes));

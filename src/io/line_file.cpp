@@ -53,7 +53,7 @@ void LineFile::fail(const char* action) const {
 }
 
 int64_t keep_lines(const std::string& path, int64_t count) {
-  if (!std::filesystem::exists(path)) return 0;
+  if (!std::filesystem::is_regular_file(path)) return 0;
   std::ifstream stream(path, std::ios::binary);
   std::ostringstream contents;
   if (!stream || (stream.peek() != EOF && !(contents << stream.rdbuf())))

@@ -29,8 +29,9 @@ class LineFile {
 };
 
 // Cuts a file of lines to its first `count`, atomically and durably; a last line without its end
-// does not count as one. A file that is missing has none. Returns how many whole lines are there
-// afterwards, fewer than `count` where the file had no more.
+// does not count as one. What is missing or no regular file (a pipe, /dev/null) has none, and is left
+// alone. Returns how many whole lines are there afterwards, fewer than `count` where the file had no
+// more.
 int64_t keep_lines(const std::string& path, int64_t count);
 
 }  // namespace mocograd
