@@ -95,6 +95,33 @@ expect 'info without SPEC' 2 'SPEC' "$moco" data info
 expect 'info with a size of zero' 2 'image-size' "$moco" data info shapes --image-size 0
 expect 'info with an unknown recipe' 2 'augment' "$moco" data info shapes --augment strong
 
+# ---- pack ------------------------------------------------------------------------------------------
+
+mkdir -p "$scratch/classes/a"
+cp tests/fixtures/images/rgb.png "$scratch/classes/a/"
+pack() { "$moco" data pack "$@"; }
+packed=$scratch/deep/packed
+expect 'pack' 0 '^1 training and 0 test images of 1 classes' pack "folder:$scratch/classes" --out "$packed"
+holds 'pack leaves the files alone' "$packed" batches.meta.txt data_batch_1.bin
+expect 'pack into a folder with files' 1 'holds files already' pack "folder:$scratch/classes" --out "$packed"
+holds 'which stay as they are, too' "$packed" batches.meta.txt data_batch_1.bin
+rm -rf "$scratch/deep"
+expect 'pack without labels' 1 'have no labels' pack "folder:$scratch/plain" --out "$packed"
+absent 'an error of pack leaves nothing' "$scratch/deep"
+# Ten classes of 60 pictures that take some milliseconds each.
+mkdir -p "$scratch/many/0"
+"$moco" data info shapes --image-size 64 --png "$scratch/many/0/0.png" >/dev/null
+for i in $(seq 59); do ln "$scratch/many/0/0.png" "$scratch/many/0/$i.png"; done
+for class in 1 2 3 4 5 6 7 8 9; do cp -rl "$scratch/many/0" "$scratch/many/$class"; done
+"$moco" data pack "folder:$scratch/many" --out "$packed" >"$scratch/output" 2>&1 &
+job=$!
+until [ -e "$packed" ] || ! kill -0 "$job" 2>/dev/null; do :; done
+kill -s INT "$job"
+code=0
+wait "$job" || code=$?
+if [ "$code" -eq 130 ]; then pass; else fail "SIGINT ends pack: exit code $code"; fi
+absent 'a stopped pack leaves nothing' "$scratch/deep"
+
 # ---- fetch: files ----------------------------------------------------------------------------------
 
 archive=$scratch/data.tar.gz
@@ -249,6 +276,25 @@ PYTHON
   [ -s "$scratch/port" ]
 }
 
+# killed: kill -9 in the middle of a download leaves a hidden folder, which the next fetch removes
+killed() {
+  "$moco" data fetch cifar10 --out "$out" --url "$address/slow" >"$scratch/output" 2>&1 &
+  job=$!
+  tries=0
+  until [ -n "$(find "$out" -type f -size +0 2>/dev/null)" ] || [ $tries -eq 100 ]; do
+    tries=$((tries + 1))
+    sleep 0.1
+  done
+  expect 'one fetch at a time' 1 'another process is working in it' \
+    fetch cifar10 --out "$out" --url "file://$archive" --checksum "$md5"
+  kill -s KILL "$job"
+  wait "$job" 2>/dev/null
+  expect 'fetch after kill -9' 0 '^2 files' \
+    fetch cifar10 --out "$out" --url "file://$archive" --checksum "$md5"
+  holds 'nothing of the killed one is left' "$out" batches.meta.txt data_batch_1.bin
+  rm -rf "$scratch/new"
+}
+
 # interrupted SIGNAL CODE: a signal in the middle of a download
 interrupted() {
   "$moco" data fetch cifar10 --out "$out" --url "$address/slow" >"$scratch/output" 2>&1 &
@@ -288,6 +334,7 @@ else
   absent 'http: a connection that breaks' "$scratch/new"
   interrupted INT 130
   interrupted TERM 143
+  killed
 fi
 expect 'http: nobody listens' 1 '127.0.0.1' fetch cifar10 --out "$out" --url http://127.0.0.1:1/
 

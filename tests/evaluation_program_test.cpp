@@ -164,6 +164,19 @@ TEST_F(EvaluationProgram, EmbedWritesFeaturesAndLabels) {
   }
 }
 
+// A link goes on naming what it named, and a killed command's temporary file is gone.
+TEST_F(EvaluationProgram, EmbedKeepsLinks) {
+  std::filesystem::create_directory(file("linked"));
+  std::ofstream(file("linked/target.npy")) << "old";
+  std::ofstream(file("linked/features.npy.tmp-aB3xYz")) << "half";
+  std::filesystem::create_symlink("target.npy", file("linked/labels.npy"));
+  const Outcome outcome = run_moco("embed " + checkpoint() + data() + "--out " + file("linked"));
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.output;
+  EXPECT_TRUE(std::filesystem::is_symlink(file("linked/labels.npy")));
+  EXPECT_EQ(contents_of(file("linked/target.npy")).substr(1, 5), "NUMPY");
+  EXPECT_FALSE(std::filesystem::exists(file("linked/features.npy.tmp-aB3xYz")));
+}
+
 TEST_F(EvaluationProgram, ExportedEncodersHaveTorchvisionsNamesAndStartARun) {
   const auto whole = read_safetensors(file("run/checkpoint.safetensors")).tensors;
   for (const std::string encoder : {"q", "k"}) {

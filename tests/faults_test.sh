@@ -76,6 +76,37 @@ else
   check 'a fault at every system call' walk enospc eio short kill kill
 fi
 
+# An error leaves nothing; after a kill all is there, or a second try works or is told what happened.
+mkdir -p "$scratch/pictures/a"
+cp tests/fixtures/images/rgb.png "$scratch/pictures/a/"
+packs_again() {
+  "$moco" data pack "folder:$scratch/pictures" --out "$scratch/packed" && return 0
+  [ -e "$scratch/packed/data_batch_1.bin" ] && [ -e "$scratch/packed/batches.meta.txt" ] && return 0
+  grep -q '^rename' "$log" && grep -q 'killed before it was done' "$scratch/why"
+}
+packing() {
+  k=1 wrong=
+  while [ "$k" -lt 1000 ]; do
+    kind=eio
+    [ $((k % 2)) -eq 0 ] || kind=kill
+    rm -rf "$scratch/packed"
+    with_fault MOCO_FAULT_IN="$scratch/packed" MOCO_FAULT_CALL="$k" MOCO_FAULT_KIND="$kind" \
+      "$moco" data pack "folder:$scratch/pictures" --out "$scratch/packed"
+    [ -n "$injected" ] || break
+    case $kind:$code in
+      eio:1) [ ! -e "$scratch/packed" ] || wrong="$wrong $k:$kind" ;;
+      kill:137 | eio:0) ;;
+      *) wrong="$wrong $k:$kind" ;;
+    esac
+    [ ! -e "$scratch/packed" ] || [ "$code" -ne 137 ] || packs_again >"$scratch/why" 2>&1 ||
+      { wrong="$wrong $k:$kind" && cat "$scratch/why"; }
+    k=$((k + 1))
+  done
+  echo "$((k - 1)) system calls; wrong at:$wrong"
+  [ "$k" -gt 10 ] && [ -z "$wrong" ]
+}
+check 'a fault at every system call of data pack' packing
+
 # ---- memory -----------------------------------------------------------------------------------------
 
 # allocations VARIABLE STEP TEXT: every STEP-th of the first 500 fails

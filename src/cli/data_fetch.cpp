@@ -120,19 +120,6 @@ void fetch(const DataFetchFlags& flags) {
             << flags.out << '\n';
 }
 
-// 0, or 128 + the signal that stopped it.
-int run(const DataFetchFlags& flags) {
-  catch_stop_signals();
-  defer_stop_signals("\n");
-  try {
-    fetch(flags);
-    return 0;
-  } catch (const Stopped&) {
-    std::cerr << "stopped; nothing was kept\n";
-    return 128 + stop_signal();
-  }
-}
-
 }  // namespace
 
 void add_data_fetch_command(CLI::App& data, int& exit_code) {
@@ -151,7 +138,8 @@ void add_data_fetch_command(CLI::App& data, int& exit_code) {
   command->add_option(
       "--checksum", flags->checksums,
       "MD5 or SHA-256, instead of the published one; with commas for several files");
-  command->callback([flags, &exit_code] { exit_code = run(*flags); });
+  command->callback(
+      [flags, &exit_code] { exit_code = all_or_nothing([&] { fetch(*flags); }); });
 }
 
 }  // namespace mocograd

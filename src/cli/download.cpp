@@ -142,10 +142,6 @@ class Transfer {
 
 }  // namespace
 
-void throw_if_stopped() {
-  if (stop_signal() != 0) throw Stopped();
-}
-
 void download(const std::string& url, const std::string& path, const std::string& checksum) {
   constexpr size_t kMd5Digits = 32;
   Transfer transfer(url, path, checksum.size() == kMd5Digits ? EVP_md5() : EVP_sha256());

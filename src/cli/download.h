@@ -5,14 +5,10 @@
 
 namespace mocograd {
 
-// Thrown when a signal asked to stop (cli/stop_signal.h); what was begun is to be taken back.
-struct Stopped {};
-void throw_if_stopped();
-
 // Writes what is at `url` into the file `path`, with a progress line on a terminal.
 //   checksum: hexadecimal, MD5 (32 digits) or SHA-256 (64)
-// Throws Error for what the network or the disk refuses, and where the checksum differs; then there
-// is no file.
+// Throws Error for what the network or the disk refuses, and where the checksum differs, and Stopped
+// (cli/stop_signal.h); then there is no file.
 void download(const std::string& url, const std::string& path, const std::string& checksum);
 
 }  // namespace mocograd

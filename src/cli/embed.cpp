@@ -9,6 +9,8 @@
 #include "cli/commands.h"
 #include "cli/flags.h"
 #include "cli/status_line.h"
+#include "io/directory.h"
+#include "io/durable_file.h"
 #include "io/npy.h"
 #include "moco/features.h"
 
@@ -21,15 +23,11 @@ struct EmbedFlags {
   ComputeFlags compute;
 };
 
-void make_directory(const std::string& path) {
-  std::error_code error;
-  std::filesystem::create_directories(path, error);
-  if (error) throw Error(path + ": cannot be created: " + error.message());
-}
-
+// A symbolic link stays, and so does what is no file to replace, a pipe.
 void remove_file(const std::string& path) {
   std::error_code error;
-  std::filesystem::remove(path, error);
+  if (!std::filesystem::is_regular_file(path, error)) return;
+  std::filesystem::remove(std::filesystem::canonical(path, error), error);
   if (error) throw Error(path + ": cannot be removed: " + error.message());
 }
 
@@ -48,6 +46,7 @@ void run(const EmbedFlags& flags) {
   const std::string features_path = flags.out + "/features.npy",
                     labels_path = flags.out + "/labels.npy";
   remove_file(labels_path);
+  for (const std::string& path : {features_path, labels_path}) remove_leftovers(path);
   write_npy(features_path, features);
   write_npy(labels_path, images.labels);
   status.line(detail::concatenate(features_path, ": ", flags.features, " features of the ",

@@ -5,6 +5,7 @@
 
 #include "cli/commands.h"
 #include "cli/flags.h"
+#include "io/durable_file.h"
 #include "io/safetensors.h"
 #include "moco/features.h"
 #include "nn/state_dict.h"
@@ -30,6 +31,7 @@ void run(const ExportFlags& flags) {
       if (field == of_the_network) contents.metadata["config." + field] = value;
     }
   }
+  remove_leftovers(flags.out);
   write_safetensors(flags.out, contents);
   std::cout << flags.out << ": " << name << ", " << pretrained.config.arch << ", "
             << contents.tensors.size() << " tensors\n";

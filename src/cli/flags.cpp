@@ -2,28 +2,22 @@
 
 #include <unistd.h>
 
-#include <charconv>
 #include <iostream>
 #include <utility>
 
+#include "cli/stop_signal.h"
 #include "cpu/conv_algorithm.h"
 #include "cpu/instruction_set.h"
 #include "cpu/parallel.h"
 #include "cuda/cublas.h"
 #include "cuda/device_problem.h"
+#include "io/text.h"
 #include "nn/schedule.h"
 #include "tensor/error.h"
 #include "tensor/precision.h"
 
 namespace mocograd {
 namespace {
-
-template <class Number>
-bool read_number(const std::string& text, Number& value) {
-  const char* end = text.data() + text.size();
-  const auto [rest, error] = std::from_chars(text.data(), end, value);
-  return error == std::errc() && rest == end;
-}
 
 // On a terminal: one line that is rewritten, and gone when the work is done or has failed.
 class DecodeProgress {
@@ -51,7 +45,7 @@ CLI::Validator integer_in(int64_t low, int64_t high) {
   return CLI::Validator(
       [=](std::string& text) {
         int64_t value = 0;
-        if (!read_number(text, value) || value < low || value > high)
+        if (!from_text(text, value) || value < low || value > high)
           return "'" + text + "' is not " + range;
         // CLI11 takes 010 for eight, and a check() may not rewrite it.
         if (text != std::to_string(value)) return "'" + text + "' has leading zeros";
@@ -66,7 +60,7 @@ CLI::Validator number_in(double low, double high, bool low_excluded) {
   return CLI::Validator(
       [=](std::string& text) {
         double value = 0;
-        const bool inside = read_number(text, value) && value <= high &&
+        const bool inside = from_text(text, value) && value <= high &&
                             (low_excluded ? value > low : value >= low);
         return inside ? std::string() : "'" + text + "' is not " + range;
       },
@@ -174,7 +168,10 @@ void add_data_flags(CLI::App& command, DataFlags& flags) {
 DataSet open_data_set(const DataFlags& flags, int64_t image_size) {
   DecodeProgress progress;
   DecodeOptions options{.skip_bad_images = flags.on_bad_image == "skip", .threads = num_threads()};
-  options.progress = [&](int64_t done, int64_t total) { progress.show(done, total); };
+  options.progress = [&](int64_t done, int64_t total) {
+    throw_if_stopped();
+    progress.show(done, total);
+  };
   DataSet data = open_data_set(flags.spec, image_size, options);
   progress.clear();
   for (const std::string& warning : data.warnings) std::cerr << "warning: " << warning << '\n';

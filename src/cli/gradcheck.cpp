@@ -10,6 +10,7 @@
 #include "cli/flags.h"
 #include "cli/operation_formula.h"
 #include "debug/tensor_text.h"
+#include "io/directory.h"
 #include "io/safetensors.h"
 
 namespace mocograd {
@@ -162,9 +163,7 @@ int run(const GradcheckFlags& flags) {
   if (flags.explain) {
     for (const RegisteredCase& registered : cases) explain(registered, seed, flags.draws);
   } else if (!flags.dump.empty()) {
-    std::error_code error;
-    std::filesystem::create_directories(flags.dump, error);
-    if (error) throw Error(flags.dump + ": cannot be created: " + error.message());
+    make_directory(flags.dump);
     for (const RegisteredCase& registered : cases) dump(registered, seed, flags.draws, flags.dump);
   } else {
     return print_table(cases, flags.draws, seed, device_of(flags.compute)) ? 0 : 1;
@@ -192,6 +191,7 @@ void add_gradcheck_command(CLI::App& app, int& exit_code) {
   command
       ->add_option("--dump", flags->dump,
                    "folder: write inputs, outputs, cotangents and gradients of the draws there")
+      ->check(not_empty("--dump"))
       ->excludes(explained)
       ->excludes(device);
   command->callback([flags, &exit_code] { exit_code = run(*flags); });

@@ -14,6 +14,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr char kStaging[] = ".moco-staging-XXXXXX";  // the X are replaced
+
 void synchronise(const fs::path& folder) {
   const int descriptor = open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   const bool done = descriptor >= 0 && fsync(descriptor) == 0;
@@ -22,19 +24,22 @@ void synchronise(const fs::path& folder) {
   if (!done) throw Error(folder.string() + ": cannot be synchronised: " + std::strerror(reason));
 }
 
+bool is_staging(const fs::directory_entry& entry) {
+  const std::string pattern = kStaging, name = entry.path().filename();
+  const size_t fixed = pattern.find('X');
+  return name.size() == pattern.size() && name.compare(0, fixed, pattern, 0, fixed) == 0 &&
+         entry.symlink_status().type() == fs::file_type::directory;
+}
+
 }  // namespace
 
 StagingFolder::StagingFolder(const std::string& path) : folder_(path) {
   std::error_code error;
-  if (fs::exists(folder_, error)) {
-    const bool empty = fs::is_empty(folder_, error);
-    if (error || !fs::is_directory(folder_, error))
-      throw Error(path + ": is not a folder that can be read");
-    if (!empty)
-      throw Error(path + ": holds files already", "", "name a folder that is new or empty");
-  }
   try {
     make_folders();
+    if (!fs::is_directory(folder_, error)) throw Error(path + ": is not a folder");
+    lock_.emplace(path);
+    make_staging();
   } catch (...) {
     for (; !made_.empty(); made_.pop_back()) fs::remove(made_.back(), error);
     throw;
@@ -51,7 +56,28 @@ void StagingFolder::make_folders() {
     if (error) throw Error(folder.string() + ": cannot be created: " + error.message());
     made_.push_back(folder);
   }
-  std::string pattern = (folder_ / ".fetch-XXXXXX").string();
+}
+
+void StagingFolder::make_staging() {
+  std::vector<fs::path> left;  // by processes that were killed
+  bool empty = true;
+  std::error_code error;
+  for (fs::directory_iterator entry(folder_, error), end; !error && entry != end;
+       entry.increment(error)) {
+    if (is_staging(*entry))
+      left.push_back(entry->path());
+    else
+      empty = false;
+  }
+  if (!empty)
+    throw Error(folder_.string() + ": holds files already", "",
+                left.empty() ? "name a folder that is new or empty"
+                             : "what filled it was killed before it was done: empty it");
+  for (const fs::path& folder : left) {
+    if (!error) fs::remove_all(folder, error);
+  }
+  if (error) throw Error(folder_.string() + ": cannot be emptied: " + error.message());
+  std::string pattern = (folder_ / kStaging).string();
   if (!mkdtemp(pattern.data()))
     throw Error(folder_.string() + ": cannot be written: " + std::strerror(errno));
   staging_ = pattern;

@@ -7,6 +7,7 @@
 #include "cli/trace_file.h"
 #include "debug/dump.h"
 #include "debug/invariants.h"
+#include "io/durable_file.h"
 #include "moco/checkpoint.h"
 
 namespace mocograd {
@@ -58,6 +59,7 @@ void run(const StepFlags& flags) {
     dump_step(s, result, source->optimizer(), dump);
   }
   dump.tensors.merge(checkpoint_state(source->moco(), &source->optimizer()));
+  remove_leftovers(flags.dump);
   write_safetensors(flags.dump, dump);
 }
 

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <cstring>
+#include <iostream>
 
 namespace mocograd {
 namespace {
@@ -41,6 +42,22 @@ void defer_stop_signals(const char* text) {
 
 int stop_signal() {
   return received;
+}
+
+void throw_if_stopped() {
+  if (stop_signal() != 0) throw Stopped();
+}
+
+int all_or_nothing(const std::function<void()>& work) {
+  catch_stop_signals();
+  defer_stop_signals("\n");
+  try {
+    work();
+    return 0;
+  } catch (const Stopped&) {
+    std::cerr << "stopped; nothing was kept\n";
+    return 128 + stop_signal();
+  }
 }
 
 }  // namespace mocograd

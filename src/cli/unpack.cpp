@@ -7,7 +7,7 @@
 #include <memory>
 #include <vector>
 
-#include "cli/download.h"
+#include "cli/stop_signal.h"
 #include "io/durable_file.h"
 #include "io/printable.h"
 #include "tensor/error.h"

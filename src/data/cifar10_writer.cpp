@@ -8,8 +8,6 @@
 namespace mocograd {
 namespace {
 
-namespace fs = std::filesystem;
-
 constexpr size_t kMaxClasses = 10;
 constexpr int64_t kImageBytes = 3 * 32 * 32;
 
@@ -55,35 +53,12 @@ void write_names(const std::vector<std::string>& names, const std::string& path)
 
 }  // namespace
 
-void check_no_cifar10(const std::string& directory) {
-  for (const char* name :
-       {"data_batch_1.bin", "data_batch_2.bin", "data_batch_3.bin", "data_batch_4.bin",
-        "data_batch_5.bin", "test_batch.bin", "batches.meta.txt"}) {
-    std::error_code error;
-    const fs::path path = fs::path(directory) / name;
-    if (fs::exists(fs::symlink_status(path, error)))
-      throw Error(path.string() + ": exists already; nothing is replaced");
-  }
-}
-
 void write_cifar10(const DataSet& data, const std::string& directory) {
   check_fits(data);
-  check_no_cifar10(directory);
-  const fs::path folder(directory);
-  std::error_code error;
-  const bool created = fs::create_directories(folder, error);
-  if (error) throw Error(directory + ": cannot be made: " + error.message());
-  const std::string names = folder / "batches.meta.txt", test = folder / "test_batch.bin";
-  try {
-    write_names(data.classes, names);
-    if (data.test) write_records(*data.test, test);
-    write_records(data.train, folder / "data_batch_1.bin");
-  } catch (...) {
-    fs::remove(names, error);
-    fs::remove(test, error);
-    if (created) fs::remove(folder, error);
-    throw;
-  }
+  const std::filesystem::path folder(directory);
+  write_names(data.classes, folder / "batches.meta.txt");
+  if (data.test) write_records(*data.test, folder / "test_batch.bin");
+  write_records(data.train, folder / "data_batch_1.bin");
 }
 
 }  // namespace mocograd

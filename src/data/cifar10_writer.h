@@ -6,12 +6,9 @@
 
 namespace mocograd {
 
-// Throws where `directory` already holds a file of the format.
-void check_no_cifar10(const std::string& directory);
-
-// Makes the directory where it does not exist. Each file is written durably, the training last, and
-// on an error none stays. Throws for images that are not 32×32, for more than ten classes, and for
-// none.
+// Into a directory that is there. Each file is written durably, the training last; the first error
+// ends it. Throws for images that are not 32×32, for more than ten classes, and for none, before
+// anything is written.
 void write_cifar10(const DataSet& data, const std::string& directory);
 
 }  // namespace mocograd

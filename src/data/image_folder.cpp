@@ -244,12 +244,12 @@ class Decoder {
 DataSet open_image_folder(const std::string& directory, int64_t image_size,
                           const DecodeOptions& options) {
   const fs::path root(directory);
-  std::error_code error;
-  if (!fs::is_directory(root, error)) throw Error(directory + ": is not a directory");
+  check_directory(directory);
   const bool split = is_split(root);
   const Listing training = list_training(split ? root / "train" : root);
   std::vector<Listing> splits = {training};
-  if (split && fs::is_directory(root / "test", error)) {
+  std::error_code unknown;
+  if (split && fs::is_directory(root / "test", unknown)) {
     if (training.classes.empty())
       throw Error((root / "test").string() + ": of what classes? the training has none");
     splits.push_back(list_test(root / "test", training.classes));

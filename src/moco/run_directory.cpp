@@ -2,6 +2,7 @@
 
 #include <filesystem>
 
+#include "io/directory.h"
 #include "io/durable_file.h"
 #include "tensor/error.h"
 
@@ -12,9 +13,7 @@ RunDirectory::RunDirectory(const std::string& path, bool resume) : path_(path), 
 }
 
 void RunDirectory::open() {
-  std::error_code error;
-  std::filesystem::create_directories(path_, error);
-  if (error) throw Error(path_ + ": cannot be created: " + error.message());
+  make_directory(path_);
   if (!lock_) lock_.emplace(path_);
   check();
   for (const std::string& file : {checkpoint(), metrics(), config(), replay()})
