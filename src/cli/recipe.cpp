@@ -2,6 +2,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <set>
 
 #include "io/json.h"
@@ -22,12 +23,34 @@ class RecipeReader {
  public:
   RecipeReader(const CLI::App& app, std::istream& stream) : app_(app), stream_(stream) {}
 
+  // Of the command that was called.
   std::vector<CLI::ConfigItem> read() {
     for (std::string text; std::getline(stream_, text);) {
       ++line_;
       read_line(text);
     }
-    return items_;
+    std::vector<CLI::ConfigItem> items;
+    const std::vector<CLI::App*> called = app_.get_subcommands();
+    if (called.empty()) return items;
+    // CLI11 takes the first of several values of a flag.
+    std::vector<std::string> sections = {called.front()->get_name()};
+    if (sections[0] == "step") sections.push_back("pretrain");
+    bool found = false;
+    for (const std::string& section : sections) {
+      const auto entry = sections_.find(section);
+      if (entry == sections_.end()) continue;
+      found = true;
+      for (CLI::ConfigItem item : entry->second) {
+        const CLI::Option* option = called.front()->get_option_no_throw("--" + item.name);
+        if (!option || !option->get_configurable()) continue;
+        item.parents = {called.front()->get_name()};
+        items.push_back(item);
+      }
+    }
+    if (!found)
+      throw CLI::ConfigError("has no [" + sections[0] + "], and so nothing for moco " +
+                             sections[0]);
+    return items;
   }
 
  private:
@@ -49,10 +72,9 @@ class RecipeReader {
       fail("unknown key '" + key + "' in [" + command_->get_name() + "]");
     if (!seen_.insert(key).second) fail("'" + key + "' is there twice");
     CLI::ConfigItem item;
-    item.parents = {command_->get_name()};
     item.name = key;
     item.inputs = {value(key, trimmed(statement.substr(equals + 1)))};
-    items_.push_back(item);
+    sections_[command_->get_name()].push_back(item);
   }
 
   // Up to a '#' that is in no string.
@@ -79,6 +101,7 @@ class RecipeReader {
         app_.get_subcommands([&](const CLI::App* command) { return command->get_name() == name; });
     if (statement.back() != ']' || found.size() != 1) fail(statement + " is no command");
     command_ = found.front();
+    if (!sections_.try_emplace(name).second) fail("[" + name + "] is there twice");
     seen_.clear();
   }
 
@@ -107,8 +130,8 @@ class RecipeReader {
   std::istream& stream_;
   int line_ = 0;
   const CLI::App* command_ = nullptr;
-  std::set<std::string> seen_;  // keys of this section
-  std::vector<CLI::ConfigItem> items_;
+  std::set<std::string> seen_;                                    // keys of this section
+  std::map<std::string, std::vector<CLI::ConfigItem>> sections_;  // by command
 };
 
 class RecipeFormat : public CLI::Config {

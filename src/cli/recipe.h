@@ -1,11 +1,11 @@
 // Recipes: flags' values from a file, the part of TOML that flags need.
 //
 //   # a comment
-//   [pretrain]              the command
+//   [pretrain]              the command, once; moco step takes those of its flags too, after [step]
 //   arch = "resnet20"       "…" with TOML's escapes, or '…' as it is
 //   lr = 0.03               numbers; true, false
 //
-// CLI11 sets the values as if they had been given as flags, with the same validators; flags win.
+// A recipe without a section for the command that is called is an error. CLI11 sets the values as if they had been given as flags, with the same validators; flags win.
 // Its own reader of such files cuts a string at '#', skips short lines and is silent about where a
 // mistake is.
 #pragma once

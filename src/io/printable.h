@@ -5,7 +5,8 @@
 
 namespace mocograd {
 
-// A line break or the beginning of a terminal's control sequence is shown as \xNN.
+// Control characters, U+0080 to U+009F among them, are shown as \xNN: a line break, or the beginning
+// of a terminal's control sequence.
 std::string printable(const std::string& text);
 
 }  // namespace mocograd
