@@ -36,6 +36,58 @@ for command in 'pretrain --data shapes' 'embed --checkpoint x --data shapes' 'ex
   check "$command with an empty --out" call 2 '--out is empty' $command --out ''
 done
 
+for entry in '--init pretrain --data shapes --out x' '--init step --views x --dump x' \
+  '--dump step --init x --views x' '--trace step --init x --views x --dump x' '--dump gradcheck' \
+  '--trace pretrain --data shapes --out x' '--png eval knn --checkpoint x --data shapes' \
+  '--png data info shapes'; do
+  # shellcheck disable=SC2086  # words
+  check "an empty $entry" call 2 "${entry%% *} is empty" ${entry#* } "${entry%% *}" ''
+done
+
+# ---- data sets, files and standard streams ------------------------------------------------------------
+
+check 'data info names no flag that it lacks' call 2 "error: SPEC: 'foo:bar': there is no such data set" \
+  data info foo:bar
+check 'pretrain names its flag' call 2 "error: --data: 'foo:bar': there is no such data set; known are shapes" \
+  pretrain --data foo:bar --out "$out"
+check 'a SPEC that no configuration can hold' call 2 'is not UTF-8' \
+  pretrain --data "$(printf 'cifar10:/x\377')" --out "$out"
+check 'control characters stay within the line' call 1 'a\x0ab\x1b[31m\xc2\x9bc: ' \
+  inspect "$(printf 'a\nb\033[31m\302\233c')"
+check 'which is one' test "$(wc -l <"$scratch/call.err")" -eq 1
+for command in pretrain step; do
+  "$moco" $command --help >"$scratch/help"
+  check "$command --help tells of recipes" grep -q -- '--recipe FILE' "$scratch/help"
+done
+"$moco" pretrain --help >"$scratch/help"
+check 'help names the data sets' grep -qF 'stl10:DIR, idx:DIR, folder:DIR' "$scratch/help"
+pair='--init tests/fixtures/shuffle.init.safetensors --views tests/fixtures/shuffle.views.safetensors'
+# shellcheck disable=SC2046,SC2086  # words
+{
+  check 'a dump that cannot be written' call 1 '/nowhere/dump: cannot be written' \
+    step $pair $(cat tests/fixtures/shuffle.flags) --trace "$scratch/untraced" --dump "$scratch/nowhere/dump"
+  check 'is told before the first step' test ! -e "$scratch/untraced"
+  check 'a dump into a pipe that a link names' sh -c "\"$moco\" step $pair \
+    $(cat tests/fixtures/shuffle.flags) --dump /dev/stdout | cat | head -c 200 | grep -q dtype"
+}
+# lost_pipe ARGS...: its exit code and stderr, where the reader of its stdout is gone
+lost_pipe() {
+  { sleep 0.1 && "$moco" "$@" 2>"$scratch/lost.err" || echo $? >"$scratch/lost.code"; } | true
+}
+lost_pipe data info "cifar10:$data"
+check 'a pipe that nobody reads: exit code 1' grep -qx 1 "$scratch/lost.code"
+check 'and one line' grep -q '^error: standard output cannot be written' "$scratch/lost.err"
+check 'not more' test "$(wc -l <"$scratch/lost.err")" -eq 1
+# shellcheck disable=SC2086
+lost_pipe pretrain $tiny --epochs 100000 --out "$scratch/unread"
+check 'a run that nobody reads stops' grep -qx 1 "$scratch/lost.code"
+check 'and is saved' test -e "$scratch/unread/checkpoint.safetensors"
+# shellcheck disable=SC2086
+check 'closed standard streams' sh -c "\"$moco\" pretrain $(echo $tiny) --max-steps 1 --out '$scratch/closed' \
+  <&- >&- 2>&-"
+check 'get nothing of the run, and it nothing of theirs' \
+  test "$(grep -cv '^{"event"' "$scratch/closed/metrics.jsonl")" -eq 0
+
 check 'one number in a group of batch norm' call 2 'has no variance' pretrain --data "cifar10:$data" \
   --out "$out" --arch resnet20 --batch 4 --bn-splits 4 --image-size 4
 check 'nothing was begun' test ! -e "$out"
@@ -73,6 +125,8 @@ done
 for value in linear step: step:0 step:2,1 step:1,,2 step:x; do
   check "--schedule $value" call 2 'schedule' pretrain --data shapes --out "$out" --schedule "$value"
 done
+check 'the flag is named once' call 2 "error: --schedule step:: ''" \
+  pretrain --data shapes --out "$out" --schedule step:
 check '--symmetric=7' call 2 "'7'" pretrain --data shapes --out "$out" --symmetric=7
 check 'splits that do not divide' call 2 'does not divide' \
   pretrain --data "cifar10:$data" --out "$out" --batch 9 --bn-splits 2
@@ -162,6 +216,17 @@ check 'a string without end' recipe "line 2: 'arch'" '[pretrain]\narch = "resnet
 check 'a list' recipe "line 2: 'lr'" '[pretrain]\nlr = [1, 2]\n'
 check 'a value out of range' recipe 'from 1 to 1048576' '[pretrain]\nbatch = 0\n'
 check 'no boolean' recipe "'3'" '[pretrain]\nsymmetric = 3\n'
+check 'no section for the command' recipe 'recipe.toml: has no [pretrain]' '[step]\nlr = 1\n'
+check 'a section twice' recipe 'line 2: [pretrain] is there twice' '[pretrain]\n[pretrain]\n'
+printf '[pretrain]\ndata = "shapes"\nlr = -1\n' >"$scratch/recipe.toml"
+check 'step reads [pretrain]' call 2 "--lr: '-1'" step --recipe "$scratch/recipe.toml" --init x --views x --dump x
+printf '[step]\nlr = -2\n' >>"$scratch/recipe.toml"
+check 'after [step]' call 2 "'-2'" step --recipe "$scratch/recipe.toml" --init x --views x --dump x
+for command in bench 'inspect x' 'eval knn --checkpoint x --data shapes'; do
+  # shellcheck disable=SC2086  # words
+  check "a recipe that is not for $command" call 2 "has no [${command%% *}]" \
+    $command --recipe "$scratch/recipe.toml"
+done
 check 'resume is no part of a recipe' recipe "unknown key 'resume'" '[pretrain]\nresume = true\n'
 
 mv "$data" "$scratch/a #b, 'c'"

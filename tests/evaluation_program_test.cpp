@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
@@ -164,6 +165,24 @@ TEST_F(EvaluationProgram, EmbedWritesFeaturesAndLabels) {
   }
 }
 
+TEST_F(EvaluationProgram, AWrongShuffleIsNamedWithItsFileAndStep) {
+  const std::string fixture = "tests/fixtures/shuffle";
+  std::string flags = contents_of(fixture + ".flags");
+  std::replace(flags.begin(), flags.end(), '\n', ' ');
+  NamedTensors views = read_safetensors(fixture + ".views.safetensors");
+  const int64_t rows = views.tensors.at("shuffle.0").numel();
+  const std::string path = file("views.safetensors");
+  for (const int64_t wrong : {rows, rows - 1}) {
+    views.tensors["shuffle.0"] = Tensor::zeros({wrong}, {.dtype = DType::i64});
+    if (wrong != rows)
+      for (int64_t i = 0; i < wrong; ++i) views.tensors["shuffle.0"].data<int64_t>()[i] = i;
+    write_safetensors(path, views);
+    expect_failure("step --init " + fixture + ".init.safetensors --views " + path + " --dump " +
+                       file("dump") + " " + flags,
+                   1, path + ": shuffle.0: ");
+  }
+}
+
 // A link goes on naming what it named, and a killed command's temporary file is gone.
 TEST_F(EvaluationProgram, EmbedKeepsLinks) {
   std::filesystem::create_directory(file("linked"));
@@ -219,10 +238,12 @@ TEST_F(EvaluationProgram, WrongCallsAndUnusableInputsAreOneClearLine) {
   expect_failure(linear + data() + "--lr -1", 2, "--lr: '-1' is not a number in [0, 1e+06]");
   expect_failure(linear + data() + "--sgd-momentum 2", 2,
                  "--sgd-momentum: '2' is not a number in [0, 1]");
-  expect_failure(linear + data() + "--schedule step:0", 2, "--schedule: --schedule step:0: '0'");
+  expect_failure(linear + data() + "--schedule step:0", 2, "--schedule step:0: '0'");
   expect_failure(linear + data() + "--protocol slow", 2, "--protocol: slow not in {fast,authors}");
   expect_failure(linear + "--data cifar10:" + file("only-train") + " --batch 16", 1,
                  "cifar10:" + file("only-train") + " has no test images");
+  expect_failure("eval knn " + checkpoint() + data() + "--png " + file("nowhere/x.png"), 1,
+                 file("nowhere/x.png") + ": cannot be written");
   expect_failure("eval linear --checkpoint " + file("data/test_batch.bin ") + data(), 1,
                  file("data/test_batch.bin"));
   expect_failure("embed " + checkpoint() + "--data cifar10:" + file("only-train") + " --out " +

@@ -51,7 +51,8 @@ TEST_F(OddFiles, APipeIsRefusedAndNotWaitedFor) {
 }
 
 TEST_F(OddFiles, WhatCannotBeOpenedSaysWhy) {
-  EXPECT_EQ(error_of("cifar100"), path("train.bin") + ": cannot be opened: No such file or directory");
+  EXPECT_EQ(error_of("cifar100"),
+            path("train.bin") + ": cannot be opened: No such file or directory");
   fs::create_symlink("train.bin", path("train.bin"));
   EXPECT_EQ(error_of("cifar100"),
             path("train.bin") + ": cannot be opened: Too many levels of symbolic links");
@@ -65,10 +66,14 @@ TEST_F(OddFiles, ALinkToNowhereIsNoMissingFile) {
   put("train_y.bin", "\1");
   const struct {
     const char *kind, *file;
-  } optional[] = {{"cifar10", "test_batch.bin"},    {"cifar10", "data_batch_3.bin"},
-                  {"cifar10", "batches.meta.txt"},  {"cifar100", "test.bin"},
-                  {"cifar100", "fine_label_names.txt"}, {"stl10", "unlabeled_X.bin"},
-                  {"stl10", "test_X.bin"},          {"idx", "train-images-idx3-ubyte"}};
+  } optional[] = {{"cifar10", "test_batch.bin"},
+                  {"cifar10", "data_batch_3.bin"},
+                  {"cifar10", "batches.meta.txt"},
+                  {"cifar100", "test.bin"},
+                  {"cifar100", "fine_label_names.txt"},
+                  {"stl10", "unlabeled_X.bin"},
+                  {"stl10", "test_X.bin"},
+                  {"idx", "train-images-idx3-ubyte"}};
   for (const auto& [kind, file] : optional) {
     fs::create_symlink("nowhere", path(file));
     if (kind == std::string("idx")) fs::create_symlink("nowhere", path("train-labels-idx1-ubyte"));
@@ -80,7 +85,8 @@ TEST_F(OddFiles, ALinkToNowhereIsNoMissingFile) {
 TEST_F(OddFiles, OnlyLinesOfARegularFileAreReadAndCut) {
   pipe("pipe");
   fs::create_symlink("/dev/zero", path("zero"));
-  for (const char* name : {"pipe", "zero", "missing"}) EXPECT_EQ(keep_lines(path(name), 3), 0) << name;
+  for (const char* name : {"pipe", "zero", "missing"})
+    EXPECT_EQ(keep_lines(path(name), 3), 0) << name;
   EXPECT_TRUE(fs::is_fifo(path("pipe")));
   EXPECT_TRUE(fs::is_symlink(path("zero")));
   put("lines", "a\nb\nc");

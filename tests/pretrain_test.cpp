@@ -12,7 +12,9 @@
 #include <iterator>
 #include <numbers>
 #include <set>
+#include <thread>
 
+#include "io/png.h"
 #include "tiny_data.h"
 
 namespace mocograd {
@@ -164,6 +166,28 @@ TEST_F(PretrainTest, TheLearningRateIsTheSchedules) {
   EXPECT_NE(recorder.weights[2 * kSteps - 2], recorder.weights[2 * kSteps - 1]);
   for (size_t step = 2 * kSteps; step < 3 * kSteps; ++step)
     EXPECT_EQ(recorder.weights[step], recorder.weights[2 * kSteps - 1]) << step;
+}
+
+TEST_F(PretrainTest, FoldersAreDecodedAsTheOptionsSay) {
+  const TemporaryDirectory folder;
+  const std::string pixels(3 * 8 * 8, '\x55');
+  for (const char* name : {"0.png", "1.png", "2.png"})
+    write_png(folder.file(name), reinterpret_cast<const uint8_t*>(pixels.data()), 8, 8);
+  config_.data = "folder:" + folder.path();
+  config_.batch = 2;
+  PretrainOptions options;
+  options.out = directory_.file("run");
+  options.decoding.threads = 1;
+  const std::thread::id caller = std::this_thread::get_id();
+  int64_t told = 0;
+  options.decoding.progress = [&](int64_t done, int64_t) {
+    EXPECT_EQ(std::this_thread::get_id(), caller);
+    told = done;
+  };
+  config_.max_steps = 1;
+  Recorder recorder;
+  pretrain(config_, options, recorder);
+  EXPECT_EQ(told, 3);
 }
 
 TEST_F(PretrainTest, EveryStepAndDirectionHasAShuffleOfItsOwn) {

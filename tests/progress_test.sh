@@ -48,6 +48,14 @@ check 'a terminal: each step of an epoch rewrites the line' \
 check 'a terminal: kNN in green' shows "$escape\[1;32mepoch 2/2  kNN" "$scratch/terminal"
 check 'log.txt has neither' lacks "[$return_key$escape]" "$scratch/seen/log.txt"
 
+mkdir "$scratch/no-test"
+cp "$data/data_batch_1.bin" "$scratch/no-test/"
+# shellcheck disable=SC2086
+on_terminal NO_COLOR= "$moco" pretrain $(echo $tiny | sed "s,$data,$scratch/no-test,") --max-steps 1 \
+  --out "$scratch/warned"
+check 'a warning about kNN' shows '^warning: .*: no kNN' "$scratch/warned/log.txt"
+check 'is not green' lacks "$escape\[1;32m" "$scratch/terminal"
+
 # shellcheck disable=SC2086
 on_terminal NO_COLOR=1 "$moco" pretrain $tiny --epochs 2 --out "$scratch/grey"
 check 'NO_COLOR: no colour' lacks "$escape\[[0-9;]*m" "$scratch/terminal"

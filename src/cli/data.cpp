@@ -39,8 +39,7 @@ void add_data_pack_command(CLI::App& data, int& exit_code) {
       ->required()
       ->check(not_empty("--out"));
   add_on_bad_image_flag(*command, flags->data.on_bad_image);
-  command->callback(
-      [flags, &exit_code] { exit_code = all_or_nothing([&] { pack(*flags); }); });
+  command->callback([flags, &exit_code] { exit_code = all_or_nothing([&] { pack(*flags); }); });
 }
 
 }  // namespace

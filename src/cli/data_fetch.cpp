@@ -138,8 +138,7 @@ void add_data_fetch_command(CLI::App& data, int& exit_code) {
   command->add_option(
       "--checksum", flags->checksums,
       "MD5 or SHA-256, instead of the published one; with commas for several files");
-  command->callback(
-      [flags, &exit_code] { exit_code = all_or_nothing([&] { fetch(*flags); }); });
+  command->callback([flags, &exit_code] { exit_code = all_or_nothing([&] { fetch(*flags); }); });
 }
 
 }  // namespace mocograd

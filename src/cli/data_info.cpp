@@ -8,6 +8,7 @@
 #include "cli/contact_sheet.h"
 #include "cli/flags.h"
 #include "cli/status_line.h"
+#include "io/durable_file.h"
 #include "io/half_blocks.h"
 #include "io/png.h"
 #include "io/printable.h"
@@ -75,6 +76,7 @@ void print_channels(const char* name, const std::array<float, 3>& measured,
 }
 
 void run(const DataInfoFlags& flags) {
+  if (!flags.png.empty()) check_writable(flags.png);
   const DataSet data = open_data_set(flags.data, flags.image_size);
   std::cout << data.name << '\n';
   print_split("train", data.train.images);
@@ -113,9 +115,10 @@ void run(const DataInfoFlags& flags) {
 void add_data_info_command(CLI::App& data) {
   auto flags = std::make_shared<DataInfoFlags>();
   CLI::App* command = data.add_subcommand("info", "what a data set holds and looks like");
-  command->add_option("SPEC", flags->data.spec, "a data set, as in pretrain --data")->required();
+  command->add_option("SPEC", flags->data.spec, data_spec_forms())->required()->check(data_spec());
   add_on_bad_image_flag(*command, flags->data.on_bad_image);
-  command->add_option("--png", flags->png, "write the pictures into this file");
+  command->add_option("--png", flags->png, "write the pictures into this file")
+      ->check(not_empty("--png"));
   command->add_flag("--show", flags->show,
                     "draw the pictures in any case (default: on a terminal with colours, without "
                     "--png)");

@@ -5,6 +5,7 @@
 #include "cli/contact_sheet.h"
 #include "cli/flags.h"
 #include "cli/status_line.h"
+#include "io/durable_file.h"
 #include "io/half_blocks.h"
 #include "io/json.h"
 #include "io/png.h"
@@ -50,6 +51,7 @@ ContactSheet picture_of_neighbors(const DataSet& data, const KnnFeatures& featur
 
 void run(KnnFlags& flags) {
   apply(flags.compute);
+  if (!flags.png.empty()) check_writable(flags.png);
   flags.knn.features = parse_features(flags.features);
   const PretrainedEncoder pretrained = load_encoder(flags.checkpoint, device_of(flags.compute));
   const DataSet data = open_data_set(flags.data, pretrained.config.image_size);
@@ -93,8 +95,10 @@ void add_eval_knn_command(CLI::App& eval) {
       ->add_option("--features", flags->features, "the encoder's output, or what enters its head")
       ->check(CLI::IsMember({"head", "backbone"}))
       ->capture_default_str();
-  command->add_option("--png", flags->png,
-                      "a picture of test images and their nearest neighbours, into this file");
+  command
+      ->add_option("--png", flags->png,
+                   "a picture of test images and their nearest neighbours, into this file")
+      ->check(not_empty("--png"));
   command->add_flag("--show", flags->show, "the same picture on the terminal, in colour");
   add_compute_flags(*command, flags->compute);
   command->callback([flags] { run(*flags); });

@@ -1,43 +1,21 @@
 #include "cli/flags.h"
 
-#include <unistd.h>
-
 #include <iostream>
-#include <utility>
 
-#include "cli/stop_signal.h"
+#include "cli/decode_progress.h"
 #include "cpu/conv_algorithm.h"
 #include "cpu/instruction_set.h"
 #include "cpu/parallel.h"
 #include "cuda/cublas.h"
 #include "cuda/device_problem.h"
+#include "io/json.h"
+#include "io/printable.h"
 #include "io/text.h"
 #include "nn/schedule.h"
 #include "tensor/error.h"
 #include "tensor/precision.h"
 
 namespace mocograd {
-namespace {
-
-// On a terminal: one line that is rewritten, and gone when the work is done or has failed.
-class DecodeProgress {
- public:
-  ~DecodeProgress() { clear(); }
-  void show(int64_t done, int64_t total) {
-    if (!isatty(STDERR_FILENO)) return;
-    std::cerr << "\rdecoded " << done << " of " << total << " images\033[K" << std::flush;
-    shown_ = true;
-  }
-  void clear() {
-    if (std::exchange(shown_, false)) std::cerr << "\r\033[K" << std::flush;
-  }
-
- private:
-  bool shown_ = false;
-};
-
-}  // namespace
-
 CLI::Validator integer_in(int64_t low, int64_t high) {
   const std::string range = high == INT64_MAX
                                 ? detail::concatenate("an integer >= ", low)
@@ -60,8 +38,8 @@ CLI::Validator number_in(double low, double high, bool low_excluded) {
   return CLI::Validator(
       [=](std::string& text) {
         double value = 0;
-        const bool inside = from_text(text, value) && value <= high &&
-                            (low_excluded ? value > low : value >= low);
+        const bool inside =
+            from_text(text, value) && value <= high && (low_excluded ? value > low : value >= low);
         return inside ? std::string() : "'" + text + "' is not " + range;
       },
       range);
@@ -79,14 +57,31 @@ CLI::Validator not_empty(const std::string& flag) {
 CLI::Validator schedule_text() {
   return CLI::Validator(
       [](std::string& text) {
+        Schedule::parse(text);
+        return std::string();
+      },
+      "cosine|step:E1,E2,…");
+}
+
+CLI::Validator data_spec() {
+  return CLI::Validator(
+      [](std::string& text) {
         try {
-          Schedule::parse(text);
+          check_data_spec(text);
           return std::string();
         } catch (const UsageError& error) {
           return std::string(error.what());
         }
       },
-      "cosine|step:E1,E2,…");
+      "");
+}
+
+CLI::Validator utf8_text() {
+  return CLI::Validator(
+      [](std::string& text) {
+        return is_utf8(text) ? std::string() : "the path is not UTF-8, as config.toml has to be";
+      },
+      "");
 }
 
 CLI::Validator true_or_false() {
@@ -161,20 +156,19 @@ void add_on_bad_image_flag(CLI::App& command, std::string& on_bad_image) {
 }
 
 void add_data_flags(CLI::App& command, DataFlags& flags) {
-  command.add_option("--data", flags.spec, "shapes, cifar10:DIR, … (data/README.md)")->required();
+  command.add_option("--data", flags.spec, data_spec_forms() + " (data/README.md)")
+      ->required()
+      ->check(data_spec());
   add_on_bad_image_flag(command, flags.on_bad_image);
 }
 
 DataSet open_data_set(const DataFlags& flags, int64_t image_size) {
   DecodeProgress progress;
-  DecodeOptions options{.skip_bad_images = flags.on_bad_image == "skip", .threads = num_threads()};
-  options.progress = [&](int64_t done, int64_t total) {
-    throw_if_stopped();
-    progress.show(done, total);
-  };
+  DecodeOptions options = progress.options();
+  options.skip_bad_images = flags.on_bad_image == "skip";
   DataSet data = open_data_set(flags.spec, image_size, options);
-  progress.clear();
-  for (const std::string& warning : data.warnings) std::cerr << "warning: " << warning << '\n';
+  for (const std::string& warning : data.warnings)
+    std::cerr << "warning: " << printable(warning) << '\n';
   return data;
 }
 

@@ -18,8 +18,12 @@ CLI::Validator integer_in(int64_t low, int64_t high = INT64_MAX);
 CLI::Validator number_in(double low, double high, bool low_excluded = false);
 // Any text but none. Throws UsageError that names the flag.
 CLI::Validator not_empty(const std::string& flag);
-// A schedule of the learning rate (nn/schedule.h).
+// A schedule of the learning rate (nn/schedule.h). Throws UsageError that names the flag.
 CLI::Validator schedule_text();
+// The form of a data set's SPEC (data/dataset.h).
+CLI::Validator data_spec();
+// What the configuration of a run can hold, which is UTF-8.
+CLI::Validator utf8_text();
 // For a flag that takes no value, and may be given one: --symmetric=false, or in a recipe.
 CLI::Validator true_or_false();
 

@@ -1,5 +1,6 @@
 // moco: the program. Parses the command line, runs one command, and maps what went wrong to one
 // line on stderr and an exit code: 0 done, 1 a failed run or unusable input, 2 a wrong call.
+#include <fcntl.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -14,6 +15,7 @@
 
 #include "cli/commands.h"
 #include "cli/recipe.h"
+#include "io/printable.h"
 #include "tensor/error.h"
 #include "tensor/version.h"
 
@@ -23,9 +25,9 @@ constexpr int kFailed = 1;
 constexpr int kWrongCall = 2;
 
 void print_error(const std::string& message, const std::string& context, const std::string& hint) {
-  std::cerr << "error: " << message << '\n';
-  if (!context.empty()) std::cerr << "  " << context << '\n';
-  if (!hint.empty()) std::cerr << "  hint: " << hint << '\n';
+  std::cerr << "error: " << mocograd::printable(message) << '\n';
+  if (!context.empty()) std::cerr << "  " << mocograd::printable(context) << '\n';
+  if (!hint.empty()) std::cerr << "  hint: " << mocograd::printable(hint) << '\n';
 }
 
 // The option of a command that was called, or of its commands, that has more values than it takes.
@@ -129,10 +131,19 @@ void check_standard_output() {
   std::set_terminate(end_in_one_line);
 }
 
+// Where the caller closed one, the next file to be opened would take its place, and what is printed.
+void open_standard_descriptors() {
+  int descriptor = 0;
+  while (descriptor >= 0 && descriptor <= STDERR_FILENO) descriptor = open("/dev/null", O_RDWR);
+  if (descriptor >= 0) close(descriptor);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
-  signal(SIGXFSZ, SIG_IGN);  // a file that grows beyond the limit is an error of its write
+  open_standard_descriptors();
+  // A file that grows beyond the limit, and a pipe that nobody reads, are errors of their writes.
+  for (const int lost : {SIGXFSZ, SIGPIPE}) signal(lost, SIG_IGN);
   try {
     const int exit_code = run(argc, argv);
     check_standard_output();

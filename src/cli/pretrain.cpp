@@ -5,6 +5,7 @@
 #include <tuple>
 
 #include "cli/commands.h"
+#include "cli/decode_progress.h"
 #include "cli/flags.h"
 #include "cli/progress.h"
 #include "cli/stop_signal.h"
@@ -107,6 +108,8 @@ int run(const PretrainFlags& flags, const std::string& program) {
   apply(flags.compute);
   catch_stop_signals();
   PretrainOptions options = flags.options;
+  DecodeProgress decoding;
+  options.decoding = decoding.options();
   options.device = device_of(flags.compute);
   options.kernels = kernels_on(options.device);
   options.view_kernels = name_of(instruction_set());
@@ -134,8 +137,11 @@ int run(const PretrainFlags& flags, const std::string& program) {
 void add_pretrain_command(CLI::App& app, int& exit_code) {
   auto flags = std::make_shared<PretrainFlags>();
   CLI::App* command = app.add_subcommand("pretrain", "Momentum Contrast pretraining");
-  command->add_option("--data", flags->config.data,
-                      "shapes, cifar10:DIR, … (data/README.md); needed, unless --resume knows it");
+  command
+      ->add_option("--data", flags->config.data,
+                   data_spec_forms() + " (data/README.md); needed, unless --resume knows it")
+      ->check(data_spec())
+      ->check(utf8_text());
   command->add_option("--out", flags->options.out, "run directory, made where it does not exist")
       ->required()
       ->check(not_empty("--out"));
@@ -147,8 +153,11 @@ void add_pretrain_command(CLI::App& app, int& exit_code) {
           "that was reached, which may be given anew")
       ->configurable(false)
       ->check(true_or_false());
-  command->add_option("--init", flags->config.init,
-                      "weights to start from: torchvision's names, or a checkpoint");
+  command
+      ->add_option("--init", flags->config.init,
+                   "weights to start from: torchvision's names, or a checkpoint")
+      ->check(not_empty("--init"))
+      ->check(utf8_text());
   command
       ->add_option("--nan-guard", flags->nan_guard,
                    "where the loss is not finite, say who made it so, and save the step")
@@ -165,6 +174,7 @@ void add_pretrain_command(CLI::App& app, int& exit_code) {
   add_view_flags(*command, flags->config);
   add_duration_flags(*command, flags->config);
   add_compute_flags(*command, flags->compute);
+  command->footer("--recipe FILE: defaults of the flags above from the file's [pretrain]");
   command->callback([flags, command, &exit_code] {
     flags->options.given = given_flags(*command, flags->config);
     if (!flags->options.resume && !flags->options.given.contains("data"))

@@ -1,6 +1,9 @@
 #include "cli/progress.h"
 
+#include <iostream>
+
 #include "cli/stop_signal.h"
+#include "io/printable.h"
 
 namespace mocograd {
 namespace {
@@ -24,7 +27,7 @@ void TerminalProgress::notice(const std::string& text) {
 }
 
 void TerminalProgress::warning(const std::string& text) {
-  line("warning: " + text);
+  line("warning: " + printable(text));
 }
 
 void TerminalProgress::started(const RunStart& start) {
@@ -75,8 +78,9 @@ void TerminalProgress::epoch(const EpochEvent& event) {
 }
 
 void TerminalProgress::knn(int64_t epoch, double top1) {
-  line(format("epoch %lld/%lld  kNN %.2f%%", static_cast<long long>(epoch),
-              static_cast<long long>(epochs_), top1));
+  const std::string text = format("epoch %lld/%lld  kNN %.2f%%", static_cast<long long>(epoch),
+                                  static_cast<long long>(epochs_), top1);
+  show("\033[1;32m" + text + "\033[0m", text);
   step_end_ = Clock::now();
 }
 
@@ -85,12 +89,15 @@ void TerminalProgress::saved(const std::string& path, int64_t step) {
 }
 
 bool TerminalProgress::stop_requested() {
-  return stop_signal() != 0;
+  return stop_signal() != 0 || !std::cout;
 }
 
 void TerminalProgress::line(const std::string& text) {
-  const bool highlighted = color_ && text.find("kNN") != std::string::npos;
-  status_.line(highlighted ? "\033[1;32m" + text + "\033[0m" : text);
+  show(text, text);
+}
+
+void TerminalProgress::show(const std::string& colored, const std::string& text) {
+  status_.line(color_ ? colored : text);
   if (!log_) log_.emplace(directory_ + "/log.txt");
   log_->append_line(text);
 }

@@ -26,12 +26,15 @@ class TerminalProgress : public PretrainObserver {
   void epoch(const EpochEvent& event) override;
   void knn(int64_t epoch, double top1) override;
   void saved(const std::string& path, int64_t step) override;
-  bool stop_requested() override;  // after SIGINT or SIGTERM
+  // After SIGINT or SIGTERM, or when stdout is lost: a pipe that nobody reads any more.
+  bool stop_requested() override;
 
   void line(const std::string& text);  // one that stays, also in the log
   bool has_started() const { return last_step_ >= 0; }
 
  private:
+  void show(const std::string& colored, const std::string& text);  // the log gets the text
+
   const std::string directory_;
   StatusLine status_;
   const bool color_;

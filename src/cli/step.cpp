@@ -39,6 +39,7 @@ void dump_step(int64_t step, const StepResult& result, const Sgd& optimizer, Nam
 void run(const StepFlags& flags) {
   apply(flags.source.compute);
   const std::unique_ptr<StepSource> source = open_step_source(flags.source);
+  check_writable(flags.dump);
   NamedTensors dump;
   Dumper dumper(dump);
   TraceFile trace(flags.trace);
@@ -72,7 +73,9 @@ void add_step_command(CLI::App& app) {
   add_given_step_flags(*command, flags->source);
   command->get_option("--init")->required();
   command->get_option("--views")->required();
-  command->add_option("--dump", flags->dump, "safetensors file to write")->required();
+  command->add_option("--dump", flags->dump, "safetensors file to write")
+      ->required()
+      ->check(not_empty("--dump"));
   command->add_flag("--operations", flags->operations,
                     "dump every operation's result and gradient too, for moco debug diff");
   add_trace_file_flags(*command, flags->trace);
@@ -81,6 +84,8 @@ void add_step_command(CLI::App& app) {
   CLI::App* unused = command->add_option_group("Of a run, without effect on given views");
   add_view_flags(*unused, flags->source.config);
   add_duration_flags(*unused, flags->source.config);
+  command->footer(
+      "--recipe FILE: defaults of the flags above from the file's [step], then its [pretrain]");
   command->callback([flags] { run(*flags); });
 }
 

@@ -79,7 +79,14 @@ class GivenViews {
 
   Tensor shuffle(const char* kind, int64_t step) const {
     const auto found = tensors_.find(name(kind, step));
-    return found == tensors_.end() ? Tensor() : found->second;
+    if (found == tensors_.end()) return Tensor();
+    const Tensor& order = found->second;
+    in_file(path_ + ": " + found->first, [&] { KeyOrder{order}; });
+    const int64_t views = image("im_k", step).dim(0);
+    if (order.dim(0) != views)
+      throw Error(detail::concatenate(path_, ": ", found->first, ": of ", order.dim(0),
+                                      " rows, for ", views, " views"));
+    return order;
   }
 
   const std::string path_;
@@ -176,7 +183,8 @@ void add_dtype_flag(CLI::App& command, StepSourceFlags& flags) {
 
 void add_given_step_flags(CLI::App& command, StepSourceFlags& flags) {
   flags.command = &command;
-  command.add_option("--init", flags.init, "checkpoint to begin from, F32 or F64");
+  command.add_option("--init", flags.init, "checkpoint to begin from, F32 or F64")
+      ->check(not_empty("--init"));
   command.add_option("--views", flags.views, "im_q.<s>, im_k.<s> [N, 3, H, W], shuffle.<s>, …");
   add_dtype_flag(command, flags);
   add_training_flags(command, flags.config);
@@ -186,8 +194,11 @@ void add_given_step_flags(CLI::App& command, StepSourceFlags& flags) {
 void add_step_source_flags(CLI::App& command, StepSourceFlags& flags) {
   add_given_step_flags(command, flags);
   command
-      .add_option("--data", flags.config.data,
-                  "a data set, in place of --init and --views (default: shapes, or --checkpoint's)")
+      .add_option(
+          "--data", flags.config.data,
+          "a data set, in place of --init and --views (default: shapes, or --checkpoint's): " +
+              data_spec_forms())
+      ->check(data_spec())
       ->excludes("--init");
   command
       .add_option("--checkpoint", flags.checkpoint,

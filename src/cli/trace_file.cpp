@@ -2,6 +2,8 @@
 
 #include <filesystem>
 
+#include "cli/flags.h"
+
 namespace mocograd {
 
 void add_trace_file_flags(CLI::App& command, TraceFileFlags& flags) {
@@ -9,6 +11,7 @@ void add_trace_file_flags(CLI::App& command, TraceFileFlags& flags) {
       command
           .add_option("--trace", flags.file,
                       "new file for one JSON line for each operation of a step, unfused")
+          ->check(not_empty("--trace"))
           ->configurable(false);
   command.add_option("--level", flags.level, "how much --trace tells")
       ->needs(trace)

@@ -42,24 +42,44 @@ constexpr Kind kKinds[] = {
     {"folder", true, open_image_folder},
 };
 
-}  // namespace
+std::string form_of(const Kind& kind) {
+  return std::string(kind.name) + (kind.has_directory ? ":DIR" : "");
+}
 
-DataSet open_data_set(const std::string& spec, int64_t image_size, const DecodeOptions& options) {
+struct Spec {
+  const Kind& kind;
+  std::string directory;
+};
+
+Spec parse_spec(const std::string& spec) {
   const size_t colon = spec.find(':');
   const std::string name = spec.substr(0, colon);
   const std::string directory = colon == std::string::npos ? "" : spec.substr(colon + 1);
-  std::string known;
   for (const Kind& kind : kKinds) {
-    const std::string form = std::string(kind.name) + (kind.has_directory ? ":DIR" : "");
-    if (name == kind.name) {
-      if (kind.has_directory == directory.empty() ||
-          kind.has_directory != (colon != std::string::npos))
-        throw UsageError("--data " + spec + ": the form is " + form);
-      return kind.open(directory, image_size, options);
-    }
-    known += (known.empty() ? "" : ", ") + form;
+    if (name != kind.name) continue;
+    if (kind.has_directory == directory.empty() ||
+        kind.has_directory != (colon != std::string::npos))
+      throw UsageError("'" + spec + "': the form is " + form_of(kind));
+    return {kind, directory};
   }
-  throw UsageError("--data " + spec + ": there is no such data set", "", "known are " + known);
+  throw UsageError("'" + spec + "': there is no such data set; known are " + data_spec_forms());
+}
+
+}  // namespace
+
+std::string data_spec_forms() {
+  std::string forms;
+  for (const Kind& kind : kKinds) forms += (forms.empty() ? "" : ", ") + form_of(kind);
+  return forms;
+}
+
+void check_data_spec(const std::string& spec) {
+  parse_spec(spec);
+}
+
+DataSet open_data_set(const std::string& spec, int64_t image_size, const DecodeOptions& options) {
+  const Spec parsed = parse_spec(spec);
+  return parsed.kind.open(parsed.directory, image_size, options);
 }
 
 void check_directory(const std::string& directory) {

@@ -45,12 +45,17 @@ struct DataSet {
 struct DecodeOptions {
   bool skip_bad_images = false;  // otherwise the first one is an Error
   int threads = 0;               // 0: as many as the machine has; changes no result
-  // One call at a time, on any thread.
+  // One call at a time, on any thread; the last has done == total. What it throws ends the decoding.
   std::function<void(int64_t done, int64_t total)> progress = {};
 };
 
+// "shapes, cifar10:DIR, …": all that there are.
+std::string data_spec_forms();
+// Throws UsageError for a SPEC of another form.
+void check_data_spec(const std::string& spec);
+
 // image_size: of the images that are generated or decoded; others keep their own, and a view is
-// resized to it. Throws UsageError for a SPEC that names nothing known, Error for data that cannot
+// resized to it. Throws UsageError as check_data_spec does, Error for data that cannot
 // be used.
 DataSet open_data_set(const std::string& spec, int64_t image_size,
                       const DecodeOptions& options = {});

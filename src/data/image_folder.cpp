@@ -188,7 +188,8 @@ class Decoder {
       for (int64_t i = 0; !stopping_ && (i = next_++) < count();) {
         decode(i);
         const std::lock_guard<std::mutex> lock(mutex_);
-        if (++done_ % kProgressEvery == 0 && options_.progress) options_.progress(done_, count());
+        const bool telling = ++done_ % kProgressEvery == 0 || done_ == count();
+        if (telling && options_.progress) options_.progress(done_, count());
       }
     } catch (...) {
       const std::lock_guard<std::mutex> lock(mutex_);

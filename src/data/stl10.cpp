@@ -63,8 +63,7 @@ DataSet open_stl10(const std::string& directory) {
   const int64_t labelled = count_records(train, kImageBytes);
   data.train.labels = read_labels(folder / "train_y.bin", labelled, classes);
   std::optional<DataFile> unlabelled;
-  if (is_there(folder / "unlabeled_X.bin"))
-    unlabelled.emplace(folder / "unlabeled_X.bin");
+  if (is_there(folder / "unlabeled_X.bin")) unlabelled.emplace(folder / "unlabeled_X.bin");
   const int64_t all = labelled + (unlabelled ? count_records(*unlabelled, kImageBytes) : 0);
   const Tensor images = image_tensor(all);
   data.train.images = images.rows(0, labelled);

@@ -113,6 +113,12 @@ void DurableFile::close_descriptor() {
   if (descriptor_ >= 0) close(std::exchange(descriptor_, -1));
 }
 
+void check_writable(const std::string& path) {
+  struct stat existing = {};
+  const bool exists = stat(path.c_str(), &existing) == 0;
+  if (!exists || S_ISREG(existing.st_mode) || S_ISDIR(existing.st_mode)) DurableFile file(path);
+}
+
 void remove_leftovers(const std::string& path) {
   const std::filesystem::path target = resolved(path);
   const std::string pattern = target.filename().string() + kTemporary;

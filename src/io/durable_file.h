@@ -35,6 +35,10 @@ class DurableFile {
   int descriptor_ = -1;
 };
 
+// Throws the Error that a DurableFile would, which is then not made: before a computation whose result
+// could not be written. A pipe or a device is not tried.
+void check_writable(const std::string& path);
+
 // Removes the temporary files of writers of `path` that were killed. Requires: nobody writes it now.
 void remove_leftovers(const std::string& path);
 

@@ -263,6 +263,15 @@ JsonValue parse_json(std::string_view text, int64_t most_values) {
   return Parser(text, most_values).parse();
 }
 
+bool is_utf8(std::string_view text) {
+  while (!text.empty()) {
+    const size_t length = utf8_length(text);
+    if (length == 0) return false;
+    text.remove_prefix(length);
+  }
+  return true;
+}
+
 std::string json_quoted(std::string_view text) {
   static constexpr char kHex[] = "0123456789abcdef";
   std::string quoted = "\"";

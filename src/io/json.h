@@ -59,6 +59,8 @@ class JsonObject {
   std::string members_;
 };
 
+bool is_utf8(std::string_view text);
+
 // In quotation marks, escaped. A byte that is not valid UTF-8 becomes U+FFFD, so that everything
 // that is written can be read.
 std::string json_quoted(std::string_view text);

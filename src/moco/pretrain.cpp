@@ -43,6 +43,12 @@ std::string kernels_of(const PretrainOptions& options, const DataSet& data) {
   return fits ? options.kernels : options.kernels + ", views by " + options.view_kernels;
 }
 
+DecodeOptions decode_options(const PretrainConfig& config, const PretrainOptions& options) {
+  DecodeOptions decoding = options.decoding;
+  decoding.skip_bad_images = config.on_bad_image == "skip";
+  return decoding;
+}
+
 struct StopRequested {};  // thrown out of a kNN evaluation
 
 class PretrainRun {
@@ -54,8 +60,7 @@ class PretrainRun {
         options_(options),
         observer_(observer),
         schedule_(Schedule::parse(config.schedule)),
-        data_(open_data_set(config.data, config.image_size,
-                            {.skip_bad_images = config.on_bad_image == "skip"})),
+        data_(open_data_set(config.data, config.image_size, decode_options(config, options))),
         moco_((check_configuration(config, data_), config.moco({.device = options.device})),
               static_cast<uint64_t>(config.seed)),
         optimizer_(moco_.encoder_q(), config.sgd()),

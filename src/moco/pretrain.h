@@ -86,6 +86,7 @@ struct PretrainOptions {
   std::set<std::string> given;  // flags that were given, by name, and so must be the checkpoint's
   Device device = Device::cpu;
   int loader_threads = 2;
+  DecodeOptions decoding;    // but for bad images, which the configuration decides
   std::string kernels;       // what computes, for the checkpoint
   std::string view_kernels;  // and what makes the views of images that the device does not hold
   FlagValues compute;        // and the flags that say so, for config.toml
