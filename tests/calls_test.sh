@@ -83,8 +83,8 @@ lost_pipe pretrain $tiny --epochs 100000 --out "$scratch/unread"
 check 'a run that nobody reads stops' grep -qx 1 "$scratch/lost.code"
 check 'and is saved' test -e "$scratch/unread/checkpoint.safetensors"
 # shellcheck disable=SC2086
-check 'closed standard streams' sh -c "\"$moco\" pretrain $(echo $tiny) --max-steps 1 --out '$scratch/closed' \
-  <&- >&- 2>&-"
+closed() { "$moco" pretrain $tiny --max-steps 1 --out "$scratch/closed" <&- >&- 2>&-; }
+check 'closed standard streams' closed
 check 'get nothing of the run, and it nothing of theirs' \
   test "$(grep -cv '^{"event"' "$scratch/closed/metrics.jsonl")" -eq 0
 

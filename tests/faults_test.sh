@@ -87,8 +87,7 @@ packs_again() {
 packing() {
   k=1 wrong=
   while [ "$k" -lt 1000 ]; do
-    kind=eio
-    [ $((k % 2)) -eq 0 ] || kind=kill
+    case $((k % 2)) in 0) kind=eio ;; *) kind='kill' ;; esac
     rm -rf "$scratch/packed"
     with_fault MOCO_FAULT_IN="$scratch/packed" MOCO_FAULT_CALL="$k" MOCO_FAULT_KIND="$kind" \
       "$moco" data pack "folder:$scratch/pictures" --out "$scratch/packed"

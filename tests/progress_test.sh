@@ -51,7 +51,7 @@ check 'log.txt has neither' lacks "[$return_key$escape]" "$scratch/seen/log.txt"
 mkdir "$scratch/no-test"
 cp "$data/data_batch_1.bin" "$scratch/no-test/"
 # shellcheck disable=SC2086
-on_terminal NO_COLOR= "$moco" pretrain $(echo $tiny | sed "s,$data,$scratch/no-test,") --max-steps 1 \
+on_terminal NO_COLOR= "$moco" pretrain ${tiny#*"$data"} --data "cifar10:$scratch/no-test" --max-steps 1 \
   --out "$scratch/warned"
 check 'a warning about kNN' shows '^warning: .*: no kNN' "$scratch/warned/log.txt"
 check 'is not green' lacks "$escape\[1;32m" "$scratch/terminal"
