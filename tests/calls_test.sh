@@ -67,8 +67,8 @@ pair='--init tests/fixtures/shuffle.init.safetensors --views tests/fixtures/shuf
   check 'a dump that cannot be written' call 1 '/nowhere/dump: cannot be written' \
     step $pair $(cat tests/fixtures/shuffle.flags) --trace "$scratch/untraced" --dump "$scratch/nowhere/dump"
   check 'is told before the first step' test ! -e "$scratch/untraced"
-  check 'a dump into a pipe that a link names' sh -c "\"$moco\" step $pair \
-    $(cat tests/fixtures/shuffle.flags) --dump /dev/stdout | cat | head -c 200 | grep -q dtype"
+  "$moco" step $pair $(cat tests/fixtures/shuffle.flags) --dump /dev/stdout | cat >"$scratch/piped"
+  check 'a dump into a pipe that a link names' "$moco" inspect "$scratch/piped"
 }
 # lost_pipe ARGS...: its exit code and stderr, where the reader of its stdout is gone
 lost_pipe() {

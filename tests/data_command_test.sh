@@ -276,8 +276,8 @@ PYTHON
   [ -s "$scratch/port" ]
 }
 
-# killed: kill -9 in the middle of a download leaves a hidden folder, which the next fetch removes
-killed() {
+# begin_slow_fetch: $job, in the middle of a download
+begin_slow_fetch() {
   "$moco" data fetch cifar10 --out "$out" --url "$address/slow" >"$scratch/output" 2>&1 &
   job=$!
   tries=0
@@ -285,6 +285,11 @@ killed() {
     tries=$((tries + 1))
     sleep 0.1
   done
+}
+
+# killed: kill -9 in the middle of a download leaves a hidden folder, which the next fetch removes
+killed() {
+  begin_slow_fetch
   expect 'one fetch at a time' 1 'another process is working in it' \
     fetch cifar10 --out "$out" --url "file://$archive" --checksum "$md5"
   kill -s KILL "$job"
@@ -297,13 +302,7 @@ killed() {
 
 # interrupted SIGNAL CODE: a signal in the middle of a download
 interrupted() {
-  "$moco" data fetch cifar10 --out "$out" --url "$address/slow" >"$scratch/output" 2>&1 &
-  job=$!
-  tries=0
-  until [ -n "$(find "$out" -type f -size +0 2>/dev/null)" ] || [ $tries -eq 100 ]; do
-    tries=$((tries + 1))
-    sleep 0.1
-  done
+  begin_slow_fetch
   kill -s "$1" "$job"
   code=0
   wait "$job" || code=$?
