@@ -86,6 +86,9 @@ NamedTensors tiny_checkpoint() {
 TEST(Checkpoint, AConfigurationThatIsNotItsTensorsIsRefused) {
   const NamedTensors good = tiny_checkpoint();
   EXPECT_EQ(checkpoint_config(good).width, 1);
+  NamedTensors large = good;
+  large.metadata["config.seed"] = std::to_string(INT64_MAX);
+  EXPECT_EQ(checkpoint_config(large).seed, INT64_MAX);
   for (const auto& [field, value, error] :
        {std::array{"width", "1000",
                    "checkpoint: the configuration has width 1000, encoder_q.conv1.weight is f32 "

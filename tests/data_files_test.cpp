@@ -7,7 +7,7 @@
 #include <set>
 
 #include "data/loader.h"
-#include "temporary_directory.h"
+#include "data_folder.h"
 #include "tensor/random.h"
 
 namespace mocograd {
@@ -15,23 +15,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-class DataFilesTest : public testing::Test {
+class DataFilesTest : public DataFolder {
  protected:
-  std::string path(const std::string& name) const { return folder_ / name; }
-  void put(const std::string& name, const std::string& bytes) const {
-    std::ofstream(path(name), std::ios::binary) << bytes;
-  }
-  DataSet open(const std::string& kind) const {
-    return open_data_set(kind + ":" + folder_.string(), 32);
-  }
-  std::string error_of(const std::string& kind) const {
-    try {
-      open(kind);
-    } catch (const Error& error) {
-      return error.what();
-    }
-    return "no error";
-  }
   // Opening is refused with an error that begins with that file's path.
   testing::AssertionResult refuses(const std::string& kind, const std::string& file) const {
     const std::string error = error_of(kind);
@@ -55,7 +40,6 @@ class DataFilesTest : public testing::Test {
     put(file, bytes);
   }
 
-  const TemporaryDirectory directory_;
   const fs::path folder_ = directory_.path();
 };
 

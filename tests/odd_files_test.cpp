@@ -6,8 +6,8 @@
 #include <fstream>
 
 #include "data/fingerprint.h"
+#include "data_folder.h"
 #include "io/line_file.h"
-#include "temporary_directory.h"
 
 namespace mocograd {
 namespace {
@@ -16,26 +16,9 @@ namespace fs = std::filesystem;
 
 constexpr size_t kCifarRecord = 3073, kStlImage = 3 * 96 * 96;
 
-class OddFiles : public testing::Test {
+class OddFiles : public DataFolder {
  protected:
-  std::string path(const std::string& name) const { return directory_.file(name); }
-  void put(const std::string& name, const std::string& bytes) const {
-    std::ofstream(path(name), std::ios::binary) << bytes;
-  }
   void pipe(const std::string& name) const { ASSERT_EQ(mkfifo(path(name).c_str(), 0600), 0); }
-  DataSet open(const std::string& kind) const {
-    return open_data_set(kind + ":" + directory_.path(), 32);
-  }
-  std::string error_of(const std::string& kind) const {
-    try {
-      open(kind);
-    } catch (const Error& error) {
-      return error.what();
-    }
-    return "no error";
-  }
-
-  const TemporaryDirectory directory_;
 };
 
 TEST_F(OddFiles, APipeIsRefusedAndNotWaitedFor) {

@@ -23,6 +23,13 @@ on() {
   code=0
   sh -c "$(sed -n "$1p" commands)" >output 2>&1 </dev/null || code=$?
 }
+# plant FILE FROM TO WHAT: FROM, a basic expression, is there once and becomes TO; the program is built.
+plant() {
+  check "$4 is looked for where it is" test "$(grep -c "$2" "$1")" -eq 1
+  sed -i "s/$2/$3/" "$1"
+  make -j2 BUILD=build CXXFLAGS=-O1 build/moco >output 2>&1
+  check "$4 is built" test $? -eq 0
+}
 failing() { cat output && [ "$code" -ne 0 ] && grep -qE "$1" output; }
 fine() { cat output && [ "$code" -eq 0 ] && grep -qE "$1" output; }
 
@@ -35,11 +42,8 @@ on 3
 on 4
 check 'every result and gradient is that of PyTorch' fine '^23[0-9] tensors agree within 1e-09$'
 
-right='(access.load(drow + j) - access.load(row + j) \* along)'
-check 'the right sign is where it is looked for' test "$(grep -c "$right" src/cpu/loss.cpp)" -eq 1
-sed -i "s/$right/(access.load(drow + j) + access.load(row + j) * along)/" src/cpu/loss.cpp
-make -j2 BUILD=build CXXFLAGS=-O1 build/moco >output 2>&1
-check 'the wrong sign is built' test $? -eq 0
+plant src/cpu/loss.cpp '(access.load(drow + j) - access.load(row + j) \* along)' \
+  '(access.load(drow + j) + access.load(row + j) * along)' 'the sign'
 
 on 1
 check 'one command: gradcheck' failing '^l2_normalize .*FAILED'
@@ -54,11 +58,8 @@ check 'against PyTorch: the gradient that it wrote is the first' \
 
 # In Winograd's weight gradient, which is f32's alone: what ran is not what double computes.
 cp "$sources/src/cpu/loss.cpp" src/cpu/loss.cpp
-transform='store(z + (i \* E + j) \* stride, row\[j\])'
-check 'the transform is where it is looked for' test "$(grep -c "$transform" src/cpu/winograd_weight.cpp)" -eq 1
-sed -i "s/$transform/store(z + (i * E + j) * stride, -row[j])/" src/cpu/winograd_weight.cpp
-make -j2 BUILD=build CXXFLAGS=-O1 build/moco >output 2>&1
-check 'the wrong sign of Winograd is built' test $? -eq 0
+plant src/cpu/winograd_weight.cpp 'store(z + (i \* E + j) \* stride, row\[j\])' \
+  'store(z + (i * E + j) * stride, -row[j])' "Winograd's sign"
 on 1
 check 'gradcheck does not run it' fine conv2d
 on 2

@@ -3,6 +3,7 @@
 //   as it ran     what it computed, in f32 say, and what its backward did, once backward was there,
 //                 against the same in double from the same inputs and the same arriving gradient:
 //                   ‖computed − double‖ ≤ 10⁻³ ‖double‖ + 10⁻⁶ ‖inputs‖   (bf16 and tf32: 2·10⁻², 10⁻³)
+//                 A wrong sign is 2 ‖double‖ away; the inputs stand for what cancels in the result.
 //                 So kernels that exist in f32 or bf16 alone, as Winograd's, are checked, too.
 //   gradcheck     its backward, computed in double, against central differences
 //                 (GradcheckOptions::unchosen_inputs)

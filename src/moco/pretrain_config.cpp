@@ -43,7 +43,7 @@ void for_each_field(Config& config, const Visit& visit) {
 
 // The bounds of the flags (cli/flags.cpp), for configurations from files. A NaN is within none.
 void check_ranges(const PretrainConfig& c) {
-  constexpr double kMost = int64_t{1} << 53;
+  constexpr double kMost = 0x1p63;  // any int64_t
   struct Range {
     const char* name;
     double value, low, high;
@@ -61,7 +61,7 @@ void check_ranges(const PretrainConfig& c) {
         {"save-every", static_cast<double>(c.save_every), 0, kMost},
         {"max-steps", static_cast<double>(c.max_steps), 0, kMost},
         {"momentum", c.momentum, 0, 1},
-        {"temperature", c.temperature, std::numeric_limits<double>::min(), 1000},
+        {"temperature", c.temperature, std::numeric_limits<double>::denorm_min(), 1000},
         {"lr", c.lr, 0, 1e6},
         {"weight-decay", c.weight_decay, 0, 1e6},
         {"sgd-momentum", c.sgd_momentum, 0, 1}}) {
