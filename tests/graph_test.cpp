@@ -288,7 +288,7 @@ TEST(GraphPage, NamesAreEscaped) {
   EXPECT_EQ(count(page, "</script>"), 2);  // of the template's own two elements
   const JsonValue json = json_in(page);
   EXPECT_EQ(*json.find("title")->get<std::string>(), kEvilName);
-  EXPECT_EQ(page.find("@GRAPH@"), std::string::npos);
+  EXPECT_EQ(page.find("@DATA@"), std::string::npos);
   for (const char* remote : {"http:", "https:", "src=", "@import", "url(h"})
     EXPECT_EQ(count(page, remote), count(page, std::string(remote) + "//www.w3.org/2000/svg'"))
         << remote;

@@ -4,6 +4,7 @@
 
 #include "cli/stop_signal.h"
 #include "io/printable.h"
+#include "moco/run_directory.h"
 
 namespace mocograd {
 namespace {
@@ -98,7 +99,7 @@ void TerminalProgress::line(const std::string& text) {
 
 void TerminalProgress::show(const std::string& colored, const std::string& text) {
   status_.line(color_ ? colored : text);
-  if (!log_) log_.emplace(directory_ + "/log.txt");
+  if (!log_) log_.emplace(RunDirectory::log_in(directory_));
   log_->append_line(text);
 }
 

@@ -4,6 +4,7 @@
 
 #include "debug/graph_files.h"
 #include "debug/graph_layout.h"
+#include "debug/html_page.h"
 #include "debug/statistics_json.h"
 
 namespace mocograd {
@@ -146,20 +147,7 @@ std::string json_text(const Graph& graph, const std::string& title) {
 }  // namespace
 
 std::string html_of(const Graph& graph, const std::string& title) {
-  constexpr std::string_view kPlace = "@GRAPH@";
-  const size_t place = kPage.find(kPlace);
-  std::string page(kPage.substr(0, place));
-  // Outside of strings JSON has no "<", and inside of them it may be written so: the page's script
-  // element cannot end early.
-  for (const char c : json_text(graph, title)) {
-    if (c == '<') {
-      page += "\\u003c";
-    } else {
-      page += c;
-    }
-  }
-  page += kPage.substr(place + kPlace.size());
-  return page;
+  return page_with(kPage, json_text(graph, title));
 }
 
 }  // namespace mocograd

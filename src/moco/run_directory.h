@@ -4,6 +4,7 @@
 //   checkpoint.safetensors  the newest state; there from the beginning, of step 0 then
 //   metrics.jsonl           one event a line
 //   log.txt                 what the terminal showed
+//   report.html             what moco report has made of these
 //   replay.safetensors      after a step that was not finite: that step (debug/replay.h)
 #pragma once
 
@@ -27,8 +28,10 @@ class RunDirectory {
   static std::string checkpoint_in(const std::string& path) {
     return path + "/checkpoint.safetensors";
   }
+  static std::string metrics_in(const std::string& path) { return path + "/metrics.jsonl"; }
+  static std::string log_in(const std::string& path) { return path + "/log.txt"; }
   std::string checkpoint() const { return checkpoint_in(path_); }
-  std::string metrics() const { return path_ + "/metrics.jsonl"; }
+  std::string metrics() const { return metrics_in(path_); }
   std::string config() const { return path_ + "/config.toml"; }
   std::string replay() const { return path_ + "/replay.safetensors"; }
 
