@@ -239,7 +239,10 @@ check 'flags win over the recipe' grep -qx 'epochs = 7' "$out/config.toml"
 mv "$scratch/a #b, 'c'" "$data"
 for file in recipes/*.toml; do
   rm -rf "$out"
-  check "$file" "$moco" pretrain --recipe "$file" --data "cifar10:$data" --out "$out" --width 1 \
+  call_of_file="pretrain --recipe $file"
+  ! grep -q '= \[' "$file" || call_of_file="ablate $file --seed 0 --momentum 0.9"
+  # shellcheck disable=SC2086  # words
+  check "$file" "$moco" $call_of_file --data "cifar10:$data" --out "$out" --width 1 \
     --image-size 8 --batch 8 --bn-splits 1 --queue 16 --knn-every 0 --max-steps 1
 done
 finish

@@ -16,6 +16,7 @@ void add_step_command(CLI::App& app);
 void add_gradcheck_command(CLI::App& app, int& exit_code);
 void add_inspect_command(CLI::App& app);
 void add_bench_command(CLI::App& app);
+void add_ablate_command(CLI::App& app, int& exit_code);
 void add_report_command(CLI::App& app);
 void add_data_command(CLI::App& app, int& exit_code);
 void add_debug_command(CLI::App& app, int& exit_code);

@@ -83,6 +83,7 @@ int run(int argc, char** argv) {
   add_inspect_command(app);
   add_bench_command(app);
   add_report_command(app);
+  add_ablate_command(app, exit_code);
   add_data_command(app, exit_code);
   add_debug_command(app, exit_code);
   add_recipe_flag(app);

@@ -1,4 +1,6 @@
 // moco pretrain: the main job.
+#include "cli/pretrain.h"
+
 #include <filesystem>
 #include <iostream>
 #include <optional>
@@ -6,10 +8,8 @@
 
 #include "cli/commands.h"
 #include "cli/decode_progress.h"
-#include "cli/flags.h"
 #include "cli/progress.h"
 #include "cli/stop_signal.h"
-#include "cli/trace_file.h"
 #include "cpu/instruction_set.h"
 #include "cpu/parallel.h"
 #include "debug/invariants.h"
@@ -19,15 +19,6 @@
 
 namespace mocograd {
 namespace {
-
-struct PretrainFlags {
-  PretrainConfig config;
-  ComputeFlags compute;
-  PretrainOptions options;
-  TraceFileFlags trace;
-  std::string nan_guard = "on";
-  bool check_invariants = false;
-};
 
 // The flags that say what computes, where they are not the defaults. They are in no checkpoint.
 FlagValues not_in_a_checkpoint(const ComputeFlags& compute) {
@@ -103,8 +94,9 @@ std::string shell_quoted(const std::string& text) {
   return quoted + "'";
 }
 
-// 0, or 128 + the signal that stopped the run.
-int run(const PretrainFlags& flags, const std::string& program) {
+}  // namespace
+
+int run_pretraining(const PretrainFlags& flags, const std::string& program) {
   apply(flags.compute);
   catch_stop_signals();
   PretrainOptions options = flags.options;
@@ -132,16 +124,26 @@ int run(const PretrainFlags& flags, const std::string& program) {
   return 128 + stop_signal();
 }
 
-}  // namespace
+void add_run_flags(CLI::App& command, PretrainFlags& flags) {
+  command
+      .add_option("--data", flags.config.data,
+                  data_spec_forms() + " (data/README.md); a new run needs it")
+      ->check(data_spec())
+      ->check(utf8_text());
+  command
+      .add_option("--init", flags.config.init,
+                  "weights to start from: torchvision's names, or a checkpoint")
+      ->check(not_empty("--init"))
+      ->check(utf8_text());
+  add_training_flags(command, flags.config);
+  add_view_flags(command, flags.config);
+  add_duration_flags(command, flags.config);
+  add_compute_flags(command, flags.compute);
+}
 
 void add_pretrain_command(CLI::App& app, int& exit_code) {
   auto flags = std::make_shared<PretrainFlags>();
   CLI::App* command = app.add_subcommand("pretrain", "Momentum Contrast pretraining");
-  command
-      ->add_option("--data", flags->config.data,
-                   data_spec_forms() + " (data/README.md); needed, unless --resume knows it")
-      ->check(data_spec())
-      ->check(utf8_text());
   command->add_option("--out", flags->options.out, "run directory, made where it does not exist")
       ->required()
       ->check(not_empty("--out"));
@@ -153,11 +155,7 @@ void add_pretrain_command(CLI::App& app, int& exit_code) {
           "that was reached, which may be given anew")
       ->configurable(false)
       ->check(true_or_false());
-  command
-      ->add_option("--init", flags->config.init,
-                   "weights to start from: torchvision's names, or a checkpoint")
-      ->check(not_empty("--init"))
-      ->check(utf8_text());
+  add_run_flags(*command, *flags);
   command
       ->add_option("--nan-guard", flags->nan_guard,
                    "where the loss is not finite, say who made it so, and save the step")
@@ -170,16 +168,12 @@ void add_pretrain_command(CLI::App& app, int& exit_code) {
       ->configurable(false)
       ->check(true_or_false());
   add_trace_file_flags(*command, flags->trace);
-  add_training_flags(*command, flags->config);
-  add_view_flags(*command, flags->config);
-  add_duration_flags(*command, flags->config);
-  add_compute_flags(*command, flags->compute);
   command->footer("--recipe FILE: defaults of the flags above from the file's [pretrain]");
   command->callback([flags, command, &exit_code] {
     flags->options.given = given_flags(*command, flags->config);
     if (!flags->options.resume && !flags->options.given.contains("data"))
       throw UsageError("--data is required", "", "shapes is built in");
-    exit_code = run(*flags, command->get_parent()->get_name());
+    exit_code = run_pretraining(*flags, command->get_parent()->get_name());
   });
 }
 

@@ -1,5 +1,7 @@
 #include "cli/recipe.h"
 
+#include <algorithm>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <map>
@@ -25,10 +27,7 @@ class RecipeReader {
 
   // Of the command that was called.
   std::vector<CLI::ConfigItem> read() {
-    for (std::string text; std::getline(stream_, text);) {
-      ++line_;
-      read_line(text);
-    }
+    read_lines();
     std::vector<CLI::ConfigItem> items;
     const std::vector<CLI::App*> called = app_.get_subcommands();
     if (called.empty()) return items;
@@ -40,10 +39,16 @@ class RecipeReader {
       const auto entry = sections_.find(section);
       if (entry == sections_.end()) continue;
       found = true;
-      for (CLI::ConfigItem item : entry->second) {
-        const CLI::Option* option = called.front()->get_option_no_throw("--" + item.name);
+      for (const Line& line : entry->second) {
+        const CLI::Option* option = called.front()->get_option_no_throw("--" + line.key.name);
         if (!option || !option->get_configurable()) continue;
+        if (line.is_list)
+          fail("'" + line.key.name + "' has a list of values, which moco ablate takes alone",
+               line.number);
+        CLI::ConfigItem item;
         item.parents = {called.front()->get_name()};
+        item.name = line.key.name;
+        item.inputs = line.key.values;
         items.push_back(item);
       }
     }
@@ -53,9 +58,33 @@ class RecipeReader {
     return items;
   }
 
+  // Of moco pretrain.
+  std::vector<RecipeKey> read_grid() {
+    read_lines();
+    const auto entry = sections_.find("pretrain");
+    if (entry == sections_.end()) throw CLI::ConfigError("has no [pretrain]");
+    std::vector<RecipeKey> keys;
+    for (const Line& line : entry->second) keys.push_back(line.key);
+    return keys;
+  }
+
  private:
-  [[noreturn]] void fail(const std::string& what) const {
-    throw CLI::ConfigError("line " + std::to_string(line_) + ": " + what);
+  struct Line {
+    int number;
+    RecipeKey key;
+    bool is_list;
+  };
+
+  [[noreturn]] static void fail(const std::string& what, int line) {
+    throw CLI::ConfigError("line " + std::to_string(line) + ": " + what);
+  }
+  [[noreturn]] void fail(const std::string& what) const { fail(what, line_); }
+
+  void read_lines() {
+    for (std::string text; std::getline(stream_, text);) {
+      ++line_;
+      read_line(text);
+    }
   }
 
   void read_line(const std::string& text) {
@@ -71,16 +100,16 @@ class RecipeReader {
     if (!option || !option->get_configurable())
       fail("unknown key '" + key + "' in [" + command_->get_name() + "]");
     if (!seen_.insert(key).second) fail("'" + key + "' is there twice");
-    CLI::ConfigItem item;
-    item.name = key;
-    item.inputs = {value(key, trimmed(statement.substr(equals + 1)))};
-    sections_[command_->get_name()].push_back(item);
+    const std::string right = trimmed(statement.substr(equals + 1));
+    const bool is_list = right.starts_with('[');
+    sections_[command_->get_name()].push_back(
+        {line_, {key, is_list ? list(key, right) : std::vector{value(key, right)}}, is_list});
   }
 
-  // Up to a '#' that is in no string.
-  static std::string without_comment(const std::string& text) {
+  // Where one of the characters first stands that is in no string; the text's end if none does.
+  static size_t find_unquoted(const std::string& text, const char* characters, size_t from = 0) {
     char quote = 0;
-    for (size_t i = 0; i < text.size(); ++i) {
+    for (size_t i = from; i < text.size(); ++i) {
       const char c = text[i];
       if (quote == '"' && c == '\\') {
         ++i;
@@ -88,11 +117,36 @@ class RecipeReader {
         if (c == quote) quote = 0;
       } else if (c == '"' || c == '\'') {
         quote = c;
-      } else if (c == '#') {
-        return text.substr(0, i);
+      } else if (std::strchr(characters, c)) {
+        return i;
       }
     }
-    return text;
+    return text.size();
+  }
+
+  static std::string without_comment(const std::string& text) {
+    return text.substr(0, find_unquoted(text, "#"));
+  }
+
+  // [a, b, …], as TOML has it with a comma behind the last or without.
+  std::vector<std::string> list(const std::string& key, const std::string& text) const {
+    std::vector<std::string> values;
+    for (size_t begin = 1;;) {
+      const size_t end = find_unquoted(text, ",]", begin);
+      if (end == text.size()) fail("'" + key + "': a list that does not end in its line");
+      const std::string one = trimmed(text.substr(begin, end - begin));
+      const bool last = text[end] == ']';
+      if (!one.empty() || !last) {
+        values.push_back(value(key, one));
+        if (std::ranges::count(values, values.back()) > 1)
+          fail("'" + key + "' has " + values.back() + " twice");
+      }
+      begin = end + 1;
+      if (!last) continue;
+      if (begin != text.size()) fail("'" + key + "': something stands behind its list");
+      if (values.empty()) fail("'" + key + "': a list of nothing");
+      return values;
+    }
   }
 
   void begin_section(const std::string& statement) {
@@ -130,8 +184,8 @@ class RecipeReader {
   std::istream& stream_;
   int line_ = 0;
   const CLI::App* command_ = nullptr;
-  std::set<std::string> seen_;                                    // keys of this section
-  std::map<std::string, std::vector<CLI::ConfigItem>> sections_;  // by command
+  std::set<std::string> seen_;                         // keys of this section
+  std::map<std::string, std::vector<Line>> sections_;  // by command
 };
 
 class RecipeFormat : public CLI::Config {
@@ -155,6 +209,17 @@ void add_recipe_flag(CLI::App& app) {
       ->check(CLI::ExistingFile);
   app.allow_config_extras(CLI::config_extras_mode::error);
   app.config_formatter(std::make_shared<RecipeFormat>(app));
+}
+
+std::vector<RecipeKey> read_grid(const std::string& path, const CLI::App& app) {
+  std::ifstream stream(path);
+  if (!stream || !std::filesystem::is_regular_file(path))
+    throw UsageError(path + ": there is no such file");
+  try {
+    return RecipeReader(app, stream).read_grid();
+  } catch (const CLI::ConfigError& error) {
+    throw UsageError(path + ": " + error.what());
+  }
 }
 
 }  // namespace mocograd

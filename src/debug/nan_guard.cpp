@@ -51,8 +51,8 @@ std::string save(const NonFiniteStep& step, const Rerun& rerun, const std::strin
 
 }  // namespace
 
-Error explain(const NonFiniteStep& step, std::optional<double> previous_learning_rate,
-              const std::string& compute_flags) {
+NonFiniteError explain(const NonFiniteStep& step, std::optional<double> previous_learning_rate,
+                       const std::string& compute_flags) {
   const int64_t number = step.progress.step + 1;
   Rerun again = rerun(step.moco, step.views, /*fused=*/false, number);
   if (!again.origin) again = rerun(step.moco, step.views, /*fused=*/true, number);
@@ -60,16 +60,16 @@ Error explain(const NonFiniteStep& step, std::optional<double> previous_learning
   const std::string prefix = detail::concatenate("step ", number, ": ");
   if (!again.origin) {
     const bool same_kernels = step.views.im_q.device() == Device::cpu;
-    return Error(prefix + step.error.what() + "; computed again it is finite",
-                 same_kernels
-                     ? "a step is a function of its state: memory or processor may be at fault"
+    return NonFiniteError(
+        prefix + step.error.what() + "; computed again it is finite",
+        same_kernels ? "a step is a function of its state: memory or processor may be at fault"
                      : "the loss was done by its operations one by one then: info_nce, memory or "
                        "processor may be at fault",
-                 "the last checkpoint is unharmed; " + saved);
+        "the last checkpoint is unharmed; " + saved);
   }
-  return Error(prefix + again.origin->message,
-               writer_of(step, *again.origin, previous_learning_rate),
-               advice_for(again.origin->source) + saved);
+  return NonFiniteError(prefix + again.origin->message,
+                        writer_of(step, *again.origin, previous_learning_rate),
+                        advice_for(again.origin->source) + saved);
 }
 
 }  // namespace mocograd

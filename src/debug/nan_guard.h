@@ -16,7 +16,7 @@ namespace mocograd {
 // replay the step; saves the step at step.replay. previous_learning_rate: of the step before,
 // nothing where this process has computed none. compute_flags: what the replay's command line needs
 // besides, to compute as this process does (" --precision bf16").
-Error explain(const NonFiniteStep& step, std::optional<double> previous_learning_rate,
-              const std::string& compute_flags = "");
+NonFiniteError explain(const NonFiniteStep& step, std::optional<double> previous_learning_rate,
+                       const std::string& compute_flags = "");
 
 }  // namespace mocograd
