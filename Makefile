@@ -46,6 +46,10 @@ ifndef CUDA
 CUDA := $(if $(filter release debug,$(MODE)),$(shell [ "0$(NVCC_MAJOR)" -ge 12 ] && echo 1 || echo 0),0)
 endif
 
+ifeq ($(CUDA)$(NVCC),1)
+$(error CUDA=1 needs nvcc, which is neither in PATH nor in /usr/local/cuda/bin; NVCC=FILE names it)
+endif
+
 NVCC_FLAGS_release = -O3 -lineinfo
 NVCC_FLAGS_debug = -O0 -g -G
 NVCC_FLAGS = -std=c++20 -ccbin $(CXX) -Isrc -MMD -MP -Wno-deprecated-gpu-targets $(NVCC_FLAGS_$(MODE)) \
@@ -106,8 +110,17 @@ $(BUILD)/libmocograd.a: $(LIB_OBJECTS) $(BUILD)/cuda-$(CUDA)
 # Whether the library was last made with the GPU.
 $(BUILD)/cuda-$(CUDA):
 	@mkdir -p $(@D)
-	@rm -f $(BUILD)/cuda-*
+	@rm -f $(BUILD)/cuda-[01]
 	@touch $@
+
+# For which GPUs code was last made.
+empty =
+GPU_CODE = $(BUILD)/gpu-code-$(subst $(empty) $(empty),-,$(strip $(CUDA_ARCHS) ptx $(CUDA_PTX)))
+$(GPU_CODE):
+	@mkdir -p $(@D)
+	@rm -f $(BUILD)/gpu-code-*
+	@touch $@
+$(GPU_OBJECTS): $(GPU_CODE)
 
 $(BUILD)/moco: $(CLI_OBJECTS) $(BUILD)/libmocograd.a
 	$(CXX) $(COMMON) $(LDFLAGS) -o $@ $(CLI_OBJECTS) $(WHOLE_LIB) $(CLI_LDLIBS) $(LDLIBS)

@@ -149,6 +149,8 @@ TEST(DeviceProblem, KernelsAreCalledByWhatResultsDependOn) {
 TEST(DeviceProblem, NoMemory) {
   EXPECT_EQ(no_memory_text(size_t{2} << 30, size_t{1000} << 20, size_t{81000} << 20),
             "cuda: cannot allocate 2048 MiB: 1000 of the GPU's 81000 MiB are free");
+  EXPECT_EQ(no_memory_text(4096, 0, size_t{16} << 20),
+            "cuda: cannot allocate 4096 bytes: 0 of the GPU's 16 MiB are free");
 }
 
 }  // namespace

@@ -150,6 +150,29 @@ check 'not content: it refused' not sanitizer_is_content "$scratch/refused"
 { cat "$scratch/memcheck" && echo '[  FAILED  ] Kernels/GemmTest.D/cuda_f32 (1 ms)'; } >"$scratch/failed"
 check 'not content: a test failed' not sanitizer_is_content "$scratch/failed"
 
+# ---- what is built -------------------------------------------------------------------------------------
+
+# A compiler that only notes for which GPUs it was called.
+cat >"$scratch/nvcc" <<'TEXT'
+#!/bin/sh
+case $1 in --version) echo 'release 12.0, V12.0.1' && exit ;; esac
+echo "$@" | grep -o 'code=[a-z0-9_]*' | tr '\n' ' ' >>"$(dirname "$0")/made"
+while [ "$1" != -o ]; do shift; done
+touch "$2"
+TEXT
+chmod +x "$scratch/nvcc"
+# made_for ARCHS
+made_for() {
+  : >"$scratch/made"
+  MAKEFLAGS='' make -s BUILD="$scratch/build" CUDA=1 NVCC="$scratch/nvcc" CUDA_ARCHS="$1" CUDA_PTX= \
+    "$scratch/build/obj/src/cuda/pool.device.o" >/dev/null 2>&1 || echo failed
+  echo "$(cat "$scratch/made")"
+}
+check 'code for a GPU' reads 'code=sm_80 ' made_for 80
+check 'is not made again' reads '' made_for 80
+check 'but for another one' reads 'code=sm_80 code=sm_90a ' made_for '80 90a'
+check 'nor where there is no compiler' not env MAKEFLAGS= make -n CUDA=1 NVCC=
+
 # ---- the profilers' ------------------------------------------------------------------------------------
 
 cat >"$scratch/nsys" <<'TEXT'

@@ -18,6 +18,7 @@
 #   DEVICE=cuda         cuda-emulated: a try on a machine without a GPU, on tiny problems
 #   COMMIT=NAME         where there is no git            BUILT=1      BUILD holds what was built elsewhere
 #   PRECISIONS='bf16 tf32 fp32'   of bench                 PRECISION=bf16 (else tf32), EPOCHS=N   of train
+#   TORCH=0             of train: PyTorch is left out; on a fast GPU all 200 epochs are then within LIMIT
 #
 # Needs nvcc (CUDA 12 or newer), g++ 12 or newer and make. What is not there is said in a line of the
 # report, and left out.

@@ -53,8 +53,11 @@ std::string kernels_of_gpu(int architecture, bool has_wgmma, Precision precision
 }
 
 std::string no_memory_text(size_t bytes, size_t free, size_t total) {
-  return detail::concatenate("cuda: cannot allocate ", bytes >> 20, " MiB: ", free >> 20,
-                             " of the GPU's ", total >> 20, " MiB are free");
+  constexpr size_t kMiB = size_t{1} << 20;
+  const std::string asked = bytes < kMiB ? detail::concatenate(bytes, " bytes")
+                                         : detail::concatenate(bytes / kMiB, " MiB");
+  return detail::concatenate("cuda: cannot allocate ", asked, ": ", free / kMiB, " of the GPU's ",
+                             total / kMiB, " MiB are free");
 }
 
 }  // namespace mocograd

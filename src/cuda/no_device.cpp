@@ -9,7 +9,7 @@
 namespace mocograd::cuda_device {
 
 std::string device_problem() {
-  return "this build has no GPU code: it was made without nvcc";
+  return "this build has no GPU code: it was made with CUDA=0, or without nvcc";
 }
 
 Backend& cuda_backend() {

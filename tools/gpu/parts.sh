@@ -335,7 +335,9 @@ train() {
   pretrain 60 --knn-every 0 --max-steps "$([ "$DEVICE" = cuda ] && echo 30 || echo 2)" --out "$scratch/warm" ||
     { say "moco pretrain: $(complaint "$scratch/log")"; exit 1; }
   rate=$(metric "$scratch/warm/metrics.jsonl" images_per_s) epochs=${EPOCHS:-}
-  if has_torch; then
+  if [ "${TORCH:-1}" = 0 ]; then
+    echo 'PyTorch: left out (TORCH=0).' >"$scratch/torch"
+  elif has_torch; then
     boxed "$(($(left) - 15))" python3 tools/gpu_pretrain.py --data "$folder" --device "$DEVICE" \
       --precision "$precision" --seconds "$(($(left) - 45))" \
       --epochs "${epochs:-200}" --beside "$([ -n "$epochs" ] && echo 0 || echo "$rate")" \
@@ -347,7 +349,7 @@ train() {
   fi
   epochs=${epochs:-$(epochs_within "$(($(left) - 30))" "$images" "$rate")}
   say "The authors' recipe (recipes/cifar10-authors.toml), cosine over $epochs epochs of $images images, \
---precision $precision:" && say ''
+--precision $precision$([ "$DEVICE" = cuda ] || echo ', of which the emulator takes three steps'):" && say ''
   sed '/^PyTorch trains/d; s/^/- /' "$scratch/torch" | tee -a "$report"
   if [ "$DEVICE" = cuda ]; then set -- --knn-every 20; else set -- --knn-every 0 --max-steps 3; fi
   pretrain "$(($(left) - 10))" --epochs "$epochs" --out "$scratch/run" "$@"
