@@ -166,7 +166,8 @@ made_for() {
   : >"$scratch/made"
   MAKEFLAGS='' make -s BUILD="$scratch/build" CUDA=1 NVCC="$scratch/nvcc" CUDA_ARCHS="$1" CUDA_PTX= \
     "$scratch/build/obj/src/cuda/pool.device.o" >/dev/null 2>&1 || echo failed
-  echo "$(cat "$scratch/made")"
+  echo >>"$scratch/made"
+  cat "$scratch/made"
 }
 check 'code for a GPU' reads 'code=sm_80 ' made_for 80
 check 'is not made again' reads '' made_for 80
