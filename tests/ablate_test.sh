@@ -83,6 +83,9 @@ check 'a value out of range, before any run' wrong "--momentum: '2' is not a num
 recipe 'momentum = [0.5, 0.9]'
 check 'splits that do not divide' call 2 'does not divide' ablate "$grid" --out "$scratch/wrong" --seed 1 --batch 9
 check 'two folders of one name' wrong 'two runs would be in' 'init = ["a/b", "a_b"]'
+hundred="[$(seq -s, 100)]"
+check 'a grid without end' wrong 'more than 1000 runs' "seed = $hundred" "weight-decay = $hundred" "lr = $hundred"
+check 'a key that is no setting of a run' wrong '--out' 'out = "x"'
 check 'wrong grids leave no folder' test ! -e "$scratch/wrong"
 printf '[eval]\n' >"$grid"
 check 'a recipe without [pretrain]' call 2 'has no [pretrain]' ablate "$grid" --out "$out"

@@ -92,8 +92,13 @@ PretrainFlags parse(const FlagValues& values, const std::string& recipe, const s
 
 // The values of the last key change fastest.
 std::vector<Cell> cells_of(const std::vector<RecipeKey>& keys, const AblateFlags& flags) {
+  constexpr size_t kMostRuns = 1000;
   size_t count = 1;
-  for (const RecipeKey& key : keys) count *= key.values.size();
+  for (const RecipeKey& key : keys) {
+    count *= key.values.size();
+    if (count > kMostRuns)
+      throw UsageError(detail::concatenate(flags.recipe, ": more than ", kMostRuns, " runs"));
+  }
   std::vector<Cell> cells;
   for (size_t i = 0; i < count; ++i) {
     Cell cell;
