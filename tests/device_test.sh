@@ -19,6 +19,12 @@ evaluate() {
   done
 }
 
+# right FLAGS...: each operation of a step, its result and its gradient, as they are in double
+right() {
+  printf 'backward\ncheck all\n' | "$moco" debug console --arch resnet20 --width 8 --dim 8 --batch 4 --bn-splits 1 \
+    --queue 16 --image-size 8 "$@" | grep '^check all passed: '
+}
+
 # on_device DEVICE: what holds on both
 # shellcheck disable=SC2086  # the variables are lists of flags
 on_device() {
@@ -43,6 +49,9 @@ on_device() {
   check "$1: bf16: ends where a whole run does" same "$here/bf16" "$here/bf16-parts"
   check "$1: bf16: not the numbers of fp32" test "$(events "$here/bf16")" != "$(events "$here/whole")"
 
+  for precision in fp32 tf32 bf16; do
+    check "$1: $precision: every operation of a step" right $on --precision $precision
+  done
   evaluate "$1"
   check "$1: gradcheck" "$moco" gradcheck --draws 1 $on conv2d linear
   check "$1: debug trace" "$moco" debug trace --data "cifar10:$data" --arch resnet20 --width 1 --dim 4 --batch 8 \
