@@ -65,7 +65,7 @@ check 'and the next not begun' test ! -e "$scratch/stopped/seed=1"
 
 check 'no RECIPE' call 2 'RECIPE is required' ablate --out "$out"
 check 'no --out' call 2 '--out is required' ablate "$grid"
-check 'a recipe that is not there' call 2 "$scratch/none: there is no such file" ablate "$scratch/none" --out "$out"
+check 'a recipe that is not there' call 2 "File does not exist: $scratch/none" ablate "$scratch/none" --out "$out"
 # wrong TEXT LINES...
 wrong() {
   text=$1
@@ -82,10 +82,13 @@ check 'something behind it' wrong "'seed': something stands behind its list" 'se
 check 'a value out of range, before any run' wrong "--momentum: '2' is not a number in [0, 1]" 'momentum = [0.5, 2]'
 recipe 'momentum = [0.5, 0.9]'
 check 'splits that do not divide' call 2 'does not divide' ablate "$grid" --out "$scratch/wrong" --seed 1 --batch 9
-check 'two folders of one name' wrong 'two runs would be in' 'init = ["a/b", "a_b"]'
+check 'one value written in two ways' wrong 'two runs are the same: lr=0.1 and lr=1e-1' 'lr = [0.1, 0.2, 1e-1]'
+check 'a name that no folder can have' wrong 'a folder cannot have a name as long as' \
+  "init = [\"$(printf 'x%.0s' $(seq 300))\", \"b\"]"
 hundred="[$(seq -s, 100)]"
 check 'a grid without end' wrong 'more than 1000 runs' "seed = $hundred" "weight-decay = $hundred" "lr = $hundred"
-check 'a key that is no setting of a run' wrong '--out' 'out = "x"'
+check 'a key that is no setting of a run' wrong "'out' is nothing that the runs of a grid can set" 'out = "x"'
+check 'a precision that the CPU lacks, before any run' wrong '--precision tf32' 'precision = ["fp32", "tf32"]'
 check 'wrong grids leave no folder' test ! -e "$scratch/wrong"
 printf '[eval]\n' >"$grid"
 check 'a recipe without [pretrain]' call 2 'has no [pretrain]' ablate "$grid" --out "$out"
@@ -95,11 +98,26 @@ check 'a list for moco pretrain' call 2 "line 2: 'seed' has a list of values" pr
 recipe 'epochs = 2' 'momentum = [0.9, 0.99]' 'symmetric = [false, true]' 'seed = [0, 1]' 'lr = 0.5'
 check 'other settings than before' call 2 "$out/momentum=0.9,symmetric=false,seed=0: " ablate "$grid" --out "$out"
 
+check 'another precision than before' call 2 \
+  "$out/momentum=0.9,symmetric=false,seed=0: --precision was fp32, now bf16" ablate "$grid" --out "$out" --lr 0.06 \
+  --precision bf16
+recipe 'init = ["a/b", "a,[b]#"]'
+check 'folders of paths' test "$(ablate "$scratch/x" --dry-run | tr '\n' ' ')" = 'init=a%2Fb init=a%2C%5Bb%5D%23 '
+
+# A run that cannot be done ends the grid, whose table tells of the others.
+recipe 'epochs = 1' 'seed = [0, 1]'
+sed -i "s,^data = .*,data = [\"cifar10:$data\"\, \"folder:$scratch/none\"]," "$grid"
+check 'data that are not there' call 1 "/data=folder:" ablate "$grid" --out "$scratch/half"
+check 'are told with their own words' grep -q "$scratch/none: " "$scratch/call.err"
+check 'the runs before are in the table' grep -q "^| cifar10:$data | 2 of 2 |" "$scratch/half/table.md"
+check 'those after are not' grep -q '^| folder:.* | 0 of 2 |' "$scratch/half/table.md"
+mkdir -p "$scratch/full/table.md"
+check 'a table that cannot be written' call 1 "$scratch/full/table.md" ablate "$grid" --out "$scratch/full"
+check 'is told before the first run' test "$(ls "$scratch/full")" = table.md
+
 recipe 'lr = [1e6, 0.01]' 'epochs = 3'
-code=0
-ablate "$scratch/diverged" >"$scratch/diverged.out" 2>&1 || code=$?
-check 'a run that diverges: exit code 1' test $code -eq 1
-check 'is told' grep -q '^diverged: step ' "$scratch/diverged.out"
+check 'a run that diverges' call 1 'runs diverged: lr=1e6' ablate "$grid" --out "$scratch/diverged"
+check 'is told where, and how to look at it' grep -q 'moco debug replay' "$scratch/call.out"
 check 'stands in the table' grep -q '^| 1e6 | 0 of 1, diverged |' "$scratch/diverged/table.md"
 check 'and the others are run' grep -q '^| 0.01 | 1 of 1 |' "$scratch/diverged/table.md"
 

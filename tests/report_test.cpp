@@ -82,7 +82,7 @@ TEST_F(Metrics, ADamagedLineIsNamed) {
   expect_error("{\"event\":", "JSON: expected a value at byte 9");
   expect_error("[1]", "is no object with an \"event\"");
   expect_error(R"({"event":1})", "is no object with an \"event\"");
-  expect_error(R"({"event":"knn","epoch":0})", "an event \"knn\" without \"top1\"");
+  expect_error(R"({"event":"knn","epoch":0})", "the event \"knn\" has no \"top1\"");
   expect_error(R"({"event":"knn","epoch":0.5,"top1":1})", "\"epoch\" is no count");
   expect_error(R"({"event":"knn","epoch":-1,"top1":1})", "\"epoch\" is no count");
   expect_error(R"({"event":"knn","epoch":0,"top1":"1"})", "\"top1\" is no number");
@@ -160,6 +160,46 @@ TEST(Report, EachPointIsOfAsManySteps) {
   EXPECT_EQ(numbers(steps.find("ms")->find("mean"))[3], 50);
   EXPECT_EQ(numbers(steps.find("wait_ms")->find("high"))[3], 250);
   EXPECT_EQ(numbers(json.find("knn")->find("step")), (std::vector<double>{0, 1201, 1801}));
+}
+
+// What was not finite is in no mean, and all the same is the same.
+TEST(Report, PointsOfWhatIsNotFiniteOrConstant) {
+  RunRecord run = tiny_run({});
+  for (int64_t step = 1; step <= 1801; ++step)
+    run.metrics.steps.push_back(
+        {.step = step, .epoch = 1, .loss = step == 2 || step > 1800 ? NAN : 3, .lr = 0.1});
+  const JsonValue json = json_in(html_of(run));
+  const JsonValue& loss = *json.find("steps")->find("loss");
+  EXPECT_EQ(numbers(loss.find("mean"))[0], 3);
+  EXPECT_EQ(numbers(loss.find("high"))[0], 3);
+  EXPECT_TRUE(std::isnan(numbers(loss.find("mean")).back()));
+  EXPECT_TRUE(std::isnan(numbers(loss.find("low")).back()));
+  const std::vector<double> lr = numbers(json.find("steps")->find("lr")->find("mean"));
+  EXPECT_EQ(lr, std::vector<double>(lr.size(), 0.1));
+}
+
+// Of an epoch within which a run was resumed the event knows only what came after.
+TEST(Report, TimeIsThatOfTheSteps) {
+  PretrainConfig config;
+  config.batch = 50;
+  RunRecord run = tiny_run(config);
+  for (int64_t step = 1; step <= 5; ++step)
+    run.metrics.steps.push_back({.step = step,
+                                 .epoch = 1 + step / 3,
+                                 .images_per_s = step == 5 ? 10.0 : 100.0,
+                                 .data_wait_s = 0.125});
+  run.metrics.epochs = {{.epoch = 1, .seconds = 99}, {.epoch = 2, .seconds = 0.01}};
+  const JsonValue json = json_in(html_of(run));
+  EXPECT_DOUBLE_EQ(number(json.find("seconds")), 7);
+  EXPECT_EQ(numbers(json.find("epochs")->find("seconds")), (std::vector<double>{1, 6}));
+  EXPECT_EQ(numbers(json.find("epochs")->find("images_per_s")), (std::vector<double>{100, 25}));
+  EXPECT_EQ(numbers(json.find("epochs")->find("wait_s")), (std::vector<double>{0.25, 0.375}));
+}
+
+TEST(Report, FiltersThatAreNotFiniteAreNotDrawn) {
+  RunRecord run = tiny_run({});
+  run.checkpoint.tensors["encoder_q.conv1.weight"].data<float>()[3] = NAN;
+  EXPECT_FALSE(json_in(html_of(run)).find("filters"));
 }
 
 TEST(Report, TellsOfTheCheckpoint) {

@@ -1,15 +1,15 @@
-// moco ablate RECIPE: a grid of runs, one for each combination of the values that the recipe lists, and
-// the table that compares them.
+// moco ablate RECIPE: a grid of runs, one after the other, and the table that compares them.
 #include <algorithm>
-#include <cctype>
-#include <cstring>
+#include <exception>
 #include <filesystem>
 #include <iostream>
+#include <tuple>
 
 #include "cli/commands.h"
-#include "cli/pretrain.h"
 #include "cli/recipe.h"
+#include "cli/run_grid.h"
 #include "cli/stop_signal.h"
+#include "io/directory.h"
 #include "io/durable_file.h"
 #include "io/printable.h"
 #include "moco/ablation.h"
@@ -18,156 +18,127 @@
 namespace mocograd {
 namespace {
 
+using End = AblationRun::End;
+
 struct AblateFlags {
   std::string recipe, out;
   bool dry_run = false;
   PretrainFlags run;  // what is given beside the recipe, for every run
 };
 
-// One run of the grid.
-struct Cell {
-  std::string name;  // momentum=0.99,seed=1
-  AblationRun result;
-  PretrainFlags flags;
-};
-
-// The flags of the call that are runs' flags, with their values. They win over the recipe.
-std::vector<RecipeKey> given_in(const CLI::App& command) {
-  CLI::App runs;
-  PretrainFlags unused;
-  add_run_flags(runs, unused);
-  std::vector<RecipeKey> given;
-  for (const CLI::Option* option : runs.get_options()) {
-    if (option->get_lnames().empty()) continue;
-    const std::string& name = option->get_lnames().front();
-    const CLI::Option* here = command.get_option_no_throw("--" + name);
-    if (here && here->count() > 0 && name != "help") given.push_back({name, here->results()});
+class Ablation {
+ public:
+  Ablation(std::vector<GridRun> runs, const std::string& out, const CLI::App& program)
+      : runs_(std::move(runs)), table_(out + "/table.md"), program_(program) {
+    for (const GridRun& run : runs_) results_.push_back({run.varied, End::none, {}});
   }
-  return given;
-}
 
-std::vector<RecipeKey> grid_of(const std::string& recipe, const CLI::App& command) {
-  std::vector<RecipeKey> keys = read_grid(recipe, *command.get_parent());
-  for (const RecipeKey& flag : given_in(command)) {
-    const auto same = std::ranges::find(keys, flag.name, &RecipeKey::name);
-    if (same != keys.end())
-      same->values = flag.values;
-    else
-      keys.push_back(flag);
-  }
-  return keys;
-}
-
-// For a folder's name: a path of a data set has other characters.
-std::string safe(const std::string& text) {
-  std::string name;
-  for (const char c : text) {
-    const bool plain = std::isalnum(static_cast<unsigned char>(c)) || std::strchr("._-+:", c);
-    name += plain ? c : '_';
-  }
-  return name;
-}
-
-// With the validators of moco pretrain.
-PretrainFlags parse(const FlagValues& values, const std::string& recipe, const std::string& out) {
-  PretrainFlags flags;
-  CLI::App command;
-  add_run_flags(command, flags);
-  std::vector<std::string> arguments;  // from the last to the first
-  for (const auto& [flag, value] : values)
-    arguments.insert(arguments.begin(), "--" + flag + "=" + value);
-  try {
-    command.parse(arguments);
-  } catch (const CLI::ParseError& error) {
-    throw UsageError(recipe + ": " + error.what());
-  }
-  flags.options.given = given_flags(command, flags.config);
-  if (!flags.options.given.contains("data"))
-    throw UsageError("--data is required, in " + recipe + " or beside it", "",
-                     "shapes is built in");
-  check_splits(flags.config);
-  flags.options.out = out;
-  return flags;
-}
-
-// The values of the last key change fastest.
-std::vector<Cell> cells_of(const std::vector<RecipeKey>& keys, const AblateFlags& flags) {
-  constexpr size_t kMostRuns = 1000;
-  size_t count = 1;
-  for (const RecipeKey& key : keys) {
-    count *= key.values.size();
-    if (count > kMostRuns)
-      throw UsageError(detail::concatenate(flags.recipe, ": more than ", kMostRuns, " runs"));
-  }
-  std::vector<Cell> cells;
-  for (size_t i = 0; i < count; ++i) {
-    Cell cell;
-    FlagValues values;
-    size_t rest = i, block = count;
-    for (const RecipeKey& key : keys) {
-      block /= key.values.size();
-      const std::string& value = key.values[rest / block];
-      rest %= block;
-      values.emplace_back(key.name, value);
-      if (key.values.size() == 1) continue;
-      cell.result.varied.emplace_back(key.name, value);
-      cell.name += (cell.name.empty() ? "" : ",") + key.name + "=" + safe(value);
+  // What can be told before anything is run: devices that are not there, or lack a precision; runs that
+  // were computed otherwise.
+  void check() const {
+    const ComputeFlags* last = nullptr;
+    for (const GridRun& run : runs_) {
+      if (!last || *last != run.flags.compute) apply(run.flags.compute);
+      last = &run.flags.compute;
+      check_computation(run.flags);
     }
-    if (cell.name.empty()) cell.name = "run";
-    if (std::ranges::find(cells, cell.name, &Cell::name) != cells.end())
-      throw UsageError(flags.recipe + ": two runs would be in " + flags.out + "/" + cell.name);
-    cell.flags = parse(values, flags.recipe, flags.out + "/" + cell.name);
-    cells.push_back(cell);
+    make_directory(std::filesystem::path(table_).parent_path().string());
+    remove_leftovers(table_);
+    check_writable(table_);
   }
-  return cells;
-}
 
-// From where it was, if it has begun before.
-AblationRun::End run(Cell& cell, const std::string& program) {
-  std::error_code unknown;
-  PretrainOptions& options = cell.flags.options;
-  options.resume = std::filesystem::exists(RunDirectory::checkpoint_in(options.out), unknown);
-  try {
-    if (run_pretraining(cell.flags, program) != 0) return AblationRun::End::stopped;
-  } catch (const NonFiniteError& error) {
-    std::cout << "diverged: " << printable(error.what()) << std::endl;
-    return AblationRun::End::diverged;
-  } catch (const UsageError& error) {
-    throw UsageError(options.out + ": " + error.what(), error.context(),
-                     options.resume ? "another --out begins anew" : error.hint());
-  }
-  cell.result.metrics = read_metrics(RunDirectory::metrics_in(options.out));
-  return AblationRun::End::finished;
-}
-
-void write_table(const std::vector<Cell>& cells, const std::string& path) {
-  std::vector<AblationRun> results;
-  for (const Cell& cell : cells) results.push_back(cell.result);
-  const std::string table = ablation_table(results);
-  DurableFile file(path);
-  file.write(table.data(), table.size());
-  file.commit();
-  std::cout << '\n' << table << std::flush;
-}
-
-// 0, 1 where a run diverged, or 128 + the signal that stopped the runs.
-int ablate(const AblateFlags& flags, const CLI::App& command) {
-  std::vector<Cell> cells = cells_of(grid_of(flags.recipe, command), flags);
-  if (flags.dry_run) {
-    for (const Cell& cell : cells) std::cout << printable(cell.name) << '\n';
+  // The exit code. The table is there after each run.
+  int run() {
+    std::exception_ptr failure;
+    for (size_t i = 0; i < runs_.size() && stop_signal() == 0 && !failure; ++i) {
+      std::cout << "run " << i + 1 << " of " << runs_.size() << ": " << printable(runs_[i].name)
+                << std::endl;
+      try {
+        run(i);
+      } catch (const Error&) {
+        failure = std::current_exception();
+      }
+      DurableFile file(table_);
+      const std::string table = ablation_table(results_);
+      file.write(table.data(), table.size());
+      file.commit();
+    }
+    std::cout << '\n' << ablation_table(results_) << std::flush;
+    if (failure) std::rethrow_exception(failure);
+    if (stop_signal() != 0) {
+      std::cout << "stopped; the same call goes on" << std::endl;
+      return 128 + stop_signal();
+    }
+    throw_if_diverged();
     return 0;
   }
-  int exit_code = 0;
-  for (size_t i = 0; i < cells.size() && stop_signal() == 0; ++i) {
-    std::cout << "run " << i + 1 << " of " << cells.size() << ": " << printable(cells[i].name)
-              << std::endl;
-    cells[i].result.end = run(cells[i], command.get_parent()->get_name());
-    if (cells[i].result.end == AblationRun::End::diverged) exit_code = 1;
+
+ private:
+  // config.toml has what computed a run, where it was not the default.
+  void check_computation(const PretrainFlags& flags) const {
+    const std::string path = RunDirectory::config_in(flags.options.out);
+    std::error_code unknown;
+    if (!std::filesystem::exists(path, unknown)) return;
+    const std::vector<RecipeKey> before = read_grid(path, program_);
+    const ComputeFlags usual, &now = flags.compute;
+    for (const auto& [flag, value, otherwise] : {std::tuple{"device", now.device, usual.device},
+                                                 {"precision", now.precision, usual.precision},
+                                                 {"conv", now.conv, usual.conv}}) {
+      const auto key = std::ranges::find(before, flag, &RecipeKey::name);
+      const std::string& then = key == before.end() ? otherwise : key->values.front();
+      if (then != value)
+        throw UsageError(flags.options.out + ": --" + flag + " was " + then + ", now " + value, "",
+                         "another --out begins anew");
+    }
   }
-  write_table(cells, flags.out + "/table.md");
-  if (stop_signal() == 0) return exit_code;
-  std::cout << "stopped; the same call goes on" << std::endl;
-  return 128 + stop_signal();
+
+  // From where it was, if it has begun before.
+  void run(size_t i) {
+    PretrainFlags& flags = runs_[i].flags;
+    const std::string& out = flags.options.out;
+    AblationRun& result = results_[i];
+    std::error_code unknown;
+    flags.options.resume = std::filesystem::exists(RunDirectory::checkpoint_in(out), unknown);
+    result.end = End::stopped;
+    try {
+      if (run_pretraining(flags, program_.get_name()) != 0) return;
+      result.metrics = read_metrics(RunDirectory::metrics_in(out));
+      result.end = End::finished;
+    } catch (const NonFiniteError& error) {
+      result.end = End::diverged;
+      std::cout << "diverged: " << printable(error.what()) << "\n  " << printable(error.context())
+                << "\n  hint: " << printable(error.hint()) << std::endl;
+    } catch (const UsageError& error) {
+      throw UsageError(out + ": " + error.what(), error.context(),
+                       flags.options.resume ? "another --out begins anew" : error.hint());
+    } catch (const Error& error) {
+      throw Error(out + ": " + error.what(), error.context(), error.hint());
+    }
+  }
+
+  void throw_if_diverged() const {
+    std::string names;
+    for (size_t i = 0; i < runs_.size(); ++i) {
+      if (results_[i].end == End::diverged) names += (names.empty() ? "" : "; ") + runs_[i].name;
+    }
+    if (!names.empty()) throw Error("runs diverged: " + names);
+  }
+
+  std::vector<GridRun> runs_;
+  std::vector<AblationRun> results_;  // of each
+  const std::string table_;
+  const CLI::App& program_;
+};
+
+int ablate(const AblateFlags& flags, const CLI::App& command) {
+  std::vector<GridRun> runs = runs_of_grid(flags.recipe, flags.out, command);
+  if (flags.dry_run) {
+    for (const GridRun& run : runs) std::cout << printable(run.name) << '\n';
+    return 0;
+  }
+  Ablation ablation(std::move(runs), flags.out, *command.get_parent());
+  ablation.check();
+  return ablation.run();
 }
 
 }  // namespace
@@ -180,7 +151,7 @@ void add_ablate_command(CLI::App& app, int& exit_code) {
       ->add_option("RECIPE", flags->recipe,
                    "TOML under [pretrain]; of a key with a list of values each is tried")
       ->required()
-      ->check(not_empty("RECIPE"));
+      ->check(CLI::ExistingFile);
   command
       ->add_option("--out", flags->out,
                    "a folder for the runs' directories and table.md; runs that are there go on")

@@ -33,6 +33,7 @@ struct ComputeFlags {
   std::string device = "auto";
   std::string precision = "fp32";
   std::string conv = "auto";  // auto, direct
+  bool operator==(const ComputeFlags&) const = default;
 };
 CLI::Option* add_device_flag(CLI::App& command, ComputeFlags& flags);
 void add_compute_flags(CLI::App& command, ComputeFlags& flags);  // all of them

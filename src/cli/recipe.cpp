@@ -2,11 +2,11 @@
 
 #include <algorithm>
 #include <cstring>
-#include <filesystem>
-#include <fstream>
 #include <map>
 #include <set>
+#include <sstream>
 
+#include "io/input_file.h"
 #include "io/json.h"
 #include "tensor/error.h"
 
@@ -212,9 +212,10 @@ void add_recipe_flag(CLI::App& app) {
 }
 
 std::vector<RecipeKey> read_grid(const std::string& path, const CLI::App& app) {
-  std::ifstream stream(path);
-  if (!stream || !std::filesystem::is_regular_file(path))
-    throw UsageError(path + ": there is no such file");
+  InputFile file(path);
+  std::string text(file.size(), '\0');
+  file.read(text.data(), text.size());
+  std::istringstream stream(text);
   try {
     return RecipeReader(app, stream).read_grid();
   } catch (const CLI::ConfigError& error) {

@@ -18,13 +18,13 @@ namespace mocograd {
 // Adds --recipe to the program, whose commands are there already.
 void add_recipe_flag(CLI::App& app);
 
-// A flag's name, "lr", and its values: one, or those of a list, which are unlike each other.
+// A flag's name, "lr", and its values: one, or those of a list, no two with the same text.
 struct RecipeKey {
   std::string name;
   std::vector<std::string> values;
 };
-// What the file's [pretrain] says, in its order. The values are not validated. Throws UsageError naming
-// the file and the line.
+// What the file's [pretrain] says, in its order. The values are not validated. Throws Error naming the
+// file where it cannot be read, UsageError with the line where that is wrong.
 std::vector<RecipeKey> read_grid(const std::string& path, const CLI::App& app);
 
 }  // namespace mocograd

@@ -27,22 +27,35 @@ std::string log_in(const std::string& directory) {
 }
 
 RunRecord read_run(const std::string& directory) {
+  const std::string metrics = RunDirectory::metrics_in(directory),
+                    checkpoint = RunDirectory::checkpoint_in(directory);
   std::error_code unknown;
-  for (const std::string& file :
-       {RunDirectory::metrics_in(directory), RunDirectory::checkpoint_in(directory)}) {
+  for (const std::string& file : {metrics, checkpoint}) {
     if (!std::filesystem::exists(file, unknown))
       throw Error(directory + " holds no run: there is no " + file);
   }
-  // The metrics first: a run that goes on meanwhile is then not behind its checkpoint.
-  RunMetrics metrics = read_metrics(RunDirectory::metrics_in(directory));
-  return {.name = std::filesystem::canonical(directory, unknown).filename().string(),
-          .metrics = std::move(metrics),
-          .checkpoint = read_safetensors(RunDirectory::checkpoint_in(directory)),
-          .log = log_in(directory)};
+  RunRecord run{.name = std::filesystem::canonical(directory, unknown).filename().string(),
+                .metrics = {},
+                .checkpoint = read_safetensors(checkpoint),
+                .log = log_in(directory)};
+  run.metrics = read_metrics(metrics);  // last: of a run that goes on, not behind its checkpoint
+  return run;
+}
+
+// Not in place of what it is made from.
+void check_place(const std::string& page, const std::string& directory) {
+  for (const std::string& file :
+       {RunDirectory::metrics_in(directory), RunDirectory::checkpoint_in(directory),
+        RunDirectory::log_in(directory), RunDirectory::config_in(directory)}) {
+    std::error_code unknown;
+    if (std::filesystem::equivalent(page, file, unknown))
+      throw UsageError("--out " + page + " is a file of the run itself");
+  }
 }
 
 void write(const RunRecord& run, const std::string& path) {
   const std::string page = html_of(run);
+  remove_leftovers(path);
   DurableFile file(path);
   file.write(page.data(), page.size());
   file.commit();
@@ -63,7 +76,10 @@ void add_report_command(CLI::App& app) {
   command->add_option("--out", *out, "the page (default: DIR/report.html)")
       ->check(not_empty("--out"));
   command->callback([directory, out] {
-    write(read_run(*directory), out->empty() ? *directory + "/report.html" : *out);
+    const std::string page =
+        out->empty() ? (std::filesystem::path(*directory) / "report.html").string() : *out;
+    check_place(page, *directory);
+    write(read_run(*directory), page);
   });
 }
 

@@ -21,20 +21,21 @@ constexpr std::string_view kPage =
 
 constexpr size_t kMostPoints = 600;
 
-// A curve's points, each of `of_point` steps one after the other.
+// A curve's points, each of `of_point` steps one after the other; of numbers that are finite, or null.
 JsonObject curve(const std::vector<StepEvent>& steps, size_t of_point,
                  const std::function<double(const StepEvent&)>& value) {
   std::vector<double> mean, low, high;
   for (size_t begin = 0; begin < steps.size(); begin += of_point) {
-    const size_t end = std::min(begin + of_point, steps.size());
-    double sum = 0, least = value(steps[begin]), most = least;
-    for (size_t i = begin; i < end; ++i) {
+    double sum = 0, count = 0, least = INFINITY, most = -INFINITY;
+    for (size_t i = begin; i < std::min(begin + of_point, steps.size()); ++i) {
       const double y = value(steps[i]);
+      if (!std::isfinite(y)) continue;
       sum += y;
+      ++count;
       least = std::min(least, y);
       most = std::max(most, y);
     }
-    mean.push_back(sum / static_cast<double>(end - begin));
+    mean.push_back(least == most ? least : sum / count);  // exactly, where all are the same
     low.push_back(least);
     high.push_back(most);
   }
@@ -70,15 +71,36 @@ std::vector<double> column(const std::vector<Event>& events, Field Event::*field
   return values;
 }
 
-JsonObject json_of(const std::vector<EpochEvent>& epochs) {
+double seconds_of(const std::vector<StepEvent>& steps, const PretrainConfig& config) {
+  double seconds = 0;
+  for (const StepEvent& step : steps)
+    seconds += static_cast<double>(config.batch) / step.images_per_s;
+  return seconds;
+}
+
+// What took how long is told by the steps: an epoch's own event knows of the time since a resume alone.
+JsonObject json_of_epochs(const RunMetrics& metrics, const PretrainConfig& config) {
+  std::vector<double> seconds, wait, images_per_s;
+  auto step = metrics.steps.begin();
+  for (const EpochEvent& epoch : metrics.epochs) {
+    double images = 0;
+    seconds.push_back(0), wait.push_back(0);
+    for (; step != metrics.steps.end() && step->epoch <= epoch.epoch; ++step) {
+      images += static_cast<double>(config.batch);
+      seconds.back() += static_cast<double>(config.batch) / step->images_per_s;
+      wait.back() += step->data_wait_s;
+    }
+    images_per_s.push_back(images / seconds.back());
+  }
+  const std::vector<EpochEvent>& epochs = metrics.epochs;
   JsonObject json;
   return json.add("epoch", column(epochs, &EpochEvent::epoch))
       .add("loss", column(epochs, &EpochEvent::loss))
       .add("top1", column(epochs, &EpochEvent::top1))
       .add("lr", column(epochs, &EpochEvent::lr))
-      .add("images_per_s", column(epochs, &EpochEvent::images_per_s))
-      .add("seconds", column(epochs, &EpochEvent::seconds))
-      .add("data_wait_s", column(epochs, &EpochEvent::data_wait_s));
+      .add("images_per_s", images_per_s)
+      .add("seconds", seconds)
+      .add("wait_s", wait);
 }
 
 // Each at the last step of its epoch.
@@ -186,7 +208,8 @@ std::string html_of(const RunRecord& run) {
       .add("guessed_loss", (config.symmetric ? 2 : 1) * std::log(choices))
       .add("guessed_top1", 100 / choices)
       .add("steps", json_of_steps(run.metrics.steps, config))
-      .add("epochs", json_of(run.metrics.epochs))
+      .add("epochs", json_of_epochs(run.metrics, config))
+      .add("seconds", seconds_of(run.metrics.steps, config))
       .add("knn", json_of_knn(run.metrics))
       .add("config", json_of(config))
       .add("weights", json_of_weights(run.checkpoint.tensors))
@@ -195,7 +218,8 @@ std::string html_of(const RunRecord& run) {
   if (const auto queue = tensors.find("queue"); queue != tensors.end() && queue->second.ndim() == 2)
     json.add("spread", spread(queue->second));
   if (const auto conv1 = tensors.find("encoder_q.conv1.weight");
-      conv1 != tensors.end() && conv1->second.ndim() == 4 && conv1->second.dim(1) == 3)
+      conv1 != tensors.end() && conv1->second.ndim() == 4 && conv1->second.dim(1) == 3 &&
+      all_finite(conv1->second))
     json.add("filters", json_of_filters(conv1->second));
   return page_with(kPage, json.text());
 }

@@ -21,7 +21,8 @@ struct RunRecord {
 // kNN; and of the checkpoint:
 //   lag of a parameter   ‖θk − θq‖ / ‖θq‖                how far the key encoder is behind
 //   spread of the queue  ‖Σ_j k_j / K‖                   0: in all directions, 1: all keys are the same
-//   conv1's filters      where they see three colours, each stretched to its own least and most
+//   conv1's filters      where they see three colours and are finite, each stretched to its own least
+//                        and most
 // What a guess would have: loss ln(1 + K), doubled for --symmetric; top1 1/(1 + K).
 // Throws Error where the checkpoint's metadata are none of a run.
 std::string html_of(const RunRecord& run);

@@ -25,14 +25,28 @@ std::string text_of(const std::vector<double>& values, int digits) {
   return std::string(text) + deviation;
 }
 
-// What an epoch and a step both tell, of the run's last.
-template <class Field>
-void add_last(const RunMetrics& metrics, Field EpochEvent::*of_epoch, Field StepEvent::*of_step,
-              std::vector<double>& values) {
-  if (!metrics.epochs.empty())
-    values.push_back(metrics.epochs.back().*of_epoch);
-  else if (!metrics.steps.empty())
-    values.push_back(metrics.steps.back().*of_step);
+// Of the epoch that a run ended in.
+void add_last_epoch(const std::vector<StepEvent>& steps, std::vector<double>& loss,
+                    std::vector<double>& top1, std::vector<double>& images_per_s) {
+  if (steps.empty()) return;
+  double count = 0, losses = 0, wins = 0, seconds = 0;  // an image's
+  for (auto step = steps.rbegin(); step != steps.rend() && step->epoch == steps.back().epoch;
+       ++step) {
+    ++count;
+    losses += step->loss;
+    wins += step->top1;
+    seconds += 1 / step->images_per_s;
+  }
+  loss.push_back(losses / count);
+  top1.push_back(wins / count);
+  images_per_s.push_back(count / seconds);
+}
+
+// Not where the run was trained further.
+void add_knn(const RunMetrics& metrics, std::vector<double>& knn) {
+  if (metrics.knn.empty()) return;
+  const KnnEvent& last = metrics.knn.back();
+  if (metrics.steps.empty() || metrics.steps.back().epoch <= last.epoch) knn.push_back(last.top1);
 }
 
 // Within a cell of Markdown.
@@ -55,11 +69,8 @@ std::string row_of(const FlagValues& varied, const std::vector<const AblationRun
     if (run->end == End::diverged) diverged = ", diverged";
     if (run->end != End::finished) continue;
     ++finished;
-    const RunMetrics& metrics = run->metrics;
-    add_last(metrics, &EpochEvent::loss, &StepEvent::loss, loss);
-    add_last(metrics, &EpochEvent::top1, &StepEvent::top1, top1);
-    add_last(metrics, &EpochEvent::images_per_s, &StepEvent::images_per_s, images_per_s);
-    if (!metrics.knn.empty()) knn.push_back(metrics.knn.back().top1);
+    add_last_epoch(run->metrics.steps, loss, top1, images_per_s);
+    add_knn(run->metrics, knn);
   }
   std::string row = "|";
   for (const auto& [flag, value] : varied) row += " " + escaped(value) + " |";

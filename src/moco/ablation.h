@@ -15,9 +15,8 @@ struct AblationRun {
 };
 
 // The runs that differ in nothing but their seed are a row of Markdown: how many finished, of how many,
-// and of those the mean, with the standard deviation √(Σ(x − mean)²/(n − 1)) where there are several,
-// of the last epoch's loss, top1 and images/s (of the last step, where no epoch ended) and of the
-// last kNN.
+// and of those the mean, with the standard deviation √(Σ(x − mean)²/(n − 1)) where there are several, of
+// loss, top1 and images/s over the steps of the epoch that they ended in, and of the kNN after it.
 std::string ablation_table(const std::vector<AblationRun>& runs);
 
 }  // namespace mocograd

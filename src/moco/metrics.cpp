@@ -38,7 +38,7 @@ class Event {
  private:
   const JsonValue& member(std::string_view key) const {
     const JsonValue* value = json_.find(key);
-    if (!value) throw Error("an event \"" + name_ + "\" without \"" + std::string(key) + "\"");
+    if (!value) throw Error("the event \"" + name_ + "\" has no \"" + std::string(key) + "\"");
     return *value;
   }
 

@@ -29,10 +29,11 @@ class RunDirectory {
     return path + "/checkpoint.safetensors";
   }
   static std::string metrics_in(const std::string& path) { return path + "/metrics.jsonl"; }
+  static std::string config_in(const std::string& path) { return path + "/config.toml"; }
   static std::string log_in(const std::string& path) { return path + "/log.txt"; }
   std::string checkpoint() const { return checkpoint_in(path_); }
   std::string metrics() const { return metrics_in(path_); }
-  std::string config() const { return path_ + "/config.toml"; }
+  std::string config() const { return config_in(path_); }
   std::string replay() const { return path_ + "/replay.safetensors"; }
 
  private:
