@@ -22,23 +22,40 @@ document() {
 not() { ! "$@"; }
 
 device=cpu
-small=augmentation,loss,optimizer
+small=rows,augmentation,loss,optimizer
 check 'text' bench "$scratch/text" --part "$small"
 check 'text begins with the limits' grep -qE '^2 threads, .* fp32 [0-9.]+ GFLOP/s \(one thread [0-9.]+\), .*memory [0-9.]+ GB/s$' "$scratch/text"
 check 'text has every recipe' test "$(grep -cE '^(demo|v1|v2|none), 32 px .* us a view' "$scratch/text")" -eq 4
 check 'json' bench "$scratch/json" --part "$small" --json
 check 'a disk that is full' sh -c '"$1" bench --steps 1 --part loss >/dev/full 2>"$2"; test $? -eq 1 && grep -q "^error: standard output" "$2"' \
   - "$moco" "$scratch/full"
-check 'json is one document' document "$scratch/json" augmentation loss optimizer
+check 'json is one document' document "$scratch/json" augmentation loss optimizer rows
 check 'a given step' bench "$scratch/step" --arch resnet20 --width 1 --batch 8 --image-size 8 --json
 check 'a given step alone' document "$scratch/step" steps
 check 'a given step says what it is' grep -q '"what":"resnet20, batch 8".*"images_per_s":[0-9]' "$scratch/step"
 
 device=cuda-emulated
-all=gemm,layers,pointwise,augmentation,loss,optimizer,steps
+all=gemm,layers,pointwise,rows,augmentation,loss,optimizer,steps
 check 'on the emulator' bench "$scratch/emulated" --part "$all" --json
 # shellcheck disable=SC2046  # words
 check 'on the emulator all parts run' document "$scratch/emulated" $(echo "$all" | tr , '\n' | sort)
+# rows FILE PATTERN COUNT: so many results have a name and a pass like this, a time and what was moved
+rows() {
+  count=$(grep -oE "\"what\":\"$2\"[^}]*\"median_ms\":[0-9][^}]*\"gb_per_s\":[0-9]" "$1" | wc -l)
+  [ "$count" -eq "$3" ] || { echo "$count results of $2, expected $3"; return 1; }
+}
+both='","pass":"(forward|backward)'
+check 'pooling in both directions' rows "$scratch/emulated" "16x16x64 max_pool$both" 2
+check 'pooling before the head, too' rows "$scratch/emulated" "4x4x512 avg_pool$both" 2
+check 'normalisation and softmax in both directions' \
+  rows "$scratch/emulated" "[0-9x]+ (l2_normalize|cross_entropy)$both" 4
+for kernel in add_bias sum_rows row_dot scale_rows concat_columns split_columns scale multiply fill \
+  rank_of_target gather_rows convert 'top_k, k 20'; do
+  check "$kernel" rows "$scratch/emulated" "[0-9x]+ $kernel\",\"pass\":\"" 1
+done
+check 'everything over all parameters' \
+  rows "$scratch/emulated" 'resnet18","pass":"(sgd|ema|sgd . ema|non-finite|running)' 5
+check 'rows on the CPU are of a full size' rows "$scratch/json" '64x50000 top_k, k 200","pass":"' 1
 check 'on the emulator there are no limits' not grep -q per_cent_of_limit "$scratch/emulated"
 check 'on the emulator, text' bench "$scratch/emulated.text" --part loss
 check 'on the emulator it says that its times mean nothing' grep -qE '^cuda-emulated: its times say nothing' "$scratch/emulated.text"

@@ -8,8 +8,8 @@
 namespace mocograd {
 namespace {
 
-const std::vector<std::string> kParts = {"gemm", "layers",    "pointwise", "augmentation",
-                                         "loss", "optimizer", "steps"};
+const std::vector<std::string> kParts = {"gemm",         "layers", "pointwise", "rows",
+                                         "augmentation", "loss",   "optimizer", "steps"};
 
 struct BenchFlags {
   PretrainConfig config;
@@ -64,6 +64,7 @@ void run(const BenchFlags& flags, bool given_step) {
   if (wanted("gemm")) bench_gemm(report, flags.steps);
   if (wanted("layers")) bench_layers(report, flags.steps);
   if (wanted("pointwise")) bench_pointwise(report, flags.steps);
+  if (wanted("rows")) bench_rows(report, flags.steps);
   if (wanted("augmentation")) bench_augmentation(report, flags.steps, flags.config.image_size);
   if (wanted("loss")) bench_loss(report, flags.steps);
   if (wanted("optimizer")) bench_optimizer(report, flags.steps);
