@@ -62,5 +62,22 @@ check 'on the emulator it says that its times mean nothing' grep -qE '^cuda-emul
 check 'ladder on the emulator' bench "$scratch/ladder" --ladder --json
 check 'ladder on the emulator is alone' document "$scratch/ladder" ladder
 check 'ladder on the emulator ends on tensor cores' grep -qE '"what":"gemm_6_wgmma".*"what":"conv2d, bf16"' "$scratch/ladder"
+check 'ladder without cuBLAS' not grep -qi cublas "$scratch/ladder"
+# The stand-in of the tests: once for each precision and size, and beside each rung of the product.
+MOCO_EMULATED_CUBLAS=$BUILD/fake_cublas.so
+export MOCO_EMULATED_CUBLAS
+check 'ladder beside cuBLAS' bench "$scratch/beside" --ladder --json
+# many COUNT PATTERN: so many results have it
+many() {
+  count=$(grep -oE '\{"part"[^}]*\}' "$scratch/beside" | grep -cE "$2")
+  [ "$count" -eq "$1" ] || { echo "$count results with $2, expected $1"; return 1; }
+}
+for name in fp32 tf32 bf16; do
+  check "cuBLAS in $name, which is compared with nothing" many 2 "cuBLAS, $name\".*\"precision\":\"$name\".*\"size\":[0-9]+\}"
+done
+check 'rungs in per cent of cuBLAS' many 12 '"what":"gemm_.*"per_cent_of_cublas":[0-9]'
+check 'convolutions are not compared with products' many 0 '"what":"conv.*per_cent_of_cublas'
+check 'ladder beside cuBLAS, text' bench "$scratch/beside.text" --ladder
+check 'per cent of cuBLAS in the text' test "$(grep -cE 'ms  +[0-9.]+% of cuBLAS  ' "$scratch/beside.text")" -eq 12
 
 finish

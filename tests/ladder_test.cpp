@@ -2,6 +2,8 @@
 // tiles.
 #include "cpu/ladder/ladder.h"
 
+#include <algorithm>
+
 #include "cuda/ladder/ladder.h"
 #include "kernel_cases.h"
 
@@ -43,7 +45,8 @@ class LadderTest : public KernelTest {
     expect_within(c, expected, bound, rung.name + " " + like_c.shape().to_string());
   }
 
-  void check_gemm(int64_t M, int64_t N, int64_t K) {
+  void check_gemm(int64_t M, int64_t N, int64_t K) { check_gemm(gemm_rungs(), M, N, K); }
+  void check_gemm(const std::vector<Rung>& rungs, int64_t M, int64_t N, int64_t K) {
     const Tensor a = numbers({M, K}, 1), b = numbers({K, N}, 2);
     const Values va = a.to_vector(), vb = b.to_vector();
     Values expected(static_cast<size_t>(M * N)), magnitude(expected.size());
@@ -54,7 +57,7 @@ class LadderTest : public KernelTest {
         magnitude[i] += std::abs(term);
       }
     }
-    for (const Rung& rung : gemm_rungs()) {
+    for (const Rung& rung : rungs) {
       const DType dtype = rung.precision == Precision::bf16 ? DType::bf16 : DType::f32;
       check(rung, a.to(dtype), b.to(dtype), poisoned({M, N}), expected, magnitude, K);
     }
@@ -108,8 +111,30 @@ TEST_P(LadderTest, LastRungsAreTheEngine) {
   EXPECT_TRUE(gemm_rungs().back().engine);
 }
 
+// What the rungs are compared with computes the same, in each of their precisions.
+class LadderLibraryTest : public LadderTest {};
+
+TEST_P(LadderLibraryTest, Products) {
+  const std::vector<Rung> products = cublas_products(device());
+  ASSERT_EQ(products.size(), 3u);
+  for (const Rung& rung : gemm_rungs())
+    EXPECT_TRUE(std::any_of(products.begin(), products.end(), [&](const Rung& product) {
+      return product.precision == rung.precision;
+    })) << rung.name;
+  check_gemm(products, 24, 16, 40);
+  check_gemm(products, 13, 5, 19);
+}
+
+TEST(LadderLibrary, ThereIsNoneWithoutCublas) {
+  EXPECT_TRUE(cublas_products(Device::cuda_emulated).empty());
+}
+
 INSTANTIATE_TEST_SUITE_P(Kernels, LadderTest,
                          testing::Combine(testing::ValuesIn(all_kernels()),
+                                          testing::Values(DType::f32)),
+                         name_of_case);
+INSTANTIATE_TEST_SUITE_P(Kernels, LadderLibraryTest,
+                         testing::Combine(testing::ValuesIn(cublas_kernels(Precision::fp32)),
                                           testing::Values(DType::f32)),
                          name_of_case);
 

@@ -1,6 +1,7 @@
 // moco bench --ladder: every rung is compared with the product in f64 before it is timed. On the CPU
 // rungs run on one thread and are measured by one core's limit, the engine by that of all threads. On a
-// GPU a rung is measured by the limit of its precision, and all multiply numbers of bf16, exactly.
+// GPU a rung is measured by the limit of its precision and by cuBLAS in it, where that is there, and all
+// multiply numbers of bf16, exactly.
 #include "cli/bench_parts.h"
 #include "cpu/ladder/ladder.h"
 #include "cpu/parallel.h"
@@ -23,35 +24,57 @@ Tensor numbers(const Shape& shape, uint32_t name, Device device) {
   return device == Device::cpu ? x : x.to(DType::bf16).to(DType::f32);
 }
 
-void climb(BenchReport& report, int rounds, const std::vector<Rung>& rungs, const Problem& p) {
-  const double flops = 2.0 * static_cast<double>(p.exact.numel() * p.K);
+// Compares, times and reports; returns the median. library: cuBLAS's for the same, or 0.
+double measure(BenchReport& report, int rounds, const Rung& rung, const Problem& p,
+               double library) {
   const bool on_cpu = report.device() == Device::cpu;
+  set_precision(rung.precision);
+  const DType dtype = rung.precision == Precision::bf16 ? DType::bf16 : DType::f32;
+  const Tensor a = p.a.to(dtype), b = p.conv ? p.b : p.b.to(dtype);
+  const Tensor c = Tensor::full(p.exact.shape(), 0, {p.conv ? dtype : DType::f32, report.device()});
+  rung.run(a, b, c);
+  const double error = largest_error(c.to(DType::f32), p.exact);
+  const double rounding = c.dtype() == DType::bf16 ? 0x1p-8 : 0;
+  const double bound = 0x1p-23 * static_cast<double>(p.K) + rounding;
+  if (!(error <= bound))
+    throw Error("ladder: " + rung.name + ": error " + std::to_string(error) + " > " +
+                std::to_string(bound));
+  Measurement measurement{.part = "ladder",
+                          .what = rung.name,
+                          .pass = p.what,
+                          .flops = 2.0 * static_cast<double>(p.exact.numel() * p.K),
+                          .bytes = 0,
+                          .timing = time_of(report.device(), rounds, [&] { rung.run(a, b, c); }),
+                          .activations = true,
+                          .one_thread = on_cpu && !rung.engine,
+                          .note = rung.idea,
+                          .details = {{"error", error}, {"N", a.dim(0)}, {"size", a.dim(1)}}};
+  const double median = measurement.timing.median();
+  if (on_cpu) measurement.details.emplace_back("threads", rung.engine ? num_threads() : 1);
+  if (library > 0) {
+    const double per_cent = 100 * library / median;
+    char text[32];
+    std::snprintf(text, sizeof text, "%5.1f%% of cuBLAS  ", per_cent);
+    measurement.note = text + measurement.note;
+    measurement.details.emplace_back("per_cent_of_cublas", per_cent);
+  }
+  report.add(measurement);
+  return median;
+}
+
+// libraries: what else computes the same, one in each precision or none; before the rungs of its own.
+void climb(BenchReport& report, int rounds, const std::vector<Rung>& rungs,
+           const std::vector<Rung>& libraries, const Problem& p) {
   const Precision before = precision();
+  const Rung* measured = nullptr;
+  double library_median = 0;
   for (const Rung& rung : rungs) {
-    set_precision(rung.precision);
-    const DType dtype = rung.precision == Precision::bf16 ? DType::bf16 : DType::f32;
-    const Tensor a = p.a.to(dtype), b = p.conv ? p.b : p.b.to(dtype);
-    const Tensor c =
-        Tensor::full(p.exact.shape(), 0, {p.conv ? dtype : DType::f32, report.device()});
-    rung.run(a, b, c);
-    const double error = largest_error(c.to(DType::f32), p.exact);
-    const double rounding = c.dtype() == DType::bf16 ? 0x1p-8 : 0;
-    const double bound = 0x1p-23 * static_cast<double>(p.K) + rounding;
-    if (!(error <= bound))
-      throw Error("ladder: " + rung.name + ": error " + std::to_string(error) + " > " +
-                  std::to_string(bound));
-    Measurement measurement{.part = "ladder",
-                            .what = rung.name,
-                            .pass = p.what,
-                            .flops = flops,
-                            .bytes = 0,
-                            .timing = time_of(report.device(), rounds, [&] { rung.run(a, b, c); }),
-                            .activations = true,
-                            .one_thread = on_cpu && !rung.engine,
-                            .note = rung.idea,
-                            .details = {{"error", error}}};
-    if (on_cpu) measurement.details.emplace_back("threads", rung.engine ? num_threads() : 1);
-    report.add(measurement);
+    for (const Rung& library : libraries) {
+      if (library.precision != rung.precision || &library == measured) continue;
+      library_median = measure(report, rounds, library, p, 0);
+      measured = &library;
+    }
+    measure(report, rounds, rung, p, library_median);
   }
   set_precision(before);
 }
@@ -69,7 +92,9 @@ void bench_ladder(BenchReport& report, int rounds) {
     exact.backend().gemm(a.to(DType::f64), false, b.to(DType::f64), false, exact);
     std::vector<Rung> rungs = on_cpu ? gemm_ladder() : gemm_ladder(device);
     if (on_cpu && size > 512) rungs.erase(rungs.begin(), rungs.begin() + 2);  // a minute and more
-    climb(report, rounds, rungs, {std::to_string(size) + "^3", size, a, b, exact, false});
+    const std::vector<Rung> libraries = on_cpu ? std::vector<Rung>() : cublas_products(device);
+    climb(report, rounds, rungs, libraries,
+          {std::to_string(size) + "^3", size, a, b, exact, false});
   }
   const int64_t images = size_on(device, 16, 256, 1);
   const int64_t side = size_on(device, 32, 32, 8);
@@ -81,7 +106,7 @@ void bench_ladder(BenchReport& report, int rounds) {
   const Tensor exact = Tensor::empty(x.shape(), {DType::f64, device});
   exact.backend().conv2d_forward(x.to(DType::f64), w.to(DType::f64), {.stride = 1, .padding = 1},
                                  exact);
-  climb(report, rounds, on_cpu ? conv_ladder() : conv_ladder(device),
+  climb(report, rounds, on_cpu ? conv_ladder() : conv_ladder(device), {},
         {"64->64", w.numel() / w.dim(3), x, w, exact, true});
 }
 

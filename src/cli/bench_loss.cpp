@@ -36,7 +36,7 @@ void bench_loss(BenchReport& report, int rounds) {
                   .timing = timing,
                   .one_thread = false,
                   .note = "",
-                  .details = {{"N", N}}});
+                  .details = {{"N", N}, {"D", kDim}, {"K", K}}});
     };
     const auto time = [&](const char* how, const auto& loss) {
       add(how, "forward", 1, time_of(device, rounds, [&] { loss(Variable(features)); }));

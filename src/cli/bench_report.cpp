@@ -167,7 +167,10 @@ void BenchReport::add(const Measurement& m) {
     result.add("part", m.part).add("what", m.what).add("pass", m.pass);
     result.add("median_ms", 1e3 * median).add("best_ms", 1e3 * best);
     result.add("rounds", static_cast<int64_t>(m.timing.seconds.size()));
-    if (m.flops > 0) result.add("gflop", m.flops / 1e9).add("gflops", m.flops / median / 1e9);
+    if (m.flops > 0)
+      result.add("gflop", m.flops / 1e9)
+          .add("gflops", m.flops / median / 1e9)
+          .add("precision", name_of(products));
     if (m.bytes > 0) result.add("mb", m.bytes / 1e6).add("gb_per_s", m.bytes / median / 1e9);
     if (compared) result.add("limit", limit).add("per_cent_of_limit", per_cent);
     for (const auto& [name, value] : m.details) result.add(name, value);

@@ -118,8 +118,10 @@ void Cublas::run_on(void* stream, void* workspace, size_t bytes) const {
 
 void Cublas::gemm(const Tensor& a, bool transpose_a, const Tensor& b, bool transpose_b,
                   const Tensor& c) const {
-  const Arithmetic f32 = precision() == Precision::tf32 ? Arithmetic::tf32 : Arithmetic::f32;
-  multiply({.arithmetic = c.dtype() == DType::f64 ? Arithmetic::f64 : f32,
+  Arithmetic arithmetic = precision() == Precision::tf32 ? Arithmetic::tf32 : Arithmetic::f32;
+  if (c.dtype() == DType::f64) arithmetic = Arithmetic::f64;
+  if (a.dtype() == DType::bf16) arithmetic = Arithmetic::bf16;
+  multiply({.arithmetic = arithmetic,
             .M = as_int(c.dim(0)),
             .N = as_int(c.dim(1)),
             .K = as_int(a.dim(transpose_a ? 0 : 1)),
@@ -181,7 +183,10 @@ const Cublas*& library_of(Device device) {
     static const Cublas* library = find_cublas(std::getenv("MOCO_CUBLAS")).release();
     return library;
   }
-  static const Cublas* library = nullptr;
+  static const Cublas* library = [] {
+    const char* const file = std::getenv("MOCO_EMULATED_CUBLAS");
+    return file && *file ? new Cublas(file) : nullptr;
+  }();
   return library;
 }
 

@@ -4,6 +4,8 @@
 //   MOCO_CUBLAS=0       in the environment: it is not looked for
 //   MOCO_CUBLAS=FILE    that library, and an error where it cannot be used
 //   neither             the first of libcublas.so.13, .12, .11 that works
+//   MOCO_EMULATED_CUBLAS=FILE   for the emulator, which else has none: one that multiplies in the host's
+//                               memory, as the stand-in of the tests does (tests/fake_cublas.c)
 //
 // The results are the same from run to run: each stream has a workspace of its own, where NVIDIA
 // promises that, and atomic additions are off. A product may also be recorded (memory.cu).
@@ -26,7 +28,8 @@ class Cublas {
   // for itself: it then asks for none, which a recording would not survive.
   void run_on(void* stream, void* workspace, size_t bytes) const;
 
-  // c = op(a) · op(b), as the catalogue's gemm, f32 or f64; f32 by tf32 where the precision says so.
+  // c = op(a) · op(b), as the catalogue's gemm, f32 or f64; f32 by tf32 where the precision says so. Or a
+  // and b bf16 and c f32.
   void gemm(const Tensor& a, bool transpose_a, const Tensor& b, bool transpose_b,
             const Tensor& c) const;
 
@@ -49,7 +52,7 @@ class Cublas {
 // The library by the value of MOCO_CUBLAS, nullptr where it is not set; nullptr where there is none.
 std::unique_ptr<const Cublas> find_cublas(const char* wanted);
 // The one that multiplies this device's matrices; nullptr: the engine's own kernel does. It is looked
-// for on first use, for Device::cuda alone.
+// for on first use.
 const Cublas* cublas_of(Device device);
 // From now on the device takes this one. Requires: no kernel running. For tests.
 void set_cublas(Device device, const Cublas* library);

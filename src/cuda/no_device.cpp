@@ -33,6 +33,9 @@ std::vector<Rung> gemm_ladder() {
 std::vector<Rung> conv_ladder() {
   throw Error("cuda: " + device_problem());
 }
+std::vector<Rung> cublas_products() {
+  throw Error("cuda: " + device_problem());
+}
 GpuLimits measure_limits(const LimitWork&) {
   throw Error("cuda: " + device_problem());
 }

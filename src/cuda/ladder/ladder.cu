@@ -1,5 +1,7 @@
 // The rungs in order, once for the GPU and once for the emulator.
+#include "cuda/blocks.h"
 #include "cuda/capability.h"
+#include "cuda/cublas.h"
 #include "cuda/ladder/rungs.h"
 #include "tensor/backend.h"
 
@@ -39,6 +41,18 @@ std::vector<Rung> conv_ladder() {
           engine_conv("a product by tiles whose a is never in memory", Precision::fp32),
           engine_conv("by the pipeline, rounded when it is loaded", Precision::tf32),
           engine_conv("in half the bytes; from windows where wgmma can", Precision::bf16)};
+}
+
+std::vector<Rung> cublas_products() {
+  std::vector<Rung> products;
+  if (!cublas_of(kDevice)) return products;
+  for (Precision precision : {Precision::fp32, Precision::tf32, Precision::bf16})
+    products.push_back({std::string("cuBLAS, ") + name_of(precision), "NVIDIA's library", false,
+                        [](const Tensor& a, const Tensor& b, const Tensor& c) {
+                          ready_cublas(kDevice)->gemm(a, false, b, false, c);
+                        },
+                        precision});
+  return products;
 }
 
 }  // namespace mocograd::MOCO_CUDA
