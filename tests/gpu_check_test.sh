@@ -220,4 +220,39 @@ check 'one at least' reads 1 epochs_within 1 50000 10
 check 'no more than the recipe has' reads 200 epochs_within 1000 50000 100000
 check 'the average rate: of images, by seconds' reads 23.8 average_rate "$scratch/metrics.jsonl"
 
+# ---- bench, on the emulator and, where there is one, beside PyTorch on the CPU --------------------------
+
+export DEVICE=cuda-emulated
+# bench_reports FOLDER: tools/gpu-check.sh bench, in one precision
+bench_reports() { OUT=$1 BUILT=1 PRECISIONS=bf16 tools/gpu-check.sh bench; }
+# lines COUNT PATTERN: so many lines of the report are like this
+lines() {
+  count=$(grep -cE -- "$2" "$benched"/gpu-report-*.md)
+  [ "$count" -eq "$1" ] || { echo "$count lines like $2, expected $1"; return 1; }
+}
+if [ ! -x "$BUILD/moco" ]; then
+  echo "skipped: bench: there is no $BUILD/moco"
+elif ! has_torch; then
+  benched=$scratch/alone
+  check 'bench without PyTorch' bench_reports "$benched"
+  check 'bench says that there is no PyTorch' lines 1 '^PyTorch: not available here'
+  check 'bench has the ladder without PyTorch, too' lines 8 '^(gemm_1_naive|gemm_6_wgmma|conv2d, ....|conv_1_naive)  '
+  echo 'skipped: bench beside PyTorch: python3 has no torch'
+else
+  benched=$scratch/beside
+  check 'bench beside PyTorch' bench_reports "$benched"
+  check 'every rung in per cent of PyTorch' lines 16 '^\| (gemm_[1-6]|conv).* \| [0-9.]+ % \|$'
+  for counted in 'pointwise 36' 'rows 17' 'loss 8' 'optimizer 8' 'augmentation 1'; do
+    check "beside PyTorch: ${counted% *}" lines "${counted#* }" "^\\| ${counted% *} .* \\| [0-9.]+ × \\|\$"
+  done
+  check 'what PyTorch does not have by itself' lines 5 '^\| (optimizer .* running|augmentation .* (v1|v2|none), ).* – \|'
+  check 'ways to compile: the usual ones' lines 4 '^Left out, on the CPU: .*(8 BN.*NCHW|1 BN.*last), compiled(, CUDA graphs)?\.$'
+  check 'ways to compile: all of them' lines 12 '^Left out, on the CPU: .*, compiled(, CUDA graphs|, max-autotune)?\.$'
+  check 'nothing else was left out' lines 12 '^Left out'
+  python3 tools/gpu_peers.py --moco "$BUILD/moco" --device "$DEVICE" --precisions bf16 --seconds 0 >"$scratch/no-time"
+  check 'what there was no time for' reads 8 grep -c '^Left out, for lack of time: .' "$scratch/no-time"
+  python3 tools/gpu_peers.py --moco false --device "$DEVICE" --precisions bf16 >"$scratch/fails" 2>&1
+  check 'a moco that fails' test $? -ne 0
+fi
+
 finish

@@ -17,7 +17,8 @@
 #   BUILD=build         where it is built                  DEPS=DIR     filled by deps
 #   DEVICE=cuda         cuda-emulated: a try on a machine without a GPU, on tiny problems
 #   COMMIT=NAME         where there is no git            BUILT=1      BUILD holds what was built elsewhere
-#   PRECISIONS='bf16 tf32 fp32'   of bench                 PRECISION=bf16 (else tf32), EPOCHS=N   of train
+#   PRECISIONS='bf16 tf32 fp32'   of bench; one alone gets all the time
+#   PRECISION=bf16 (else tf32), EPOCHS=N   of train
 #   TORCH=0             of train: PyTorch is left out; on a fast GPU all 200 epochs are then within LIMIT
 #
 # Needs nvcc (CUDA 12 or newer), g++ 12 or newer and make. What is not there is said in a line of the

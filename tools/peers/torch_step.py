@@ -45,7 +45,8 @@ def norm_of(name, splits):
 
 
 class TorchStep:
-    """One contender. norm: chunks or folded, where there are splits; bf16: under autocast."""
+    """One contender. norm: chunks or folded, where there are splits; bf16: under autocast; compiled: False,
+    True or torch.compile's mode."""
 
     def __init__(self, arch, batch, queue, splits, layout, norm="chunks", bf16=False,
                  compiled=False, device="cpu"):
@@ -62,7 +63,9 @@ class TorchStep:
         self.forward_q, self.forward_k = self.encoder_q, self.encoder_k
         if compiled:  # all contenders share ResNet.forward, which is compiled for each of them
             torch._dynamo.config.recompile_limit = 64
-            self.forward_q, self.forward_k = map(torch.compile, (self.encoder_q, self.encoder_k))
+            mode = None if compiled is True else compiled
+            self.forward_q, self.forward_k = (torch.compile(encoder, mode=mode) for encoder in
+                                              (self.encoder_q, self.encoder_k))
         self.sgd = torch.optim.SGD(self.theta_q, LR, SGD_MOMENTUM, weight_decay=WEIGHT_DECAY,
                                    foreach=True)
         self.set_views(*(torch.randn(batch, 3, 32, 32) for _ in range(2)))
@@ -83,6 +86,7 @@ class TorchStep:
 
     def step(self, order=None):
         """Loss and logits. Row i of the keys' batch is row order[i] of the views, where given."""
+        torch.compiler.cudagraph_mark_step_begin()  # CUDA graphs may overwrite what the last step left
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             with torch.no_grad():
                 torch._foreach_lerp_(self.theta_k, self.theta_q, 1 - MOMENTUM)
