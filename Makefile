@@ -162,6 +162,7 @@ $(BUILD)/embedded/%.inc: src/%
 
 $(BUILD)/obj/src/debug/graph_html.o: $(BUILD)/embedded/debug/html/graph.html.inc
 $(BUILD)/obj/src/debug/report.o: $(BUILD)/embedded/debug/html/report.html.inc
+$(BUILD)/obj/src/debug/html_page.o: $(BUILD)/embedded/debug/html/elements.js.inc
 
 # On damaged data stb_image lets sums of coefficients overflow, which -fwrapv defines, and shifts a
 # zero by 32 bits and more, which is zero on every machine: that one check is off for this one file.

@@ -227,7 +227,7 @@ TEST_F(StepGraph, SavedMemoryIsCountedOnce) {
 // ---- pictures --------------------------------------------------------------------------------------
 
 JsonValue json_in(const std::string& page) {
-  const std::string begin = "<script type=\"application/json\" id=\"graph\">";
+  const std::string begin = "<script type=\"application/json\" id=\"data\">";
   const size_t from = page.find(begin) + begin.size();
   return parse_json(page.substr(from, page.find("</script>", from) - from));
 }
@@ -285,7 +285,7 @@ TEST(GraphPage, NamesAreEscaped) {
   const Graph graph = tiny_graph(kEvilName);
   const std::string page = html_of(graph, kEvilName);
   EXPECT_EQ(page.find("<b>"), std::string::npos);
-  EXPECT_EQ(count(page, "</script>"), 2);  // of the template's own two elements
+  EXPECT_EQ(count(page, "</script>"), 3);  // the data, what the pages share, and the page's own
   const JsonValue json = json_in(page);
   EXPECT_EQ(*json.find("title")->get<std::string>(), kEvilName);
   EXPECT_EQ(page.find("@DATA@"), std::string::npos);

@@ -94,7 +94,7 @@ TEST_F(Metrics, ADamagedLineIsNamed) {
 // ---- the page --------------------------------------------------------------------------------------
 
 JsonValue json_in(const std::string& page) {
-  const std::string begin = "<script type=\"application/json\" id=\"run\">";
+  const std::string begin = "<script type=\"application/json\" id=\"data\">";
   const size_t from = page.find(begin) + begin.size();
   return parse_json(page.substr(from, page.find("</script>", from) - from));
 }
