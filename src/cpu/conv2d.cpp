@@ -116,7 +116,7 @@ BlockInput<T> copy_block(const Correlation<Stored>& in, const Block& block) {
 
 template <class Stored, class T = Arithmetic<Stored>>
 MOCO_ALWAYS_INLINE BlockInput<T> input_of(const Correlation<Stored>& in, const Block& block) {
-  if (in.KH == 0 || in.KW == 0) return {nullptr, 0, 0};  // nothing is read
+  if (in.KH == 0 || in.KW == 0 || in.C == 0) return {nullptr, 0, 0};  // nothing is read
   if constexpr (sizeof(Stored) == sizeof(T)) {
     if (!in.needs_border()) {
       const int64_t row = block.row * in.stride + in.top;

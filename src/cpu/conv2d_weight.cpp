@@ -335,6 +335,7 @@ void backward_weight(const WeightGradient<Stored>& job, T* dw) {
 
 void CpuBackend::conv2d_backward_weight(const Tensor& x, const Tensor& dy, Conv2dConfig config,
                                         const Tensor& dw) {
+  if (dw.numel() == 0) return;
   if (winograd_pays(x, dw, config)) return winograd_backward_weight(x, dy, config.stride, dw);
   with_activation_type(x.dtype(), [&](auto zero) {
     using Stored = decltype(zero);
