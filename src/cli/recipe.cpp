@@ -212,10 +212,7 @@ void add_recipe_flag(CLI::App& app) {
 }
 
 std::vector<RecipeKey> read_grid(const std::string& path, const CLI::App& app) {
-  InputFile file(path);
-  std::string text(file.size(), '\0');
-  file.read(text.data(), text.size());
-  std::istringstream stream(text);
+  std::istringstream stream(InputFile(path).read_text());
   try {
     return RecipeReader(app, stream).read_grid();
   } catch (const CLI::ConfigError& error) {

@@ -20,10 +20,7 @@ std::string log_in(const std::string& directory) {
   const std::string path = RunDirectory::log_in(directory);
   std::error_code unknown;
   if (!std::filesystem::exists(path, unknown)) return "";
-  InputFile file(path);
-  std::string text(file.size(), '\0');
-  file.read(text.data(), text.size());
-  return text;
+  return InputFile(path).read_text();
 }
 
 RunRecord read_run(const std::string& directory) {

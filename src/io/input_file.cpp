@@ -39,6 +39,12 @@ void InputFile::read(void* target, uint64_t count) {
   }
 }
 
+std::string InputFile::read_text() {
+  std::string text(size_, '\0');
+  read(text.data(), size_);
+  return text;
+}
+
 void InputFile::fail(const std::string& what) const {
   throw Error(path_ + ": " + what);
 }

@@ -17,6 +17,7 @@ class InputFile {
 
   uint64_t size() const { return size_; }
   void read(void* target, uint64_t count);  // the next `count` bytes, all of them
+  std::string read_text();                  // all bytes. Requires: none is read yet
   [[noreturn]] void fail(const std::string& what) const;
 
  private:

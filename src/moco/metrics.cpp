@@ -73,8 +73,7 @@ void read_line(std::string_view line, RunMetrics& metrics) {
 
 RunMetrics read_metrics(const std::string& path) {
   InputFile file(path);
-  std::string text(file.size(), '\0');
-  file.read(text.data(), text.size());
+  const std::string text = file.read_text();
   RunMetrics metrics;
   int64_t number = 0;
   for (size_t begin = 0, end; (end = text.find('\n', begin)) != std::string::npos;
